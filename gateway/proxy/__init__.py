@@ -1,0 +1,1 @@
+"""The data plane: what every request of every customer crosses."""

@@ -1,0 +1,81 @@
+"""The boundary between the front, the handler and the upstream: heads as bytes, bodies as streams.
+
+Nothing here knows aiohttp or httptools, so that either side can be replaced without the other noticing.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header lines as received: order, case and repetition kept; values without surrounding SP and HTAB."""
+
+Body = AsyncIterator[bytes]
+"""Chunks of a message body with the framing taken off; never an empty chunk; ends by exhaustion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHead:
+    """One request line with its headers."""
+
+    method: bytes
+    target: bytes
+    """The request target exactly as sent (RFC 9112 section 3.2)."""
+    headers: Headers
+    version: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseHead:
+    """One status line with its headers, hop-by-hop lines included."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    version: tuple[int, int] = (1, 1)
+
+
+class UpstreamResponse(Protocol):
+    """A final response whose head is here and whose body may still be on its way."""
+
+    @property
+    def head(self) -> ResponseHead:
+        """The status line and headers as received."""
+
+    @property
+    def body(self) -> Body:
+        """The body without its framing; raises UpstreamFault when the upstream breaks off.
+
+        Reading slowly slows the upstream down: no more than a bounded amount is held in memory.
+        """
+
+    async def close(self) -> None:
+        """Give the connection back if the message ended cleanly, or close it. Safe to call twice."""
+
+
+class Upstream(Protocol):
+    """The app behind Locum."""
+
+    async def send(self, head: RequestHead, body: Body | None) -> UpstreamResponse:
+        """Send one request and return once the final response head is here.
+
+        `body` None means no body at all; otherwise the framing follows the head: a `Content-Length` line
+        sends that many bytes, anything else is sent chunked. Interim 1xx responses are passed over.
+        Raises UpstreamFault; nothing of a request is ever sent twice unless it was idempotent, had no body,
+        and the reused connection died before a byte of the response.
+        """
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+class UpstreamFault(Exception):
+    """The upstream's fault: it cannot be reached, is too slow, or does not speak HTTP."""
+
+    status = 502
+
+
+class UpstreamTimeout(UpstreamFault):
+    """The upstream took longer than its limit."""
+
+    status = 504
