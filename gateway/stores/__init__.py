@@ -1,0 +1,1 @@
+"""Where accounts, grants, assumptions, staff, clients and keys are kept."""

@@ -1,0 +1,125 @@
+"""The store's contract: what holds when a call returns, whichever database is behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from policy.grants import Change, GrantChange
+from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
+
+
+class StoreError(Exception):
+    """Ours: the store cannot be read or written now. Staff are refused; customers do not notice."""
+
+
+class StoreConflict(Exception):
+    """The row exists already, or has changed since it was read: read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRecord:
+    """An account with its newest grant, ended or not, read in one transaction."""
+
+    account: Account
+    grant: Grant | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantEvent:
+    """One line of an account's history."""
+
+    account: AccountId
+    epoch: int
+    at: datetime
+    by: str
+    change: Change
+    grant: Grant | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A program that may call our APIs."""
+
+    id: ClientId
+    secret_digest: bytes
+    """SHA-256 of a secret of 256 random bits, which needs no slow hash."""
+    roles: frozenset[str]
+    """Of `token` (exchange tokens) and `grants` (read and change grants)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """A signing key."""
+
+    id: str
+    algorithm: str
+    private_pem: bytes
+    created_at: datetime
+    retired_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        """Hide the key."""
+        return f"StoredKey(id={self.id!r})"
+
+
+class Store(Protocol):
+    """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
+
+    A write is durable when its call returns, and it is there as a whole or not at all.
+    """
+
+    async def find_account(self, account: AccountId) -> AccountRecord | None:
+        """Return the account with its newest grant, or None if there is no such account."""
+
+    async def add_account(self, account: Account) -> None:
+        """Add an account; raises StoreConflict if its id is taken."""
+
+    async def list_accounts(self) -> Sequence[AccountRecord]:
+        """Return all accounts, by id."""
+
+    async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
+        """Store the account, its grant and a line of history together.
+
+        Raises StoreConflict unless the stored epoch is exactly one below the change's: whoever decided on older
+        facts decides again.
+        """
+
+    async def list_changes(self, account: AccountId) -> Sequence[GrantEvent]:
+        """Return the account's history, newest first."""
+
+    async def find_grant(self, grant: GrantId) -> Grant | None:
+        """Return a grant by its id, ended ones included."""
+
+    async def add_assumption(self, assumption: Assumption) -> None:
+        """Add a started assumption; raises StoreConflict if its id is taken."""
+
+    async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
+        """Return an assumption, ended ones included."""
+
+    async def end_assumption(self, assumption: AssumptionId, *, at: datetime) -> bool:
+        """Mark it ended; False if it had ended before or does not exist."""
+
+    async def save_staff(self, staff: Staff, *, at: datetime) -> None:
+        """Insert or update a staff member as seen at `at`; `disabled`, once set, stays until it is lifted by name."""
+
+    async def find_staff(self, actor: ActorId) -> Staff | None:
+        """Return a staff member as last seen."""
+
+    async def disable_staff(self, actor: ActorId, *, disabled: bool) -> bool:
+        """Set or lift the lock; False if the person was never seen."""
+
+    async def add_client(self, client: Client) -> None:
+        """Add an API client; raises StoreConflict if its id is taken."""
+
+    async def find_client(self, client: ClientId) -> Client | None:
+        """Return a client."""
+
+    async def add_key(self, key: StoredKey) -> None:
+        """Add a signing key; raises StoreConflict if its id is taken."""
+
+    async def list_keys(self) -> Sequence[StoredKey]:
+        """Return all signing keys, newest first."""
+
+    async def close(self) -> None:
+        """Let go of the database; every later call raises StoreError."""

@@ -1,0 +1,148 @@
+"""The decision: may this request of a staff member go to the app?
+
+Read it top down. `decide` walks an ordered list of rules; each looks at one thing and names the reason if it is
+not so. Only a request that no rule objects to becomes a Permit, and this file is the only maker of one. What is
+absent, unknown or undecidable is refused: there is no rule that allows, and no way to switch a rule off.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+from policy.model import (
+    AccessRequest,
+    Account,
+    AccountId,
+    Assumption,
+    AssumptionClaims,
+    Decision,
+    Deny,
+    DenyReason,
+    Facts,
+    Grant,
+    Permit,
+    Scope,
+    Staff,
+)
+from policy.routes import METHODS, SAFE_METHODS, Profile, RouteRule
+from policy.scopes import covers, narrow
+
+
+def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datetime) -> Decision:
+    """Return a Permit if every rule holds at `now`, else a Deny with the first reason.
+
+    The power of a request is staff's permissions ∩ grant's permissions ∩ assumption's scopes ∩ token's scopes,
+    taken anew each time; it can only have shrunk since the token was issued.
+    """
+    account, grant, assumption, staff = facts.account, facts.grant, facts.assumption, facts.staff
+    for rule in (
+        partial(check_token, request, now),
+        partial(check_account, account, request.account),
+        partial(check_grant, grant, now, request.claims),
+        partial(check_staff, staff),
+        partial(_check_assumption, assumption, request.claims),
+        partial(_check_message, request, profile),
+    ):
+        if (reason := rule()) is not None:
+            return Deny(reason=reason)
+    if grant is None or assumption is None or staff is None:
+        # The rules above have refused these; said again for whoever changes them, and for the type checker.
+        return Deny(reason=DenyReason.GRANT_OFF)
+
+    routes = profile.match(request.method, request.target)
+    granted = narrow(assumption.scopes & request.claims.scopes, grant.permissions, staff.permissions)
+    refusal = _check_routes(routes, request.claims.scopes, granted)
+    if refusal is not None:
+        return refusal
+    return Permit(
+        account=request.account,
+        subject=assumption.subject,
+        actor=assumption.actor,
+        assumption=assumption.id,
+        grant_id=grant.id,
+        grant_epoch=grant.epoch,
+        scopes=granted,
+        rules=tuple(route.id for route in routes),
+        writes=request.method not in SAFE_METHODS or any(route.scope and route.scope.write for route in routes),
+        ends_at=min(request.claims.expires_at, grant.expires_at or request.claims.expires_at),
+    )
+
+
+def check_token(request: AccessRequest, now: datetime) -> DenyReason | None:
+    """The token is for this account's host, and its time has come and not passed."""
+    claims = request.claims
+    if claims.account != request.account:
+        return DenyReason.WRONG_ACCOUNT
+    if not claims.issued_at <= now < claims.expires_at:
+        return DenyReason.TOKEN_EXPIRED
+    return None
+
+
+def check_account(account: Account | None, asked: AccountId) -> DenyReason | None:
+    """The account exists, is the one that was asked about, and is not suspended."""
+    if account is None or account.id != asked:
+        return DenyReason.UNKNOWN_ACCOUNT
+    if account.suspended:
+        return DenyReason.ACCOUNT_SUSPENDED
+    return None
+
+
+def check_grant(grant: Grant | None, now: datetime, claims: AssumptionClaims | None = None) -> DenyReason | None:
+    """The customer allows it at `now`; with `claims`, under the very grant that the token was issued for."""
+    if grant is None:
+        # A token proves that there was a grant; that there is none now means it was taken away.
+        return DenyReason.GRANT_OFF if claims is None else DenyReason.GRANT_REVOKED
+    if claims is not None and grant.epoch < claims.grant_epoch:
+        # The store has forgotten what the token remembers: an older copy of it must not bring a grant back.
+        return DenyReason.GRANT_STALE
+    if claims is not None and grant.id != claims.grant_id:
+        return DenyReason.GRANT_REVOKED
+    if grant.revoked_at is not None:
+        return DenyReason.GRANT_OFF if claims is None else DenyReason.GRANT_REVOKED
+    if grant.is_expired(now):
+        return DenyReason.GRANT_EXPIRED
+    return None if grant.is_live(now) else DenyReason.GRANT_OFF
+
+
+def check_staff(staff: Staff | None) -> DenyReason | None:
+    """The staff member is known and still trusted by the vendor."""
+    if staff is None:
+        return DenyReason.STAFF_UNKNOWN
+    return DenyReason.STAFF_DISABLED if staff.disabled else None
+
+
+def _check_assumption(assumption: Assumption | None, claims: AssumptionClaims) -> DenyReason | None:
+    """The assumption is the token's own, in every part, and has not ended."""
+    if assumption is None:
+        return DenyReason.ASSUMPTION_UNKNOWN
+    stored = (assumption.id, assumption.account, assumption.subject, assumption.actor, assumption.grant_id)
+    if stored != (claims.assumption, claims.account, claims.subject, claims.actor, claims.grant_id):
+        return DenyReason.ASSUMPTION_UNKNOWN
+    return None if assumption.ended_at is None else DenyReason.ASSUMPTION_ENDED
+
+
+def _check_message(request: AccessRequest, profile: Profile) -> DenyReason | None:
+    """The message means one thing: a known method, no second method in disguise, no body where none belongs."""
+    if request.method not in METHODS:
+        return DenyReason.METHOD_NOT_ALLOWED
+    if request.overrides or profile.overrides_method(request.target):
+        return DenyReason.METHOD_OVERRIDE
+    if request.has_body and request.method in SAFE_METHODS:
+        # Frameworks differ in whether they read it; RFC 9110 section 9.3.1 gives it no meaning.
+        return DenyReason.BODY_NOT_ALLOWED
+    return None
+
+
+def _check_routes(routes: Sequence[RouteRule], held: frozenset[Scope], granted: frozenset[Scope]) -> Deny | None:
+    """Every rule that speaks about the request is satisfied, and there is at least one."""
+    if not routes:
+        return Deny(reason=DenyReason.NO_ROUTE_RULE)
+    for route in routes:
+        if route.scope is None:
+            return Deny(reason=DenyReason.NEVER_ALLOWED, rule=route.id, detail=route.never)
+    for route in routes:
+        if route.scope is not None and not covers(granted, route.scope):
+            lacking = covers(held, route.scope)
+            reason = DenyReason.PERMISSION_NOT_GRANTED if lacking else DenyReason.INSUFFICIENT_SCOPE
+            return Deny(reason=reason, rule=route.id, needs=frozenset({route.scope}))
+    return None

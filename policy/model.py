@@ -1,0 +1,280 @@
+"""The nouns of Locum: what a decision is about, and how it comes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import NewType
+
+AccountId = NewType("AccountId", str)
+AgentId = NewType("AgentId", str)
+GrantId = NewType("GrantId", str)
+AssumptionId = NewType("AssumptionId", str)
+TokenId = NewType("TokenId", str)
+ClientId = NewType("ClientId", str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorId:
+    """The staff member who really acts: compared as the exact pair, never by e-mail address or name."""
+
+    issuer: str
+    subject: str
+
+
+@unique
+class AccountType(StrEnum):
+    """Whether the customer pays yet; a trial is always assumable."""
+
+    TRIAL = "trial"
+    PAID = "paid"
+
+
+@unique
+class Duration(StrEnum):
+    """How long the customer lets staff in; the values on the wire are Zendesk's own."""
+
+    OFF = "off"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+    ALWAYS = "always"
+
+
+@unique
+class Permission(StrEnum):
+    """What a grant lets staff do beyond being there."""
+
+    READ = "read"
+    TEST_TICKETS = "test_tickets"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Scope:
+    """One kind of access to one kind of resource; `test` narrows a write to test tickets."""
+
+    resource: str
+    write: bool = False
+    test: bool = False
+
+    def __str__(self) -> str:
+        """Return the wire form, such as `tickets:write:test`."""
+        return f"{self.resource}:{'write' if self.write else 'read'}{':test' if self.test else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The customer."""
+
+    id: AccountId
+    type: AccountType
+    suspended: bool = False
+    epoch: int = 0
+    """Raised by every change of the account or its grant; a lower one is an older truth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The account's recorded permission to be assumed, from one enabling to its end."""
+
+    id: GrantId
+    account: AccountId
+    epoch: int
+    duration: Duration
+    permissions: frozenset[Permission]
+    not_before: datetime
+    expires_at: datetime | None
+    """None: until it is switched off."""
+    given_by: str
+    revoked_at: datetime | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Tell whether staff may be let in at `now`: `not_before <= now < expires_at`, and not revoked."""
+        return self.revoked_at is None and self.not_before <= now and not self.is_expired(now)
+
+    def is_expired(self, now: datetime) -> bool:
+        """Tell whether the clock has passed the end; "on or after" is expired (RFC 7519 section 4.1.4)."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staff:
+    """A member of the vendor's support staff as last seen through the identity provider."""
+
+    id: ActorId
+    name: str
+    permissions: frozenset[Permission]
+    """The most this person may do in any account, by the vendor's own rules."""
+    groups: frozenset[str] = frozenset()
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumption:
+    """One stretch of acting under a grant, from start to end."""
+
+    id: AssumptionId
+    account: AccountId
+    subject: AgentId
+    actor: ActorId
+    grant_id: GrantId
+    ticket: str
+    reason: str
+    scopes: frozenset[Scope]
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssumptionClaims:
+    """What a verified assumption token says; only `policy.claims.check` makes one."""
+
+    token_id: TokenId
+    client: ClientId
+    account: AccountId
+    audience: str
+    subject: AgentId
+    actor: ActorId
+    assumption: AssumptionId
+    grant_id: GrantId
+    grant_epoch: int
+    scopes: frozenset[Scope]
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the store says now about the parties of a request; None: it says nothing."""
+
+    account: Account | None
+    grant: Grant | None
+    assumption: Assumption | None
+    staff: Staff | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A request target that has exactly one reading (see `policy.target`)."""
+
+    raw: bytes
+    """The very bytes that are sent on; what is judged is what is sent."""
+    segments: tuple[str, ...]
+    """The path's segments, percent-decoded once; `/` is `("",)`, a trailing slash ends in `""`."""
+    query: tuple[tuple[str, str], ...]
+    """Names and values in order, percent-decoded once."""
+
+    @property
+    def path(self) -> str:
+        """The decoded path; no segment holds a slash, so it splits one way only."""
+        return "/" + "/".join(self.segments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRequest:
+    """One request of a staff member, parsed and with its token verified."""
+
+    method: str
+    target: Target
+    account: AccountId
+    """Whose host was asked, as the gateway read it; not what the token says."""
+    claims: AssumptionClaims
+    has_body: bool = False
+    overrides: bool = False
+    """A header asks the app to take another method or path than the request line's."""
+
+
+@unique
+class DenyReason(StrEnum):
+    """Why staff were not let through: the first rule that failed."""
+
+    # The credential.
+    TOKEN_MISSING = "token_missing"  # noqa: S105 - a reason, not a secret
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a reason, not a secret
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a reason, not a secret
+    WRONG_ACCOUNT = "wrong_account"
+    # The account and its grant.
+    UNKNOWN_ACCOUNT = "unknown_account"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    GRANT_OFF = "grant_off"
+    GRANT_REVOKED = "grant_revoked"
+    GRANT_EXPIRED = "grant_expired"
+    GRANT_STALE = "grant_stale"
+    # The people.
+    STAFF_UNKNOWN = "staff_unknown"
+    STAFF_DISABLED = "staff_disabled"
+    STAFF_NOT_ALLOWED = "staff_not_allowed"
+    STAFF_AUTHENTICATION_WEAK = "staff_authentication_weak"
+    AGENT_INVALID = "agent_invalid"
+    ASSUMPTION_UNKNOWN = "assumption_unknown"
+    ASSUMPTION_ENDED = "assumption_ended"
+    # The request.
+    AMBIGUOUS_TARGET = "ambiguous_target"
+    AMBIGUOUS_HEADER = "ambiguous_header"
+    FORGED_HEADER = "forged_header"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    METHOD_OVERRIDE = "method_override"
+    BODY_NOT_ALLOWED = "body_not_allowed"
+    UPGRADE_NOT_ALLOWED = "upgrade_not_allowed"
+    NO_ROUTE_RULE = "no_route_rule"
+    NEVER_ALLOWED = "never_allowed"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    PERMISSION_NOT_GRANTED = "permission_not_granted"
+    # The exchange.
+    EXCHANGE_MALFORMED = "exchange_malformed"
+    EXCHANGE_CHAINED = "exchange_chained"
+    INVALID_TARGET = "invalid_target"
+    INVALID_SCOPE = "invalid_scope"
+    TICKET_MISSING = "ticket_missing"
+    REASON_MISSING = "reason_missing"
+    # Ourselves.
+    STORE_UNAVAILABLE = "store_unavailable"
+    JOURNAL_UNAVAILABLE = "journal_unavailable"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Leave to send one request on; only `policy.decide` makes one, and the upstream step demands it."""
+
+    account: AccountId
+    subject: AgentId
+    actor: ActorId
+    assumption: AssumptionId
+    grant_id: GrantId
+    grant_epoch: int
+    scopes: frozenset[Scope]
+    rules: tuple[str, ...]
+    """The ids of the route rules that the request satisfied."""
+    writes: bool
+    ends_at: datetime
+    """When this leave ends by itself: the earlier of the token's and the grant's end."""
+
+    def __bool__(self) -> bool:
+        """Refuse to be a flag."""
+        raise TypeError("a decision has no truth value; match on its type")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deny:
+    """A refusal, with what may be told of it."""
+
+    reason: DenyReason
+    rule: str | None = None
+    """The route rule that decided, where one did."""
+    needs: frozenset[Scope] = frozenset()
+    """The scopes that would have sufficed."""
+    detail: str = ""
+    """One line for people; holds no secret."""
+
+    def __bool__(self) -> bool:
+        """Refuse to be a flag."""
+        raise TypeError("a decision has no truth value; match on its type")
+
+
+Decision = Permit | Deny
+
+Roles = Mapping[str, str]
+"""A principal's role in each product: `{"support": "agent", "explore": "admin"}`."""

@@ -1,0 +1,181 @@
+"""App profiles: which request of a known app needs which scope; what matches nothing is refused.
+
+A request must satisfy *every* rule that it matches, so a stricter rule beside a laxer one always wins, and a
+`never` rule wins over all. The order of the rules has no meaning.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from policy.model import Scope, Target
+from policy.scopes import ScopeError, parse_scope
+
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_ANY = "*"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
+_RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only"})
+_PROFILE_KEYS = frozenset({"name", "description", "withhold_cookies", "scopes", "routes"})
+
+
+class ProfileError(ValueError):
+    """The profile cannot be used; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRule:
+    """One line of a profile."""
+
+    id: str
+    methods: frozenset[str]
+    path: re.Pattern[str]
+    scope: Scope | None
+    """None: never, whatever the scope."""
+    never: str = ""
+    query_has: frozenset[str] = frozenset()
+    query_only: frozenset[str] | None = None
+
+    def matches(self, method: str, path: str, names: frozenset[str]) -> bool:
+        """Tell whether this rule speaks about the request; `names` are the folded names of its query."""
+        return (
+            (method in self.methods or _ANY in self.methods)
+            and self.path.fullmatch(path) is not None
+            and (not self.query_has or not self.query_has.isdisjoint(names))
+            and (self.query_only is None or names <= self.query_only)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is known of one app."""
+
+    name: str
+    description: str
+    scopes: Mapping[Scope, str]
+    """Every scope that a rule uses, with words for people."""
+    rules: tuple[RouteRule, ...]
+    withhold_cookies: frozenset[str] = frozenset()
+    """Cookies that never cross for assumed traffic, in either direction."""
+
+    def match(self, method: str, target: Target) -> tuple[RouteRule, ...]:
+        """Return every rule that speaks about the request; an empty answer means: refuse."""
+        names = frozenset(fold_field(name) for name, _ in target.query)
+        path = target.path
+        return tuple(rule for rule in self.rules if rule.matches(method, path, names))
+
+    def overrides_method(self, target: Target) -> bool:
+        """Tell whether the query asks the app for another method, as Rack, Rails and Symfony honour it."""
+        return any(fold_field(name) == "_method" for name, _ in target.query)
+
+
+def fold_field(name: str) -> str:
+    """Return what frameworks may take a query field's name for: `_method[]`, `_Method` and `.method` are one."""
+    return re.sub(r"[. ]", "_", name.partition("[")[0].strip()).lower()
+
+
+def read_profile(document: Mapping[str, object]) -> Profile:
+    """Build a profile from its decoded TOML, or raise ProfileError that names the key and says what is wrong."""
+    _only(document, _PROFILE_KEYS, "the profile")
+    name = _text(document, "name", "name")
+    if _NAME.fullmatch(name) is None:
+        raise ProfileError("name: use lower-case letters, digits, `-` and `_`")
+    scopes = _scopes(document.get("scopes"))
+    tables = document.get("routes")
+    if not isinstance(tables, list) or not tables:
+        raise ProfileError("routes: at least one [[routes]] table is needed, or nothing could ever be reached")
+    rules = tuple(_rule(table, index, scopes) for index, table in enumerate(tables))
+    for rule in rules:
+        if sum(other.id == rule.id for other in rules) > 1:
+            raise ProfileError(f"routes: the id `{rule.id}` is used twice")
+    return Profile(
+        name=name,
+        description=_text(document, "description", "description"),
+        scopes=scopes,
+        rules=rules,
+        withhold_cookies=frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")),
+    )
+
+
+def _scopes(table: object) -> dict[Scope, str]:
+    if not isinstance(table, Mapping):
+        raise ProfileError("scopes: a table of scope = words is needed")
+    try:
+        return {parse_scope(text): _text(table, text, f"scopes.{text}") for text in table}
+    except ScopeError as exc:
+        raise ProfileError(f"scopes: {exc}") from exc
+
+
+def _rule(table: object, index: int, scopes: Mapping[Scope, str]) -> RouteRule:
+    where = f"routes[{index}]"
+    if not isinstance(table, Mapping):
+        raise ProfileError(f"{where}: must be a table")
+    _only(table, _RULE_KEYS, where)
+    never = _text(table, "never", f"{where}.never") if "never" in table else ""
+    if ("scope" in table) == bool(never):
+        raise ProfileError(f"{where}: exactly one of `scope` and `never` is needed")
+    methods = frozenset(_texts(table.get("methods"), f"{where}.methods"))
+    if not methods or not methods <= (METHODS | {_ANY} if never else METHODS):
+        raise ProfileError(f"{where}.methods: name some of {', '.join(sorted(METHODS))}; `*` only with `never`")
+    return RouteRule(
+        id=_text(table, "id", f"{where}.id"),
+        methods=methods,
+        path=_path(_text(table, "path", f"{where}.path"), f"{where}.path", never=bool(never)),
+        scope=None if never else _scope(_text(table, "scope", f"{where}.scope"), f"{where}.scope", scopes),
+        never=never,
+        query_has=frozenset(map(fold_field, _texts(table.get("query_has", []), f"{where}.query_has"))),
+        query_only=frozenset(map(fold_field, _texts(table["query_only"], f"{where}.query_only")))
+        if "query_only" in table
+        else None,
+    )
+
+
+def _scope(text: str, where: str, known: Mapping[Scope, str]) -> Scope:
+    try:
+        scope = parse_scope(text)
+    except ScopeError as exc:
+        raise ProfileError(f"{where}: {exc}") from exc
+    if scope not in known:
+        raise ProfileError(f"{where}: `{text}` is not under [scopes]; say there what it means")
+    return scope
+
+
+def _path(template: str, where: str, *, never: bool) -> re.Pattern[str]:
+    if not template.startswith("/"):
+        raise ProfileError(f"{where}: must start with `/`")
+    parts = template[1:].split("/")
+    pattern = ""
+    for index, part in enumerate(parts):
+        if part == "**" and index == len(parts) - 1:
+            # `/admin/**` speaks of `/admin` itself as well, with or without its slash.
+            pattern += "(?:/.*)?"
+        elif found := _PARAMETER.fullmatch(part):
+            pattern += "/[0-9]+" if found[1] else "/[^/]+"
+        elif set(part) & set("{}*"):
+            raise ProfileError(f"{where}: `{part}` is neither text, {{name}}, {{name:int}} nor a final **")
+        else:
+            pattern += "/" + re.escape(part)
+    if never:
+        # A refusal must not depend on letter case or a slash at the end: some apps ignore both.
+        return re.compile(pattern.removesuffix("/") + "/?", re.IGNORECASE | re.DOTALL)
+    return re.compile(pattern, re.DOTALL)
+
+
+def _only(table: Mapping[str, object], keys: frozenset[str], where: str) -> None:
+    unknown = sorted(set(table) - keys)
+    if unknown:
+        raise ProfileError(f"{where}: unknown key `{unknown[0]}`; known are {', '.join(sorted(keys))}")
+
+
+def _text(table: Mapping[str, object], key: str, where: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ProfileError(f"{where}: a text is needed")
+    return value
+
+
+def _texts(value: object, where: str) -> Iterable[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ProfileError(f"{where}: a list of texts is needed")
+    return value
