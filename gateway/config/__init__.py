@@ -1,0 +1,1 @@
+"""The configuration: what it holds, how it is read, what is refused."""

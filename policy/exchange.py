@@ -1,0 +1,228 @@
+"""Token exchange: from an RFC 8693 request to the assumption and claims to sign, or a named refusal."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from policy.claims import LONGEST_TOKEN, build_token
+from policy.decide import check_account, check_grant, check_staff
+from policy.model import (
+    AccountId,
+    AgentId,
+    Assumption,
+    AssumptionId,
+    ClientId,
+    Deny,
+    DenyReason,
+    Facts,
+    Scope,
+    Staff,
+    TokenId,
+)
+from policy.scopes import ScopeError, narrow, parse_scopes
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type identifier
+AGENT_ID = "urn:locum:params:oauth:token-type:agent-id"
+ACTOR_TYPES = frozenset({"urn:ietf:params:oauth:token-type:id_token", "urn:ietf:params:oauth:token-type:jwt"})
+
+_KNOWN = frozenset({
+    "grant_type", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "audience", "resource",
+    "scope", "requested_token_type", "authorization_details", "client_id",
+})  # fmt: skip
+_DETAIL_KEYS = frozenset({"type", "account", "ticket", "reason", "locations", "identifier"})
+_IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+:-]{0,126}[A-Za-z0-9_])?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_TICKET = 128
+_LONGEST_REASON = 1000
+
+
+class ExchangeError(ValueError):
+    """The request is not a token exchange that we serve; `error` is its OAuth code."""
+
+    def __init__(self, message: str, *, error: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRequest:
+    """What is asked for; the actor token is still unverified."""
+
+    actor_token: str
+    subject: str
+    audience: str
+    account: str
+    ticket: str
+    reason: str
+    scopes: frozenset[Scope]
+
+    def __repr__(self) -> str:
+        """Hide the actor token."""
+        return f"ExchangeRequest(account={self.account!r}, subject={self.subject!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeTerms:
+    """What this installation asks of an exchange."""
+
+    issuer: str
+    lifetime: timedelta
+    known_scopes: frozenset[Scope]
+    require_ticket: bool = True
+    require_reason: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """An assumption to start, with the claims to sign; only `exchange` makes one."""
+
+    assumption: Assumption
+    claims: Mapping[str, Any]
+    expires_at: datetime
+
+
+def read_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
+    """Return the exchange that form fields ask for (RFC 8693 section 2.1), or raise ExchangeError.
+
+    A parameter sent twice is refused (RFC 6749 section 3.2), an unknown one ignored.
+    """
+    form: dict[str, str] = {}
+    for name, value in fields:
+        if name in form:
+            raise ExchangeError(f"`{name[:40]}` is there twice: send it once")
+        if name in _KNOWN:
+            form[name] = value
+    if form.get("grant_type") != GRANT_TYPE:
+        raise ExchangeError(f"the grant type must be {GRANT_TYPE}", error="unsupported_grant_type")
+    if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+        raise ExchangeError(f"only {ACCESS_TOKEN} is issued")
+    if form.get("subject_token_type") != AGENT_ID or not form.get("subject_token"):
+        raise ExchangeError(f"`subject_token` must be the agent's id, and `subject_token_type` {AGENT_ID}")
+    if form.get("actor_token_type") not in ACTOR_TYPES or not form.get("actor_token"):
+        raise ExchangeError("`actor_token` must be the staff member's ID token, with its `actor_token_type`")
+    if not form.get("audience") or "resource" in form:
+        raise ExchangeError("name the account's host as `audience`, and no `resource`", error="invalid_target")
+    try:
+        scopes = parse_scopes(form.get("scope", ""))
+    except ScopeError as exc:
+        raise ExchangeError(str(exc), error="invalid_scope") from exc
+    detail = _read_detail(form.get("authorization_details", ""))
+    return ExchangeRequest(
+        actor_token=form["actor_token"],
+        subject=form["subject_token"],
+        audience=form["audience"],
+        account=detail["account"],
+        ticket=detail.get("ticket", "").strip(),
+        reason=detail.get("reason", "").strip(),
+        scopes=scopes,
+    )
+
+
+def exchange(
+    request: ExchangeRequest,
+    facts: Facts,
+    actor: Staff,
+    terms: ExchangeTerms,
+    *,
+    audience: str,
+    client: ClientId,
+    assumption_id: AssumptionId,
+    token_id: TokenId,
+    authentication: Mapping[str, Any],
+    now: datetime,
+) -> Issue | Deny:
+    """Return what to sign, or the first reason against it.
+
+    `actor` comes from a verified actor token, `facts` are those of the request's account, `audience` is that
+    account's host. The same checks of account, grant and staff as for each later request apply here.
+    """
+    reason = _check(request, terms, audience) or (
+        check_account(facts.account, AccountId(request.account))
+        or check_grant(facts.grant, now)
+        # Whoever was never seen before has no lock to find.
+        or (check_staff(facts.staff) if facts.staff else None)
+    )
+    if reason is not None:
+        return Deny(reason=reason)
+    if facts.grant is None:
+        return Deny(reason=DenyReason.GRANT_OFF)
+    asked = request.scopes or frozenset(scope for scope in terms.known_scopes if not scope.write)
+    if not asked <= terms.known_scopes:
+        return Deny(reason=DenyReason.INVALID_SCOPE, needs=asked - terms.known_scopes)
+    scopes = narrow(asked, facts.grant.permissions, actor.permissions)
+    if not scopes:
+        return Deny(reason=DenyReason.PERMISSION_NOT_GRANTED, needs=asked)
+    assumption = Assumption(
+        id=assumption_id,
+        account=AccountId(request.account),
+        subject=AgentId(request.subject),
+        actor=actor.id,
+        grant_id=facts.grant.id,
+        ticket=request.ticket,
+        reason=request.reason,
+        scopes=scopes,
+        started_at=now,
+    )
+    end = now + min(terms.lifetime, LONGEST_TOKEN)
+    expires_at = min(end, facts.grant.expires_at or end)
+    claims = build_token(
+        assumption,
+        issuer=terms.issuer,
+        audience=audience,
+        client=client,
+        token_id=token_id,
+        grant_epoch=facts.grant.epoch,
+        authentication=authentication,
+        now=now,
+        expires_at=expires_at,
+    )
+    return Issue(assumption=assumption, claims=claims, expires_at=expires_at)
+
+
+def _check(request: ExchangeRequest, terms: ExchangeTerms, audience: str) -> DenyReason | None:
+    if request.audience != audience:
+        return DenyReason.INVALID_TARGET
+    if _IDENTIFIER.fullmatch(request.subject) is None:
+        return DenyReason.AGENT_INVALID
+    if terms.require_ticket and not request.ticket:
+        return DenyReason.TICKET_MISSING
+    if terms.require_reason and not request.reason:
+        return DenyReason.REASON_MISSING
+    return None
+
+
+def _read_detail(text: str) -> dict[str, str]:
+    """Return the one entry of `authorization_details` (RFC 9396 section 2), its texts checked."""
+
+    def refuse(message: str) -> ExchangeError:
+        return ExchangeError(message, error="invalid_authorization_details")
+
+    try:
+        details = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as exc:
+        raise refuse("`authorization_details` must be a JSON array") from exc
+    if not isinstance(details, list) or len(details) != 1 or not isinstance(details[0], dict):
+        raise refuse("`authorization_details` must hold exactly one object")
+    detail = details[0]
+    if detail.get("type") != "account_assumption" or not set(detail) <= _DETAIL_KEYS:
+        raise refuse("`type` must be account_assumption, with `account`, `ticket` and `reason`")
+    texts = {key: detail[key] for key in ("account", "ticket", "reason") if key in detail}
+    if not texts.get("account") or not all(isinstance(value, str) for value in texts.values()):
+        raise refuse("`account`, `ticket` and `reason` must be texts, and `account` must be there")
+    if any(_CONTROL.search(value) for value in texts.values()):
+        raise refuse("`account`, `ticket` and `reason` must be one line of text each")
+    if len(texts.get("ticket", "")) > _LONGEST_TICKET or len(texts.get("reason", "")) > _LONGEST_REASON:
+        raise refuse(f"`ticket` may have {_LONGEST_TICKET} characters and `reason` {_LONGEST_REASON}")
+    return texts
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object whose members can be read two ways (RFC 8259 section 4)."""
+    names = [name for name, _ in members]
+    if len(set(names)) != len(names):
+        raise ValueError("a member is there twice")
+    return dict(members)
