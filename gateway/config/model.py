@@ -64,6 +64,7 @@ class Upstream(Section, frozen=True, kw_only=True):
     idle_timeout_seconds: float = 60.0
     max_connections: int = 256
     bind_assertions: bool = False
+    forwarded_for: Literal["append", "keep"] = "append"
 
 
 class Identity(Section, frozen=True, kw_only=True):

@@ -79,3 +79,39 @@ class UpstreamTimeout(UpstreamFault):
     """The upstream took longer than its limit."""
 
     status = 504
+
+
+class Inbound(Protocol):
+    """One request of a client, and the way to answer it."""
+
+    @property
+    def head(self) -> RequestHead:
+        """The request line and headers as received."""
+
+    @property
+    def peer(self) -> str:
+        """The address of whoever is connected, without port; empty for a Unix socket."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body is announced."""
+
+    def body(self) -> Body:
+        """The body; reading it answers `Expect: 100-continue` (RFC 9110 section 10.1.1), so decide first."""
+
+    async def respond(self, head: ResponseHead, body: Body | None, *, close: bool = False) -> None:
+        """Send the one response: end-to-end headers only, the framing is added here.
+
+        With a `Content-Length` line the body must have that length; without one it is chunked, or ended by
+        closing for HTTP/1.0. `close` ends the connection afterwards, and nothing behind the request is read.
+        """
+
+    def abort(self) -> None:
+        """Cut the connection now; nothing more is sent."""
+
+
+class Handler(Protocol):
+    """Answers requests."""
+
+    async def __call__(self, inbound: Inbound) -> None:
+        """Answer by `inbound.respond`, exactly once."""

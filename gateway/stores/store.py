@@ -82,7 +82,8 @@ class Store(Protocol):
         """Store the account, its grant and a line of history together.
 
         Raises StoreConflict unless the stored epoch is exactly one below the change's: whoever decided on older
-        facts decides again.
+        facts decides again. Likewise if the grant's id was revoked before or is another account's: what has ended
+        does not begin again. A change without a grant leaves the account without one.
         """
 
     async def list_changes(self, account: AccountId) -> Sequence[GrantEvent]:

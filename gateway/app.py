@@ -1,0 +1,265 @@
+"""The composition root: builds every object, opens every listener, and takes all of it down again."""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from gateway.audit.checkpoint import NoteSigner
+from gateway.audit.journal import Journal
+from gateway.audit.log import AuditLog, JournalError
+from gateway.clock import Clock, Ticks, boot_seconds, utc_now
+from gateway.config.check import parse_address, parse_network
+from gateway.config.model import Config, ConfigError
+from gateway.grants.api import GrantsApi
+from gateway.grants.facts import FactCache
+from gateway.grants.service import GrantService
+from gateway.grants.watch import watch
+from gateway.health import Health
+from gateway.profiles import load_profile
+from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.front import make_server
+from gateway.proxy.handler import ProxyHandler
+from gateway.proxy.headers import Reserved
+from gateway.proxy.identity import Assertions
+from gateway.proxy.live import Live
+from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
+from gateway.proxy.triage import AccountReader, CatchRules
+from gateway.staff.issuer import Issuer
+from gateway.staff.verify import StaffVerifier
+from gateway.stores.sqlite import SqliteStore, open_sqlite
+from gateway.stores.store import AccountRecord, StoreError
+from gateway.tasks import Tasks
+from gateway.tokens.clients import ClientAuthenticator
+from gateway.tokens.endpoint import TokenEndpoint
+from gateway.tokens.keys import KeyRing, open_keys
+from gateway.tokens.signing import TokenVerifier
+from policy.exchange import ExchangeTerms
+from policy.routes import Profile
+
+log = logging.getLogger(__name__)
+
+JOURNAL_ORIGIN = "gateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """A running gateway, and what the demo and the tests look at."""
+
+    public_url: str
+    admin_url: str
+    store: SqliteStore
+    journal: AuditLog
+    live: Live
+    keys: KeyRing
+
+
+@asynccontextmanager
+async def open_gateway(
+    config: Config, *, clock: Clock = utc_now, ticks: Ticks = boot_seconds
+) -> AsyncIterator[Gateway]:
+    """Run a gateway until the block ends; raises ConfigError, StoreError, JournalError or OSError if it cannot start."""
+    async with AsyncExitStack() as stack:
+        profile = load_profile(config.upstream.profile, base=Path())
+        state = await _open_state(stack, config, clock, ticks)
+        parts = await _Parts.build(stack, config, profile, state, clock, ticks)
+        server = make_server(parts.handler)
+        stack.push_async_callback(server.shutdown, config.server.shutdown_seconds)
+        public = await _listen(stack, server, *parse_address(config.server.listen, "server.listen"))
+        admin = await _serve(stack, parts.admin, *parse_address(config.server.admin_listen, "server.admin_listen"))
+        yield Gateway(
+            public_url=public,
+            admin_url=admin,
+            store=state.store,
+            journal=state.journal,
+            live=parts.live,
+            keys=state.keys,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """What must not be lost: the store, the keys in it, the journal."""
+
+    store: SqliteStore
+    keys: KeyRing
+    journal: Journal
+
+
+async def _open_state(stack: AsyncExitStack, config: Config, clock: Clock, ticks: Ticks) -> _State:
+    store = await open_sqlite(config.store_path)
+    stack.push_async_callback(store.close)
+    keys = await open_keys(store, config.tokens.signing_key, now=clock())
+    journal = await Journal.open(
+        config.journal_directory,
+        origin=JOURNAL_ORIGIN,
+        clock=clock,
+        ticks=ticks,
+        signer=NoteSigner(keys.journal.private, name=JOURNAL_ORIGIN),
+        segment_bytes=config.audit.segment_mib * 1024 * 1024,
+        checkpoint_seconds=config.audit.checkpoint_seconds,
+    )
+    stack.push_async_callback(journal.close)
+    return _State(store=store, keys=keys, journal=journal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What answers: the public handler and the admin application."""
+
+    handler: ProxyHandler
+    admin: web.Application
+    live: Live
+
+    @classmethod
+    async def build(
+        cls, stack: AsyncExitStack, config: Config, profile: Profile, state: _State, clock: Clock, ticks: Ticks
+    ) -> "_Parts":
+        store, keys, journal = state.store, state.keys, state.journal
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        trusted = tuple(parse_network(text, "server.trusted_proxies") for text in config.server.trusted_proxies)
+        accounts = AccountReader(config.accounts, trusted)
+        clients = ClientAuthenticator(store)
+        verifier = TokenVerifier(keys.verifying, issuer=config.server.issuer)
+        live = Live(profile, clock)
+        trial = frozenset(config.grants.trial_permissions)
+        facts = FactCache(
+            store,
+            ttl_seconds=config.grants.fact_ttl_seconds,
+            absent_ttl_seconds=config.grants.absent_ttl_seconds,
+            trial_permissions=trial,
+            ticks=ticks,
+            tasks=tasks,
+        )
+
+        def changed(record: AccountRecord) -> int:
+            facts.forget_account(record.account.id)
+            return live.account_changed(record.account.id, record.account, facts.grant_of(record))
+
+        async def changed_elsewhere() -> None:
+            facts.forget_all()
+            for account in live.accounts():
+                record = await store.find_account(account)
+                live.account_changed(account, record and record.account, facts.grant_of(record))
+
+        tasks.start(watch(store.data_version, changed_elsewhere), name="watch the store")
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        )
+        endpoint = TokenEndpoint(
+            store=store,
+            keys=keys,
+            staff=StaffVerifier(Issuer(config.staff.issuer, http=http, ticks=ticks), config.staff, clock),
+            facts=facts,
+            accounts=accounts,
+            terms=ExchangeTerms(
+                issuer=config.server.issuer,
+                lifetime=timedelta(seconds=config.tokens.lifetime_seconds),
+                known_scopes=frozenset(profile.scopes),
+                require_ticket=config.tokens.require_ticket,
+                require_reason=config.tokens.require_reason,
+            ),
+            journal=journal,
+            clients=clients,
+            clock=clock,
+        )
+        control = web.Application()
+        control.add_routes(endpoint.routes())
+        service = GrantService(
+            store,
+            journal,
+            accepted_roles=frozenset(config.grants.administrator_roles),
+            clock=clock,
+            changed=changed,
+        )
+        admin = web.Application()
+        admin.add_routes(GrantsApi(service, clients, trial_permissions=trial, clock=clock).routes())
+        admin.add_routes(Health(store, journal).routes())
+        identity = config.identity
+        reserved = Reserved.of((identity.header, *identity.plain.values(), *identity.strip))
+        upstream = _open_upstream(stack, config)
+        assumed = AssumedTraffic(
+            accounts=accounts,
+            verifier=verifier,
+            facts=facts,
+            profile=profile,
+            journal=journal,
+            assertions=Assertions(
+                keys.signing,
+                identity,
+                issuer=config.server.issuer,
+                audience=config.upstream.audience,
+                bind=config.upstream.bind_assertions,
+                ticks=ticks,
+            ),
+            reserved=reserved,
+            live=live,
+            upstream=upstream,
+            clock=clock,
+        )
+        handler = ProxyHandler(
+            upstream=upstream,
+            control=await _open_control(stack, control),
+            assumed=assumed,
+            verifier=verifier,
+            catch=CatchRules(config.catch),
+            reserved=reserved,
+            append_forwarded_for=config.upstream.forwarded_for == "append",
+        )
+        return cls(handler=handler, admin=admin, live=live)
+
+
+def _open_upstream(stack: AsyncExitStack, config: Config) -> Pool:
+    section = config.upstream
+    try:
+        address = parse_upstream_url(section.url)
+    except ValueError as exc:
+        raise ConfigError(f"upstream.url: {exc}") from exc
+    limits = PoolLimits(
+        connect_timeout_seconds=section.connect_timeout_seconds,
+        first_byte_timeout_seconds=section.response_timeout_seconds,
+        idle_timeout_seconds=section.idle_timeout_seconds,
+        max_connections=section.max_connections,
+    )
+    pool = Pool(address, limits=limits)
+    stack.push_async_callback(pool.close)
+    return pool
+
+
+async def _open_control(stack: AsyncExitStack, application: web.Application) -> Pool:
+    """Serve the control plane on a socket of our own, and return the way to it: one more upstream of the proxy."""
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="locum-"))
+    path = str(Path(directory) / "control.sock")
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.UnixSite(runner, path).start()
+    pool = Pool(parse_upstream_url(f"unix:{path}"), limits=PoolLimits())
+    stack.push_async_callback(pool.close)
+    return pool
+
+
+async def _listen(stack: AsyncExitStack, server: web.Server, host: str, port: int) -> str:
+    listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=1024)
+    stack.callback(listener.close)
+    return f"http://{host}:{listener.sockets[0].getsockname()[1]}"
+
+
+async def _serve(stack: AsyncExitStack, application: web.Application, host: str, port: int) -> str:
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    return f"http://{host}:{runner.addresses[0][1]}"
+
+
+StartError = (ConfigError, StoreError, JournalError, OSError)

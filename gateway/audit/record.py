@@ -1,0 +1,129 @@
+"""One event of the journal, as a value and as canonical bytes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Literal
+
+import msgspec
+
+from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId, GrantId, TokenId
+
+Kind = Literal["decision", "token", "grant", "assumption", "account", "client", "journal"]
+
+MAX_CHARACTERS = 2048
+"""The longest text value that is kept whole: a URL's practical limit, so only padding is ever cut."""
+MAX_ITEMS = 64
+"""The longest list that is kept whole in a long record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What happened, to whom, by whom and why; a field that is None is left out of the journal.
+
+    Holds no credential and no value of a query parameter. Texts may come from strangers as they are: `encode` makes
+    them safe to store and `gateway.audit.search.render` makes them safe to show.
+    """
+
+    kind: Kind
+    decision: Literal["allow", "deny"] | None = None
+    reason: str | None = None
+    """The deny reason of a decision, or the change of anything else."""
+    rule: str | None = None
+    actor: ActorId | None = None
+    actor_name: str | None = None
+    """The name as the identity provider shows it; written as `name` within `actor`."""
+    subject: AgentId | None = None
+    account: AccountId | None = None
+    grant_id: GrantId | None = None
+    grant_epoch: int | None = None
+    granted_by: str | None = None
+    ticket: str | None = None
+    stated_reason: str | None = None
+    """Why the staff member came, in their own words."""
+    scopes: tuple[str, ...] | None = None
+    duration: str | None = None
+    """Of a grant's change: the duration that was chosen."""
+    permissions: tuple[str, ...] | None = None
+    expires_at: str | None = None
+    method: str | None = None
+    path: str | None = None
+    query_names: tuple[str, ...] | None = None
+    host: str | None = None
+    upstream: str | None = None
+    client_ip: str | None = None
+    user_agent: str | None = None
+    token_id: TokenId | None = None
+    client_id: ClientId | None = None
+    assumption: AssumptionId | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+    segment: str | None = None
+    """Of the journal's own records: the file they speak of."""
+    offset: int | None = None
+    """Of the journal's own records: where in that file its last whole line ends, in bytes."""
+
+
+def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
+    """Return the canonical JSON of `record`; `at` must be in UTC and is written in RFC 3339 with microseconds."""
+    document = {name: value for name, value in zip(_NAMES, _values(record), strict=True) if value is not None}
+    document |= {"at": at.isoformat(timespec="microseconds")[:26] + "Z", "origin": origin, "seq": seq}
+    if (actor := record.actor) is not None:
+        document["actor"] = {"issuer": actor.issuer, "subject": actor.subject}
+        if record.actor_name is not None:
+            document["actor"]["name"] = record.actor_name
+    return to_json(document)
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    r"""Return canonical JSON: UTF-8, keys sorted, no white space, always one line.
+
+    Characters that could steer a terminal, break a line or reorder text are written `\uXXXX`. A lone surrogate, which
+    strict JSON readers refuse (RFC 7493 section 2.1), becomes the six characters of its escape. Where the whole is
+    longer than `MAX_CHARACTERS` bytes, long values are cut and marked.
+    """
+    try:
+        data = _encoder.encode(document)
+    except UnicodeEncodeError:
+        data = _encoder.encode(document := _without_surrogates(document))
+    if len(data) > MAX_CHARACTERS:
+        data = _encoder.encode(_bounded(document))
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
+
+
+_NAMES = tuple(name for name in Record.__dataclass_fields__ if name not in {"actor", "actor_name"})
+_values = attrgetter(*_NAMES)
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+# DEL and the C1 controls, Arabic letter mark, zero-width and bidi marks, line and paragraph separators, bidi
+# embeddings and isolates, invisible operators, byte order mark, interlinear annotation. JSON itself escapes C0.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+
+
+def _bounded(value: Any) -> Any:
+    match value:
+        case str() if len(value) > MAX_CHARACTERS:
+            return f"{value[:MAX_CHARACTERS]}…[cut, {len(value)} characters]"
+        case dict():
+            return {key: _bounded(item) for key, item in value.items()}
+        case tuple() | list():
+            items = [_bounded(item) for item in value[:MAX_ITEMS]]
+            return items if len(value) <= MAX_ITEMS else [*items, f"…[cut, {len(value)} items]"]
+        case _:
+            return value
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {key: _without_surrogates(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_without_surrogates(item) for item in value]
+        case _:
+            return value

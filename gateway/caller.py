@@ -1,0 +1,32 @@
+"""Who calls our own endpoints, for the record."""
+
+import secrets
+from dataclasses import dataclass
+
+from aiohttp import web
+
+CLIENT_HEADER = "X-Locum-Client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What a record says of a request to the control plane or the admin listener."""
+
+    client_ip: str | None
+    user_agent: str | None
+    request_id: str
+
+    @classmethod
+    def through_front(cls, request: web.Request) -> "Caller":
+        """Read it off a request of the control plane: our front states the address, and strips what others state."""
+        return cls._of(request, request.headers.get(CLIENT_HEADER))
+
+    @classmethod
+    def direct(cls, request: web.Request) -> "Caller":
+        """Read it off a request of the admin listener: the address is that of the connection."""
+        return cls._of(request, request.remote)
+
+    @classmethod
+    def _of(cls, request: web.Request, client_ip: str | None) -> "Caller":
+        agent = request.headers.get("User-Agent")
+        return cls(client_ip=client_ip or None, user_agent=agent, request_id=f"req_{secrets.token_hex(8)}")

@@ -1,0 +1,1 @@
+"""Grants: the facts that decisions rest on, how they change, and who hears of it."""

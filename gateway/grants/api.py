@@ -1,0 +1,170 @@
+"""The grants API on the admin listener: the app's own back end reads and changes an account's setting.
+
+The field names are those of Zendesk's security settings, so that a helpdesk that has them passes them through.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.audit.log import JournalError
+from gateway.bodies import read_at_most
+from gateway.caller import Caller
+from gateway.clock import Clock
+from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
+from gateway.stores.store import AccountRecord, Client, StoreError
+from gateway.tokens.clients import ClientAuthenticator
+from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
+from policy.model import AccountId, AccountType, Duration, Permission
+
+_MOST_BODY_BYTES = 16 * 1024
+_REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
+    GrantRefusal.NOT_ADMINISTRATOR: (403, "only an administrator of a product of the account may change this"),
+    GrantRefusal.TRIAL_ACCOUNT: (409, "a trial account is always assumable and has no setting until it is converted"),
+    GrantRefusal.NOT_A_TRIAL: (409, "the account is not a trial"),
+    GrantRefusal.ACTING_STAFF: (403, "staff who stand in can never open, extend or approve anything"),
+    GrantRefusal.UNKNOWN_DURATION: (422, f"`assumption_duration` must be one of {', '.join(Duration)}"),
+    GrantRefusal.UNKNOWN_PERMISSION: (422, f"`permissions` must be some of {', '.join(Permission)}"),
+}
+
+
+class _Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who made the choice, as the app knows them."""
+
+    id: str
+    roles: dict[str, str]
+    assumed: bool = False
+
+
+class _Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a PUT; the first two are checked by policy's own names, for a clear refusal."""
+
+    assumption_duration: str
+    administrator: _Who
+    permissions: tuple[str, ...] = ("read",)
+
+
+class GrantsApi:
+    """`GET` and `PUT /api/v1/accounts/{account}/assumption`."""
+
+    def __init__(
+        self,
+        service: GrantService,
+        clients: ClientAuthenticator,
+        *,
+        trial_permissions: frozenset[Permission],
+        clock: Clock,
+    ) -> None:
+        self._service = service
+        self._clients = clients
+        self._trial = trial_permissions
+        self._clock = clock
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the admin listener that this serves."""
+        path = "/api/v1/accounts/{account}/assumption"
+        return [web.get(path, self.show, allow_head=False), web.put(path, self.change)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return the account's setting."""
+        return await self._answer(request, self._show)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Carry out an administrator's choice and return the new setting."""
+        return await self._answer(request, self._change)
+
+    async def _answer(self, request: web.Request, work: Any) -> web.Response:
+        try:
+            client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
+            if client is None:
+                return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
+            answer: web.Response = await work(request, client)
+        except UnknownAccount:
+            return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
+        except StoreError:
+            return _problem(503, "store_unavailable", "the store cannot answer now: try again in a moment")
+        except JournalError:
+            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was changed")
+        return answer
+
+    async def _show(self, request: web.Request, _client: Client) -> web.Response:
+        return _json(200, self._view(await self._service.find(_account(request))))
+
+    async def _change(self, request: web.Request, client: Client) -> web.Response:
+        try:
+            body = await read_at_most(request.content, _MOST_BODY_BYTES)
+            wish = msgspec.json.decode(body or b"", type=_Wish)
+        except msgspec.DecodeError as exc:
+            return _problem(400, "malformed", f"the body does not fit: {exc}")
+        if wish.assumption_duration not in list(Duration):
+            return _refusal(GrantRefusal.UNKNOWN_DURATION)
+        if not wish.permissions or not set(wish.permissions) <= set(Permission):
+            return _refusal(GrantRefusal.UNKNOWN_PERMISSION)
+        who = wish.administrator
+        if not who.id:
+            return _problem(400, "malformed", "`administrator.id` must say who made the choice")
+        caller = Caller.direct(request)
+        outcome = await self._service.choose(
+            ChangeRequest(
+                account=_account(request),
+                duration=Duration(wish.assumption_duration),
+                permissions=frozenset(Permission(name) for name in wish.permissions),
+                administrator=Administrator(id=who.id, roles=who.roles, is_acting_staff=who.assumed),
+                client=client.id,
+                client_ip=caller.client_ip,
+                request_id=caller.request_id,
+            )
+        )
+        if isinstance(outcome, GrantRefusal):
+            return _refusal(outcome)
+        record = AccountRecord(account=outcome.account, grant=outcome.grant)
+        return _json(200, self._view(record) | {"change": str(outcome.change)})
+
+    def _view(self, record: AccountRecord) -> dict[str, Any]:
+        now = self._clock()
+        where = state(record.account, record.grant, now)
+        grant = grant_in_force(record.account, record.grant, self._trial)
+        live = where in (GrantState.ON, GrantState.TRIAL) and grant is not None
+        expires_at = grant.expires_at if live and grant else None
+        return {
+            "account": record.account.id,
+            "assumable": live and not record.account.suspended,
+            "assumable_account_type": record.account.type is AccountType.TRIAL,
+            "assumption_duration": str(grant.duration) if live and grant else str(Duration.OFF),
+            "assumption_expiration": expires_at.strftime("%Y-%m-%dT%H:%M:%SZ") if expires_at else None,
+            "permissions": sorted(grant.permissions) if live and grant else [],
+            "epoch": record.account.epoch,
+        }
+
+
+def _account(request: web.Request) -> AccountId:
+    return AccountId(request.match_info["account"])
+
+
+def _refusal(refusal: GrantRefusal) -> web.Response:
+    status, title = _REFUSALS[refusal]
+    return _problem(status, str(refusal), title)
+
+
+def _problem(status: int, reason: str, title: str) -> web.Response:
+    document = {"type": f"urn:locum:grant:{reason}", "title": title, "status": status, "reason": reason}
+    headers = {"WWW-Authenticate": 'Basic realm="locum"'} if status == 401 else {}
+    if status == 503:
+        headers["Retry-After"] = "1"
+    return _json(status, document, headers, content_type="application/problem+json")
+
+
+def _json(
+    status: int,
+    document: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+    content_type: str = "application/json",
+) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(document),
+        content_type=content_type,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )

@@ -1,0 +1,126 @@
+"""Changing a grant: decide, record, store, tell; used by the API and the command line alike."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.audit.log import AuditLog
+from gateway.audit.record import Record
+from gateway.clock import Clock
+from gateway.stores.store import AccountRecord, Store, StoreConflict, StoreError
+from policy.grants import Administrator, GrantChange, GrantRefusal, choose, convert
+from policy.model import AccountId, ClientId, Duration, GrantId, Permission
+
+_MOST_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRequest:
+    """Who asks for what."""
+
+    account: AccountId
+    duration: Duration
+    permissions: frozenset[Permission]
+    administrator: Administrator
+    client: ClientId | None = None
+    """The program that asked on the administrator's behalf."""
+    client_ip: str | None = None
+    request_id: str | None = None
+
+
+class UnknownAccount(Exception):
+    """The caller's fault: there is no such account."""
+
+
+class GrantService:
+    """The one way in which a grant changes.
+
+    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: AuditLog,
+        *,
+        accepted_roles: frozenset[str],
+        clock: Clock,
+        changed: Callable[[AccountRecord], int] = lambda _record: 0,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._accepted = accepted_roles
+        self._clock = clock
+        self._changed = changed
+
+    async def find(self, account: AccountId) -> AccountRecord:
+        """Return the account with its newest grant."""
+        record = await self._store.find_account(account)
+        if record is None:
+            raise UnknownAccount(account)
+        return record
+
+    async def choose(self, request: ChangeRequest) -> GrantChange | GrantRefusal:
+        """Carry out an administrator's choice, or say why not; either is on the record."""
+        for _ in range(_MOST_TRIES):
+            record = await self.find(request.account)
+            outcome = choose(
+                record.account,
+                record.grant,
+                duration=request.duration,
+                permissions=request.permissions,
+                administrator=request.administrator,
+                accepted_roles=self._accepted,
+                new_id=GrantId(f"grant_{secrets.token_hex(8)}"),
+                now=self._clock(),
+            )
+            if await self._carry_out(outcome, record, request):
+                return outcome
+        raise StoreError("the account changes all the time: try again")
+
+    async def convert(self, account: AccountId, *, by: str) -> GrantChange | GrantRefusal:
+        """Turn a trial into a paid account, which is not assumable until the customer chooses."""
+        administrator = Administrator(id=by, roles={})
+        request = ChangeRequest(
+            account=account, duration=Duration.OFF, permissions=frozenset(), administrator=administrator
+        )
+        for _ in range(_MOST_TRIES):
+            record = await self.find(account)
+            outcome = convert(record.account, record.grant, now=self._clock())
+            if await self._carry_out(outcome, record, request):
+                return outcome
+        raise StoreError("the account changes all the time: try again")
+
+    async def _carry_out(
+        self, outcome: GrantChange | GrantRefusal, before: AccountRecord, request: ChangeRequest
+    ) -> bool:
+        """Record the outcome and make it so; False if the account changed meanwhile and has to be read again."""
+        await self._journal.append(_record(outcome, before, request), durable=True)
+        if isinstance(outcome, GrantRefusal) or outcome.account == before.account:
+            return True
+        try:
+            await self._store.save_change(outcome, by=request.administrator.id, at=self._clock())
+        except StoreConflict:
+            return False
+        self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
+        return True
+
+
+def _record(outcome: GrantChange | GrantRefusal, before: AccountRecord, request: ChangeRequest) -> Record:
+    refused = isinstance(outcome, GrantRefusal)
+    grant = before.grant if isinstance(outcome, GrantRefusal) else outcome.grant
+    return Record(
+        kind="grant",
+        decision="deny" if refused else "allow",
+        reason=str(outcome) if isinstance(outcome, GrantRefusal) else str(outcome.change),
+        account=request.account,
+        grant_id=grant.id if grant else None,
+        grant_epoch=before.account.epoch if isinstance(outcome, GrantRefusal) else outcome.account.epoch,
+        granted_by=request.administrator.id,
+        duration=str(request.duration),
+        permissions=tuple(sorted(grant.permissions)) if grant else None,
+        expires_at=grant.expires_at.isoformat() if grant and grant.expires_at else None,
+        client_id=request.client,
+        client_ip=request.client_ip,
+        request_id=request.request_id,
+    )

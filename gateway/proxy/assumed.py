@@ -1,0 +1,235 @@
+"""Assumed traffic: parse, load, decide, record, act; whatever goes wrong on the way refuses."""
+
+import logging
+import secrets
+from typing import assert_never
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.clock import Clock
+from gateway.grants.facts import FactCache
+from gateway.proxy import headers, replies
+from gateway.proxy.identity import Assertions
+from gateway.proxy.live import Exchange, Live
+from gateway.proxy.triage import AccountReader, Credential
+from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream, UpstreamFault
+from gateway.stores.store import StoreError
+from gateway.tokens.signing import TokenRefused, TokenVerifier
+from policy.decide import decide
+from policy.model import AccessRequest, AccountId, AssumptionClaims, Deny, DenyReason, Facts, Permit
+from policy.routes import Profile
+from policy.scopes import format_scopes
+from policy.target import TargetError, parse_target
+
+log = logging.getLogger(__name__)
+
+_NO_FACTS = Facts(account=None, grant=None, assumption=None, staff=None)
+
+
+class AssumedTraffic:
+    """Answers every request that claims, or has, to be a staff member's."""
+
+    def __init__(
+        self,
+        *,
+        accounts: AccountReader,
+        verifier: TokenVerifier,
+        facts: FactCache,
+        profile: Profile,
+        journal: AuditLog,
+        assertions: Assertions,
+        reserved: headers.Reserved,
+        live: Live,
+        upstream: Upstream,
+        clock: Clock,
+    ) -> None:
+        self._accounts = accounts
+        self._verifier = verifier
+        self._facts = facts
+        self._profile = profile
+        self._journal = journal
+        self._assertions = assertions
+        self._reserved = reserved
+        self._live = live
+        self._upstream = upstream
+        self._clock = clock
+
+    async def answer(self, inbound: Inbound, credential: Credential | DenyReason | None) -> None:
+        """Answer one request; nothing of it goes upstream without a Permit on the record."""
+        request_id = f"req_{secrets.token_hex(8)}"
+        try:
+            request = self._parse(inbound, credential)
+            facts = await self._load(request)
+        except _Refused as refused:
+            await self._refuse(inbound, refused.deny, request_id, refused.claims, _NO_FACTS)
+            return
+        decision = decide(request, facts, self._profile, now=self._clock())
+        match decision:
+            case Deny():
+                await self._refuse(inbound, decision, request_id, request.claims, facts)
+            case Permit():
+                with self._live.opened(request, facts, decision, inbound.abort) as exchange:
+                    await self._permitted(inbound, exchange, request_id)
+            case _:
+                assert_never(decision)
+
+    def _parse(self, inbound: Inbound, credential: Credential | DenyReason | None) -> AccessRequest:
+        """Return the request in its one reading, its token verified; raises _Refused."""
+        head = inbound.head
+        account = self._accounts.read(head, inbound.peer)
+        if credential is None:
+            raise _Refused(Deny(reason=DenyReason.TOKEN_MISSING))
+        if isinstance(credential, DenyReason):
+            raise _Refused(Deny(reason=credential))
+        try:
+            claims = self._verifier.verify(credential.token)
+        except TokenRefused as exc:
+            raise _Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
+        if account is None:
+            raise _Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
+        if headers.is_odd_nomination(head.headers):
+            raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_HEADER), claims)
+        if any(headers.fold(name).startswith(headers.RESERVED_PREFIX) for name, _ in head.headers):
+            raise _Refused(Deny(reason=DenyReason.FORGED_HEADER), claims)
+        if any(headers.fold(name) == b"upgrade" for name, _ in head.headers):
+            raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
+        try:
+            target = parse_target(head.target)
+        except TargetError as exc:
+            raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_TARGET, detail=str(exc)), claims) from exc
+        return AccessRequest(
+            method=head.method.decode("latin-1"),
+            target=target,
+            account=account,
+            claims=claims,
+            has_body=inbound.has_body,
+            overrides=headers.is_override(head.headers),
+        )
+
+    async def _load(self, request: AccessRequest) -> Facts:
+        try:
+            return await self._facts.of_request(request.account, request.claims)
+        except StoreError as exc:
+            raise _Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
+
+    async def _permitted(self, inbound: Inbound, exchange: Exchange, request_id: str) -> None:
+        """Record the permit, then send the request on."""
+        request, permit = exchange.request, exchange.permit
+        record = self._record(inbound, exchange.facts, request.claims, request_id, permit)
+        try:
+            await self._journal.append(record, durable=permit.writes)
+        except JournalError:
+            unrecorded = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+            await replies.refuse(inbound, unrecorded, request_id=request_id)
+            return
+        if (verdict := exchange.verdict()) is not None:
+            # The customer took it back while it was being recorded.
+            await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
+            return
+        try:
+            await self._forward(inbound, permit, request_id)
+        finally:
+            if (verdict := exchange.verdict()) is not None:
+                await self._note_cut(inbound, exchange, verdict, request_id)
+
+    async def _forward(self, inbound: Inbound, permit: Permit, request_id: str) -> None:
+        """Send a permitted request on with the identity set, and its response back."""
+        head = RequestHead(
+            method=inbound.head.method, target=inbound.head.target, headers=self._lines(inbound.head, permit)
+        )
+        try:
+            response = await self._upstream.send(head, inbound.body() if inbound.has_body else None)
+        except UpstreamFault as fault:
+            log.warning("the upstream did not answer request %s: %s", request_id, fault)
+            await replies.report_fault(inbound, fault)
+            return
+        try:
+            lines = headers.for_staff(headers.for_client(response.head.headers), self._profile.withhold_cookies)
+            lines += [
+                (b"X-Locum-Session", permit.assumption.encode("ascii")),
+                (b"X-Locum-Expires", permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")),
+                (b"X-Locum-Request", request_id.encode("ascii")),
+            ]
+            answer = ResponseHead(status=response.head.status, reason=response.head.reason, headers=tuple(lines))
+            await inbound.respond(answer, response.body)
+        except UpstreamFault as fault:
+            log.warning("the upstream broke off in request %s: %s", request_id, fault)
+            inbound.abort()
+        finally:
+            await response.close()
+
+    def _lines(self, head: RequestHead, permit: Permit) -> tuple[tuple[bytes, bytes], ...]:
+        lines = headers.for_upstream(head.headers, self._reserved, drop=frozenset({b"authorization"}))
+        lines = headers.without_cookies(headers.without_hearsay(lines), self._profile.withhold_cookies)
+        host = self._accounts.host_of(permit.account)
+        return (*lines, *self._assertions.lines(permit, head, host, now=self._clock()))
+
+    async def _refuse(
+        self, inbound: Inbound, deny: Deny, request_id: str, claims: AssumptionClaims | None, facts: Facts
+    ) -> None:
+        """Record a refusal and send it; a refusal that cannot be recorded is still one."""
+        try:
+            await self._journal.append(self._record(inbound, facts, claims, request_id, deny))
+        except JournalError:
+            log.exception("a refusal could not be recorded: request %s, %s", request_id, deny.reason)
+            deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+        await replies.refuse(inbound, deny, request_id=request_id)
+
+    async def _note_cut(self, inbound: Inbound, exchange: Exchange, verdict: Deny, request_id: str) -> None:
+        cut = self._record(inbound, exchange.facts, exchange.request.claims, request_id, verdict)
+        try:
+            await self._journal.append(cut)
+        except JournalError:
+            log.exception("the cut of request %s could not be recorded", request_id)
+
+    def _record(
+        self,
+        inbound: Inbound,
+        facts: Facts,
+        claims: AssumptionClaims | None,
+        request_id: str,
+        decision: Permit | Deny,
+    ) -> Record:
+        head = inbound.head
+        account: AccountId | None = self._accounts.read(head, inbound.peer)
+        path, _, query = head.target.decode("latin-1").partition("?")
+        agents = headers.values(head.headers, b"user-agent")
+        hosts = headers.values(head.headers, b"host")
+        started, grant, staff = facts.assumption, facts.grant, facts.staff
+        rule = decision.rule if isinstance(decision, Deny) else " ".join(decision.rules)
+        scopes = None if isinstance(decision, Deny) else format_scopes(decision.scopes).split()
+        return Record(
+            kind="decision",
+            decision="deny" if isinstance(decision, Deny) else "allow",
+            reason=str(decision.reason) if isinstance(decision, Deny) else None,
+            rule=rule or None,
+            actor=claims.actor if claims else None,
+            actor_name=staff.name if staff else None,
+            subject=claims.subject if claims else None,
+            account=account,
+            grant_id=claims.grant_id if claims else None,
+            grant_epoch=grant.epoch if grant else None,
+            granted_by=grant.given_by if grant else None,
+            ticket=started.ticket if started else None,
+            stated_reason=started.reason if started else None,
+            scopes=tuple(scopes) if scopes is not None else None,
+            method=head.method.decode("latin-1"),
+            path=path,
+            query_names=tuple(part.partition("=")[0] for part in query.split("&")) if query else None,
+            host=hosts[0].decode("latin-1") if hosts else None,
+            client_ip=inbound.peer or None,
+            user_agent=agents[0].decode("latin-1") if agents else None,
+            token_id=claims.token_id if claims else None,
+            client_id=claims.client if claims else None,
+            assumption=claims.assumption if claims else None,
+            request_id=request_id,
+        )
+
+
+class _Refused(Exception):
+    """Carries a refusal out of parsing and loading."""
+
+    def __init__(self, deny: Deny, claims: AssumptionClaims | None = None) -> None:
+        super().__init__(deny.reason)
+        self.deny = deny
+        self.claims = claims

@@ -1,0 +1,168 @@
+"""The front: aiohttp's low-level server reads requests; responses are written as the bytes they are.
+
+Only public interface of aiohttp is used. Its response objects would add and reorder headers, so the response here
+is one that sends nothing of its own, and the head and the framing are written straight to the transport.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import http_parser, web
+
+from gateway.proxy.wire import Body, Handler, Headers, RequestHead, ResponseHead
+
+log = logging.getLogger(__name__)
+
+MOST_HEADERS = 256
+MOST_HEADER_BYTES = 32 * 1024
+_IDLE_SECONDS = 75.0
+_LINGER_SECONDS = 2.0
+_BODILESS = frozenset({204, 304})
+
+
+class FrontError(Exception):
+    """Ours: the front cannot be started safely."""
+
+
+def require_c_parser() -> None:
+    """Raise FrontError unless aiohttp's C parser is in place: the other one reads some messages as two."""
+    if http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise FrontError("aiohttp's C parser is missing: install aiohttp from a wheel and unset AIOHTTP_NO_EXTENSIONS")
+
+
+def make_server(handler: Handler) -> web.Server:
+    """Return the protocol factory that hands each request to `handler`; raises FrontError without the C parser."""
+    require_c_parser()
+    keep, close = _Sent(keep_alive=True), _Sent(keep_alive=False)
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        inbound = ClientRequest(request)
+        try:
+            await handler(inbound)
+        except ConnectionError:
+            inbound.abort()
+        except Exception:
+            # Whatever it was, nothing more may happen on this connection.
+            log.exception("a request failed inside the gateway")
+            inbound.abort()
+        return keep if inbound.reusable else close
+
+    return web.Server(
+        serve,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=_IDLE_SECONDS,
+        lingering_time=_LINGER_SECONDS,
+        max_line_size=MOST_HEADER_BYTES,
+        max_field_size=MOST_HEADER_BYTES,
+        max_headers=MOST_HEADERS,
+    )
+
+
+class ClientRequest:
+    """One request as aiohttp read it; implements Inbound."""
+
+    __slots__ = ("_request", "_started", "head", "reusable")
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._started = False
+        self.reusable = False
+        version = request.version
+        self.head = RequestHead(
+            method=request.method.encode("ascii", "surrogateescape"),
+            target=request.raw_path.encode("utf-8", "surrogateescape"),
+            headers=request.raw_headers,
+            version=(version.major, version.minor),
+        )
+
+    @property
+    def peer(self) -> str:
+        """See Inbound."""
+        return self._request.remote or ""
+
+    @property
+    def has_body(self) -> bool:
+        """See Inbound."""
+        return self._request.body_exists
+
+    def body(self) -> Body:
+        """See Inbound."""
+        return self._read()
+
+    async def respond(self, head: ResponseHead, body: Body | None, *, close: bool = False) -> None:
+        """See Inbound."""
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        self._started = True
+        bodiless = self.head.method == b"HEAD" or head.status in _BODILESS or head.status < 200
+        length = any(name.lower() == b"content-length" for name, _ in head.headers)
+        chunked = not bodiless and not length and self.head.version >= (1, 1)
+        keep = not close and self._request.keep_alive and (bodiless or length or chunked)
+        transport.write(_head_bytes(head, self._framing(keep=keep, chunked=chunked)))
+        if body is not None and not bodiless:
+            await self._write(body, transport, chunked=chunked)
+        self.reusable = keep
+
+    def abort(self) -> None:
+        """See Inbound."""
+        self.reusable = False
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def _framing(self, *, keep: bool, chunked: bool) -> Headers:
+        lines: Headers = ((b"Transfer-Encoding", b"chunked"),) if chunked else ()
+        if not keep:
+            return (*lines, (b"Connection", b"close"))
+        return lines if self.head.version >= (1, 1) else (*lines, (b"Connection", b"keep-alive"))
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        expects = any(name.lower() == b"expect" for name, _ in self.head.headers)
+        if expects and not self._started and self._request.transport is not None and self.head.version >= (1, 1):
+            self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        async for chunk in self._request.content.iter_any():
+            yield chunk
+
+    async def _write(self, body: Body, transport: asyncio.WriteTransport, *, chunked: bool) -> None:
+        async for chunk in body:
+            if transport.is_closing():
+                raise ConnectionResetError("the client has gone")
+            if chunked:
+                transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+            else:
+                transport.write(chunk)
+            if transport.get_write_buffer_size():
+                # Waits only while the transport holds more than its high-water mark.
+                await self._request.writer.drain()
+        if chunked:
+            transport.write(b"0\r\n\r\n")
+
+
+class _Sent(web.StreamResponse):
+    """Stands for a response whose bytes are on their way already."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keeps = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the next request is read from this connection."""
+        return self._keeps
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send nothing: the head has been written."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send nothing: the body has been written."""
+
+
+def _head_bytes(head: ResponseHead, framing: Headers) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (head.status, head.reason)]
+    lines.extend(name + b": " + value for name, value in head.headers)
+    lines.extend(name + b": " + value for name, value in framing)
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)

@@ -1,0 +1,99 @@
+"""What is open now: every assumed exchange from its permit to its end, so that a change can cut it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from gateway.clock import Clock
+from policy.decide import decide
+from policy.model import AccessRequest, Account, AccountId, Deny, Facts, Grant, Permit
+from policy.routes import Profile
+
+
+class Exchange:
+    """One assumed exchange while it is open."""
+
+    __slots__ = ("_abort", "_verdict", "facts", "permit", "request", "timer")
+
+    def __init__(self, request: AccessRequest, facts: Facts, permit: Permit, abort: Callable[[], None]) -> None:
+        self.request = request
+        self.facts = facts
+        self.permit = permit
+        self._verdict: Deny | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._abort = abort
+
+    def stop(self) -> None:
+        """Forget the timer."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def verdict(self) -> Deny | None:
+        """Return why the exchange was cut, or None; ask again after every await."""
+        return self._verdict
+
+    def cut(self, deny: Deny) -> None:
+        """End the exchange now: nothing more goes either way."""
+        if self._verdict is None:
+            self._verdict = deny
+            self._abort()
+
+
+class Live:
+    """The open assumed exchanges of this process, by account."""
+
+    def __init__(self, profile: Profile, clock: Clock) -> None:
+        self._profile = profile
+        self._clock = clock
+        self._open: dict[AccountId, set[Exchange]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(exchanges) for exchanges in self._open.values())
+
+    def accounts(self) -> list[AccountId]:
+        """Return the accounts that somebody is in."""
+        return list(self._open)
+
+    @contextmanager
+    def opened(
+        self, request: AccessRequest, facts: Facts, permit: Permit, abort: Callable[[], None]
+    ) -> Iterator[Exchange]:
+        """Register an exchange until the block ends; `abort` is called if it has to end before, also by the clock.
+
+        Must be entered in the same step as the decision, with no await between.
+        """
+        exchange = Exchange(request, facts, permit, abort)
+        exchanges = self._open.setdefault(permit.account, set())
+        exchanges.add(exchange)
+        self._set_timer(exchange, permit)
+        try:
+            yield exchange
+        finally:
+            exchange.stop()
+            exchanges.discard(exchange)
+            if not exchanges and self._open.get(permit.account) is exchanges:
+                del self._open[permit.account]
+
+    def account_changed(self, account: AccountId, state: Account | None, grant: Grant | None) -> int:
+        """Decide anew about everything open in `account`, and cut what is not permitted any more; return how many."""
+        cut = 0
+        for exchange in list(self._open.get(account, ())):
+            exchange.facts = replace(exchange.facts, account=state, grant=grant)
+            cut += self._recheck(exchange)
+        return cut
+
+    def _recheck(self, exchange: Exchange) -> bool:
+        match decide(exchange.request, exchange.facts, self._profile, now=self._clock()):
+            case Permit() as permit:
+                self._set_timer(exchange, permit)
+                return False
+            case Deny() as deny:
+                exchange.cut(deny)
+                return True
+
+    def _set_timer(self, exchange: Exchange, permit: Permit) -> None:
+        # The end may have moved, either way; and a timer may fire a moment early, so it only ever asks again.
+        exchange.stop()
+        left = (permit.ends_at - self._clock()).total_seconds()
+        exchange.timer = asyncio.get_running_loop().call_later(max(left, 0.001), self._recheck, exchange)

@@ -1,0 +1,64 @@
+"""The answers that the gateway gives by itself: refusals, an upstream's fault, a message it will not pass on."""
+
+import msgspec
+
+from gateway import refusals
+from gateway.proxy.headers import values
+from gateway.proxy.wire import Body, Headers, Inbound, ResponseHead, UpstreamFault
+from policy.model import Deny
+
+_REASONS = {
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    405: b"Method Not Allowed",
+    500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+
+
+async def refuse(inbound: Inbound, deny: Deny, *, request_id: str) -> None:
+    """Send a refusal: a page for browsers, else problem details; an unread body ends the connection."""
+    status = refusals.REFUSALS[deny.reason].status
+    if _wants_page(inbound.head.headers):
+        kind, content = b"text/html; charset=utf-8", refusals.page(deny, request_id=request_id)
+        lines = [*refusals.headers(deny), (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'")]
+    else:
+        kind, content = b"application/problem+json", refusals.problem(deny, request_id=request_id)
+        lines = refusals.headers(deny)
+    await _send(inbound, status, kind, content, lines, close=True)
+
+
+async def report(inbound: Inbound, status: int, title: str, *, kind: str) -> None:
+    """Send problem details that are no refusal; `kind` ends the stable problem type."""
+    document = {"type": f"urn:locum:problem:{kind}", "title": title, "status": status}
+    await _send(inbound, status, b"application/problem+json", msgspec.json.encode(document), [], close=True)
+
+
+async def report_fault(inbound: Inbound, fault: UpstreamFault) -> None:
+    """Say that the app behind could not answer; its address stays in our log."""
+    title = "the app behind the gateway is too slow" if fault.status == 504 else "the app behind the gateway is down"
+    await report(inbound, fault.status, title, kind="upstream")
+
+
+async def _send(
+    inbound: Inbound, status: int, kind: bytes, content: bytes, lines: list[tuple[bytes, bytes]], *, close: bool
+) -> None:
+    head = ResponseHead(
+        status=status,
+        reason=_REASONS[status],
+        headers=((b"Content-Type", kind), (b"Content-Length", b"%d" % len(content)), *lines),
+    )
+    await inbound.respond(head, _once(content), close=close)
+
+
+async def _once(content: bytes) -> Body:
+    yield content
+
+
+def _wants_page(headers: Headers) -> bool:
+    """Tell whether the client is a browser showing a page: it names text/html before anything else."""
+    return any(value.lstrip().lower().startswith(b"text/html") for value in values(headers, b"accept"))

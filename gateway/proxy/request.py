@@ -1,0 +1,43 @@
+"""The writing of one request head, which must read as one request with the body that follows it and as nothing else."""
+
+from gateway.proxy.wire import RequestHead
+
+
+def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | None]:
+    """The head byte for byte, with a Transfer-Encoding line if it lacks one; and the body's length, None if chunked.
+
+    Raises ValueError for a head that some reader would frame differently, CONNECT included: the last gate before the
+    upstream, since a line or a length too many here is another person's request there.
+    """
+    lines = [b"%b %b HTTP/1.1" % (head.method, head.target), *map(b": ".join, head.headers)]
+    text = b"".join(lines)
+    if b"\n" in text or b"\r" in text or lines[0].count(b" ") != 2:
+        raise ValueError("a request head has a line break or a space where none may be")
+    if head.method == b"CONNECT":
+        raise ValueError("`CONNECT` asks for a tunnel, and there is none here")
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in head.headers:
+        # The length is compared first because it is cheap and this is every header of every request.
+        if len(name) == 14 and name.lower() == b"content-length":
+            lengths.append(value)
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            codings.append(value.lower())
+    if has_body and not lengths and not codings:
+        codings.append(b"chunked")
+        lines.append(b"Transfer-Encoding: chunked")
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines), _body_length(lengths, codings, has_body=has_body)
+
+
+def _body_length(lengths: list[bytes], codings: list[bytes], *, has_body: bool) -> int | None:
+    if codings and (codings != [b"chunked"] or lengths or not has_body):
+        raise ValueError("a request head has a Transfer-Encoding that does not fit its body")
+    if codings:
+        return None
+    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+        raise ValueError("a request head has an ambiguous Content-Length")
+    length = int(lengths[0]) if lengths else 0
+    if length and not has_body:
+        raise ValueError("a request head announces a body and has none")
+    return length

@@ -1,0 +1,258 @@
+"""The reading of one upstream response: bytes in, one head and its body out, or the first anomaly.
+
+The head is cut off before httptools sees it, so that what follows it is known to the byte, and every message gets a
+parser of its own, so that no parser is ever used again in a state left by another message.
+"""
+
+import re
+from collections import deque
+
+from httptools import HttpParserError, HttpResponseParser
+
+from gateway.proxy.wire import ResponseHead
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_INTERIM_RESPONSES = 16
+
+_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_REASON_BYTES = bytes([9, *range(32, 127), *range(128, 256)])  # RFC 9112 section 4, reason-phrase
+_WHOLE = -1
+
+
+class ResponseAnomaly(Exception):
+    """What the upstream sent is not exactly one HTTP/1.1 response; the message says what it did."""
+
+
+class ResponseParser:
+    """Reads the final response to one request, over any interim ones.
+
+    Stricter than RFC 9112 asks of a client: whatever two readers could frame differently is an anomaly.
+    """
+
+    __slots__ = (
+        "_events",
+        "_interim",
+        "_overhead",
+        "_parser",
+        "_pending",
+        "_remaining",
+        "_tail",
+        "_to_head",
+        "buffered",
+        "chunks",
+        "complete",
+        "head",
+        "reusable",
+    )
+
+    def __init__(self, *, to_head: bool) -> None:
+        """Start reading; `to_head` when the request was a HEAD, whose response never has a body."""
+        self.head: ResponseHead | None = None
+        self.chunks: deque[bytes] = deque()
+        """The body read so far and not yet taken."""
+        self.buffered = 0
+        """Bytes in `chunks`; whoever takes a chunk takes its length off here."""
+        self.complete = False
+        self.reusable = False
+        """Whether, as far as the response goes, the connection may carry another request; valid once complete."""
+        self._to_head = to_head
+        self._pending = b""
+        self._interim = 0
+        self._remaining = 0
+        self._events = _Events()
+        self._parser: HttpResponseParser | None = None
+        self._overhead = 0
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take in the next bytes (at least one); raises ResponseAnomaly.
+
+        Bytes beyond the response raise too, after all of the response has been taken in.
+        """
+        if self.head is None:
+            data = self._feed_heads(data)
+            if not data:
+                return
+        if self.complete:
+            raise ResponseAnomaly("sent more than its response")
+        if self._parser is not None:
+            self._feed_chunked(self._parser, data)
+        elif self._remaining == _WHOLE:
+            self._keep(data)
+        else:
+            self._feed_counted(data)
+
+    def feed_eof(self) -> None:
+        """Take in the end of the stream; raises ResponseAnomaly when the response is not all there."""
+        if self.complete:
+            return
+        if self.head is None:
+            raise ResponseAnomaly("closed the connection before its response head was complete")
+        if self._remaining != _WHOLE:
+            raise ResponseAnomaly("closed the connection in the middle of its response")
+        self.complete = True
+
+    def _feed_heads(self, data: bytes) -> bytes:
+        """Cut heads off until the final one; the bytes that follow it."""
+        searched = max(0, len(self._pending) - 3)
+        data = self._pending + data
+        while (end := data.find(b"\r\n\r\n", searched) + 4) > 3:
+            head = self._parse_head(data[:end])
+            data = data[end:]
+            searched = 0
+            if head.status >= 200:
+                self._pending = b""
+                self._start_body(head)
+                return data
+            self._events = _Events()
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                raise ResponseAnomaly("sent too many interim responses")
+        self._pending = data
+        if not data.startswith(_VERSIONS[0][: len(data)]) and not data.startswith(_VERSIONS[1][: len(data)]):
+            raise ResponseAnomaly("did not answer in HTTP/1.1")
+        # A head with bare line ends never shows its CRLF CRLF: say so now, not when the time is up.
+        if _BARE_LF.search(data, searched):
+            raise ResponseAnomaly("ended a header line with a bare LF")
+        if len(data) > MAX_HEAD_BYTES:
+            raise ResponseAnomaly("sent too long a response head")
+        return b""
+
+    def _parse_head(self, raw: bytes) -> ResponseHead:
+        if len(raw) > MAX_HEAD_BYTES:
+            raise ResponseAnomaly("sent too long a response head")
+        if not raw.startswith(_VERSIONS):
+            raise ResponseAnomaly("did not answer in HTTP/1.1")
+        if raw[9:12] == b"101":
+            raise ResponseAnomaly("switched protocols without being asked")
+        self._parser = HttpResponseParser(self._events)
+        self._parse(self._parser, raw)
+        status = int(raw[9:12])
+        reason = raw[13 : raw.index(b"\r\n")]
+        if status < 100 or reason.translate(None, _REASON_BYTES):
+            raise ResponseAnomaly("sent a malformed status line")
+        return ResponseHead(
+            status=status, reason=reason, headers=tuple(self._events.headers), version=(1, raw[7] - ord("0"))
+        )
+
+    def _start_body(self, head: ResponseHead) -> None:
+        """RFC 9112 section 6.3, with every case in doubt refused."""
+        length, chunked, persistent = _framing(head)
+        self.head = head
+        if self._to_head or head.status in (204, 304):
+            # A body that is announced here must not follow, yet some apps send it, perhaps a moment later,
+            # when it would be read as the answer to the next request. So the announcement costs the connection.
+            self._finish(reusable=persistent and not chunked and not length)
+        elif chunked:
+            self.reusable = persistent
+        elif length is None:
+            self._remaining = _WHOLE
+            self._parser = None
+        elif length == 0:
+            self._finish(reusable=persistent)
+        else:
+            self._remaining = length
+            self.reusable = persistent
+            self._parser = None
+
+    def _feed_counted(self, data: bytes) -> None:
+        surplus = len(data) > self._remaining
+        if surplus:
+            data = data[: self._remaining]
+        self._keep(data)
+        self._remaining -= len(data)
+        if not self._remaining:
+            self._finish(reusable=self.reusable)
+        if surplus:
+            raise ResponseAnomaly("sent more than its response")
+
+    def _feed_chunked(self, parser: HttpResponseParser, data: bytes) -> None:
+        events = self._events
+        self._parse(parser, data)
+        self._tail = (self._tail + data[-5:])[-5:]
+        self._overhead = 0 if events.body else self._overhead + len(data)
+        if events.body:
+            self._keep(b"".join(events.body))
+            events.body.clear()
+        # Chunk extensions and trailers are read and dropped, but not without end.
+        events.headers.clear()
+        if self._overhead > MAX_HEAD_BYTES:
+            raise ResponseAnomaly("sent too much chunk framing")
+        if not events.complete:
+            return
+        # llhttp passes over line ends between two messages, so those are looked for in the bytes themselves:
+        # a message ends in CRLF CRLF after a line that is not empty.
+        surplus = events.begun > 1 or self._tail[1:] != b"\r\n\r\n" or self._tail[:1] in (b"\r", b"\n")
+        self._finish(reusable=self.reusable)
+        if surplus:
+            raise ResponseAnomaly("sent more than its response")
+
+    def _keep(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        self.buffered += len(chunk)
+
+    def _finish(self, *, reusable: bool) -> None:
+        self.complete = True
+        self.reusable = reusable
+        self._parser = None
+
+    @staticmethod
+    def _parse(parser: HttpResponseParser, data: bytes) -> None:
+        try:
+            parser.feed_data(data)
+        except HttpParserError as exc:
+            raise ResponseAnomaly(f"sent a malformed response ({exc})") from exc
+
+
+class _Events:
+    """What httptools reports; it does not hold the parser, so the two form no reference cycle."""
+
+    __slots__ = ("begun", "body", "complete", "headers")
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.complete = False
+
+    def on_message_begin(self) -> None:
+        self.begun += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value.strip(b" \t")))
+
+    def on_body(self, chunk: bytes) -> None:
+        self.body.append(chunk)
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def _framing(head: ResponseHead) -> tuple[int | None, bool, bool]:
+    """The content length if any, whether chunked, and whether the connection persists (RFC 9112 section 9.3)."""
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    options: list[bytes] = []
+    for name, value in head.headers:
+        # The length is compared first because it is cheap and this is every header of every response.
+        if len(name) == 14 and name.lower() == b"content-length":
+            lengths.append(value)
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            codings.append(value.lower())
+        elif len(name) == 10 and name.lower() == b"connection":
+            options += [option.strip(b" \t") for option in value.lower().split(b",")]
+    if codings and (lengths or head.version == (1, 0) or codings != [b"chunked"]):
+        raise ResponseAnomaly("framed its response with something else than one Content-Length or `chunked`")
+    persistent = b"close" not in options and (head.version == (1, 1) or b"keep-alive" in options)
+    return _parse_length(lengths), bool(codings), persistent
+
+
+def _parse_length(lengths: list[bytes]) -> int | None:
+    if not lengths:
+        return None
+    text = lengths[0]
+    # 18 digits stay below 2**63; a leading zero is read as octal somewhere.
+    if len(lengths) > 1 or not text.isdigit() or len(text) > 18 or (text[:1] == b"0" and text != b"0"):
+        raise ResponseAnomaly("sent an ambiguous Content-Length")
+    return int(text)

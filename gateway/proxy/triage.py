@@ -1,0 +1,124 @@
+"""What kind of request this is: whose account's, and does it claim, or have, to be a staff member's."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from gateway.config.check import Network, parse_network
+from gateway.config.model import Accounts, Catch
+from gateway.proxy.headers import fold, nominated, values
+from gateway.proxy.wire import Headers, RequestHead
+from gateway.tokens.signing import TokenVerifier
+from policy.model import AccountId, DenyReason
+
+_ACCOUNT = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_BEARER = re.compile(rb"bearer +", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The assumption token of a request, unverified."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        """Hide the token."""
+        return "Credential(…)"
+
+
+def is_trusted(peer: str, networks: tuple[Network, ...]) -> bool:
+    """Tell whether `peer` is one of the proxies in front that may speak for a client."""
+    return bool(networks) and bool(peer) and any(ipaddress.ip_address(peer) in network for network in networks)
+
+
+class AccountReader:
+    """Reads which account a request is for, as configured."""
+
+    def __init__(self, accounts: Accounts, trusted: tuple[Network, ...]) -> None:
+        self._source = accounts.source
+        self._fixed = AccountId(accounts.fixed)
+        self._header = accounts.header.lower().encode("ascii")
+        self._trusted = trusted
+        self._pattern = accounts.host.lower()
+        before, _, after = self._pattern.encode("ascii").partition(b"{account}")
+        self._before, self._after = before, after
+
+    def host_of(self, account: AccountId) -> str:
+        """Return the account's host, which is the audience of its tokens."""
+        return self._pattern.replace("{account}", account)
+
+    def read(self, head: RequestHead, peer: str) -> AccountId | None:
+        """Return the account that the request is for, or None if it does not say so in exactly one way."""
+        match self._source:
+            case "fixed":
+                return self._fixed
+            case "header":
+                found = values(head.headers, self._header)
+                # The same name in other spellings would be another answer for the app.
+                same = sum(fold(name) == fold(self._header) for name, _ in head.headers)
+                if len(found) != 1 or same != 1 or not is_trusted(peer, self._trusted):
+                    return None
+                return _account(found[0])
+            case "host":
+                hosts = values(head.headers, b"host")
+                return self._of_host(hosts[0]) if len(hosts) == 1 else None
+
+    def _of_host(self, host: bytes) -> AccountId | None:
+        name = re.sub(rb":[0-9]{1,5}\Z", b"", host.lower()).removesuffix(b".")
+        if not (name.startswith(self._before) and name.endswith(self._after)):
+            return None
+        return _account(name[len(self._before) : len(name) - len(self._after)])
+
+
+class CatchRules:
+    """Requests that must be staff's, whatever credential they bring or lack."""
+
+    def __init__(self, rules: tuple[Catch, ...]) -> None:
+        self._rules = [
+            (
+                fold(rule.header.encode("ascii")),
+                rule.host.lower().encode("ascii"),
+                parse_network(rule.network, "catch.network") if rule.network else None,
+            )
+            for rule in rules
+        ]
+
+    def fit(self, head: RequestHead, peer: str) -> bool:
+        """Tell whether every condition of some rule fits."""
+        return any(self._fits(rule, head, peer) for rule in self._rules)
+
+    def _fits(self, rule: tuple[bytes, bytes, Network | None], head: RequestHead, peer: str) -> bool:
+        header, host, network = rule
+        if header and not any(fold(name) == header for name, _ in head.headers):
+            return False
+        if host and values(head.headers, b"host") != [host]:
+            return False
+        return network is None or (bool(peer) and ipaddress.ip_address(peer) in network)
+
+
+def find_credential(headers: Headers, verifier: TokenVerifier) -> Credential | DenyReason | None:
+    """Return the assumption token, None if there is none of ours, or why it cannot be told which one counts.
+
+    A bearer token of another issuer is the app's own business.
+    """
+    lines = [value for name, value in headers if fold(name) == b"authorization"]
+    if not lines:
+        return None
+    tokens = [token for value in lines for token in _tokens(value) if verifier.is_ours(token)]
+    if not tokens:
+        return None
+    exact = values(headers, b"authorization")
+    if len(lines) > 1 or len(exact) != 1 or _BEARER.match(exact[0]) is None or "," in exact[0].decode("latin-1"):
+        return DenyReason.AMBIGUOUS_HEADER
+    if b"authorization" in nominated(headers):
+        return DenyReason.AMBIGUOUS_HEADER
+    return Credential(token=_BEARER.sub(b"", exact[0], count=1).decode("latin-1"))
+
+
+def _tokens(value: bytes) -> list[str]:
+    """Return every word of a header that could be a token of ours, however it is wrapped."""
+    return [word for word in re.split(r"[\s,;\"']+", value.decode("latin-1")) if word.count(".") or len(word) > 40]
+
+
+def _account(name: bytes) -> AccountId | None:
+    return AccountId(name.decode("ascii")) if _ACCOUNT.fullmatch(name) else None

@@ -1,0 +1,152 @@
+"""How each refusal looks outside; the only table from reasons to HTTP and OAuth."""
+
+import html
+from dataclasses import dataclass
+
+import msgspec
+
+from policy.model import Deny, DenyReason
+from policy.scopes import format_scopes
+
+REALM = "locum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What one reason becomes."""
+
+    status: int
+    title: str
+    """For people: what happened and what to do next."""
+    oauth: str = "invalid_request"
+    """The error at the token endpoint (RFC 8693 section 2.2.2)."""
+    bearer: str | None = None
+    """The error in `WWW-Authenticate` (RFC 6750 section 3.1, RFC 9470 section 3); None: no such header."""
+
+
+_TRY_LATER = "could not be checked just now, so staff are kept out; try again in a moment"
+
+REFUSALS: dict[DenyReason, Refusal] = {
+    DenyReason.TOKEN_MISSING: Refusal(
+        status=401, title="this needs an assumption token: exchange one first", bearer=""
+    ),
+    DenyReason.TOKEN_INVALID: Refusal(
+        status=401, title="the token is not a valid one of this gateway: exchange a new one", bearer="invalid_token"
+    ),
+    DenyReason.TOKEN_EXPIRED: Refusal(
+        status=401, title="the token has expired: exchange a new one", bearer="invalid_token"
+    ),
+    DenyReason.WRONG_ACCOUNT: Refusal(
+        status=403, title="the token is for another account's host", oauth="invalid_target", bearer="invalid_token"
+    ),
+    DenyReason.UNKNOWN_ACCOUNT: Refusal(status=403, title="there is no such account, or it cannot be assumed"),
+    DenyReason.ACCOUNT_SUSPENDED: Refusal(status=403, title="the account is suspended"),
+    DenyReason.GRANT_OFF: Refusal(
+        status=403, title="account assumption is off: an administrator of the account has to enable it"
+    ),
+    DenyReason.GRANT_REVOKED: Refusal(
+        status=403, title="the account has ended the assumption: ask an administrator of the account"
+    ),
+    DenyReason.GRANT_EXPIRED: Refusal(
+        status=403, title="the time that the account allowed is over: ask an administrator of the account"
+    ),
+    DenyReason.GRANT_STALE: Refusal(status=503, title="the store is older than the token; " + _TRY_LATER),
+    DenyReason.STAFF_UNKNOWN: Refusal(status=403, title="the staff member is not known here"),
+    DenyReason.STAFF_DISABLED: Refusal(status=403, title="the staff member has been locked out"),
+    DenyReason.STAFF_NOT_ALLOWED: Refusal(status=403, title="no rule lets this staff member stand in"),
+    DenyReason.STAFF_AUTHENTICATION_WEAK: Refusal(
+        status=401, title="sign in again, more strongly", bearer="insufficient_user_authentication"
+    ),
+    DenyReason.AGENT_INVALID: Refusal(status=400, title="that cannot be an agent's id"),
+    DenyReason.ASSUMPTION_UNKNOWN: Refusal(status=403, title="the assumption is not known: start a new one"),
+    DenyReason.ASSUMPTION_ENDED: Refusal(status=403, title="the assumption has ended: start a new one"),
+    DenyReason.AMBIGUOUS_TARGET: Refusal(status=400, title="the request target can be read in more than one way"),
+    DenyReason.AMBIGUOUS_HEADER: Refusal(status=400, title="a header that decides is there twice or half hidden"),
+    DenyReason.FORGED_HEADER: Refusal(status=400, title="a header claims an identity that only the gateway may state"),
+    DenyReason.METHOD_NOT_ALLOWED: Refusal(status=403, title="the method is never passed on for staff"),
+    DenyReason.METHOD_OVERRIDE: Refusal(status=403, title="the request asks for another method or path in disguise"),
+    DenyReason.BODY_NOT_ALLOWED: Refusal(status=400, title="a request that only reads must not carry a body"),
+    DenyReason.UPGRADE_NOT_ALLOWED: Refusal(status=403, title="staff may not change to another protocol here"),
+    DenyReason.NO_ROUTE_RULE: Refusal(status=403, title="the app's profile has no rule for this, so it is refused"),
+    DenyReason.NEVER_ALLOWED: Refusal(status=403, title="this is never done for a customer"),
+    DenyReason.INSUFFICIENT_SCOPE: Refusal(
+        status=403, title="the token does not reach that far", bearer="insufficient_scope"
+    ),
+    DenyReason.PERMISSION_NOT_GRANTED: Refusal(
+        status=403,
+        title="the account does not allow that: ask an administrator of the account",
+        oauth="invalid_scope",
+        bearer="insufficient_scope",
+    ),
+    DenyReason.EXCHANGE_MALFORMED: Refusal(status=400, title="this is not a token exchange that is served here"),
+    DenyReason.EXCHANGE_CHAINED: Refusal(status=403, title="whoever acts for somebody already cannot stand in"),
+    DenyReason.INVALID_TARGET: Refusal(
+        status=400, title="the audience is not this account's host", oauth="invalid_target"
+    ),
+    DenyReason.INVALID_SCOPE: Refusal(
+        status=400, title="a scope is not one that the app's profile knows", oauth="invalid_scope"
+    ),
+    DenyReason.TICKET_MISSING: Refusal(
+        status=400, title="name the ticket that this is for", oauth="invalid_authorization_details"
+    ),
+    DenyReason.REASON_MISSING: Refusal(
+        status=400, title="say why the account has to be assumed", oauth="invalid_authorization_details"
+    ),
+    DenyReason.STORE_UNAVAILABLE: Refusal(status=503, title="the account's setting " + _TRY_LATER),
+    DenyReason.JOURNAL_UNAVAILABLE: Refusal(
+        status=503, title="this could not be recorded, so it is not done; try again in a moment"
+    ),
+    DenyReason.ISSUER_UNAVAILABLE: Refusal(status=503, title="staff's sign-in " + _TRY_LATER),
+}
+
+
+def problem(deny: Deny, *, request_id: str) -> bytes:
+    """Return the refusal as problem details (RFC 9457); `type` is stable for each reason."""
+    refusal = REFUSALS[deny.reason]
+    document: dict[str, object] = {
+        "type": f"urn:locum:refusal:{deny.reason}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "reason": str(deny.reason),
+        "request_id": request_id,
+    }
+    if deny.detail:
+        document["detail"] = deny.detail
+    if deny.rule:
+        document["rule"] = deny.rule
+    if deny.needs:
+        document["needs"] = format_scopes(deny.needs)
+    return msgspec.json.encode(document)
+
+
+def page(deny: Deny, *, request_id: str) -> bytes:
+    """Return the refusal as a small page for browsers; it loads nothing."""
+    refusal = REFUSALS[deny.reason]
+    detail = f"<p>{html.escape(deny.detail)}</p>" if deny.detail else ""
+    needs = f"<p>Needed: <code>{html.escape(format_scopes(deny.needs))}</code></p>" if deny.needs else ""
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Not let through</title><h1>Not let through</h1><p>{html.escape(refusal.title.capitalize())}.</p>"
+        f"{detail}{needs}<p><small>{deny.reason} · {html.escape(request_id)}</small></p></html>"
+    ).encode()
+
+
+def headers(deny: Deny) -> list[tuple[bytes, bytes]]:
+    """Return the header lines that belong to a refusal: the challenge, when to come back, and no storing."""
+    refusal = REFUSALS[deny.reason]
+    lines = [(b"Cache-Control", b"no-store")]
+    if refusal.bearer is not None:
+        lines.append((b"WWW-Authenticate", _challenge(refusal.bearer, deny).encode("ascii")))
+    if refusal.status == 503:
+        lines.append((b"Retry-After", b"1"))
+    return lines
+
+
+def _challenge(error: str, deny: Deny) -> str:
+    """Return a Bearer challenge; without a credential it carries no error (RFC 6750 section 3.1)."""
+    parts = [f'Bearer realm="{REALM}"']
+    if error:
+        parts.append(f'error="{error}"')
+    if deny.needs:
+        parts.append(f'scope="{format_scopes(deny.needs)}"')
+    return ", ".join(parts)

@@ -1,0 +1,95 @@
+"""The vendor's OpenID provider: its discovery document and its keys, fetched, checked and kept."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import msgspec
+import yarl
+
+from gateway.bodies import read_at_most
+from gateway.clock import Ticks
+from gateway.tokens.compact import UnverifiedToken
+from gateway.tokens.signing import ForeignKey, KeyRefused, read_jwks
+
+_MOST_BYTES = 64 * 1024
+_TIMEOUT_SECONDS = 5.0
+_REFETCH_SECONDS = 60.0
+_FRESH_SECONDS = 3600.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class IssuerError(Exception):
+    """The issuer's fault: it cannot be asked, or what it says cannot be used."""
+
+
+class Issuer:
+    """Knows the issuer's keys; asks again for an unknown key, at most once a minute, and each hour.
+
+    While the issuer is away, the keys known last go on counting.
+    """
+
+    def __init__(self, issuer: str, *, http: aiohttp.ClientSession, ticks: Ticks) -> None:
+        self.issuer = issuer
+        self._http = http
+        self._ticks = ticks
+        self._keys: tuple[ForeignKey, ...] = ()
+        self._asked_at: float | None = None
+        self._asking = asyncio.Lock()
+
+    async def keys_for(self, token: UnverifiedToken) -> tuple[ForeignKey, ...]:
+        """Return the issuer's keys, fetched anew if none of them has the token's `kid`.
+
+        Raises IssuerError when no key is known and the issuer cannot be asked.
+        """
+        if self._is_due(token):
+            async with self._asking:
+                if self._is_due(token):
+                    await self._ask()
+        if not self._keys:
+            raise IssuerError("the issuer's keys are not known")
+        return self._keys
+
+    def _is_due(self, token: UnverifiedToken) -> bool:
+        if self._asked_at is None:
+            return True
+        age = self._ticks() - self._asked_at
+        known = any(key.id == token.header.get("kid") for key in self._keys)
+        return age >= (_FRESH_SECONDS if known else _REFETCH_SECONDS)
+
+    async def _ask(self) -> None:
+        self._asked_at = self._ticks()
+        try:
+            document = await self._fetch(f"{self.issuer}/.well-known/openid-configuration")
+            self._keys = read_jwks(await self._fetch(self._keys_address(document)))
+        except (IssuerError, KeyRefused) as exc:
+            if not self._keys:
+                # Nothing is lost by asking again for the next token.
+                self._asked_at = None
+                raise IssuerError(str(exc)) from exc
+
+    def _keys_address(self, document: dict[str, Any]) -> str:
+        """Return `jwks_uri` of a discovery document (OpenID Connect Discovery 1.0 section 4.3)."""
+        address = document.get("jwks_uri")
+        if document.get("issuer") != self.issuer or not isinstance(address, str):
+            raise IssuerError("the discovery document is another issuer's, or names no keys")
+        return address
+
+    async def _fetch(self, url: str) -> dict[str, Any]:
+        try:
+            address = yarl.URL(url)
+            if address.scheme != "https" and not (address.scheme == "http" and address.host in _LOOPBACK):
+                raise IssuerError("the issuer must be asked over https")
+            timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+            async with self._http.get(address, timeout=timeout, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise IssuerError(f"the issuer answered {response.status}")
+                body = await read_at_most(response.content, _MOST_BYTES)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            raise IssuerError(f"the issuer cannot be asked: {type(exc).__name__}") from exc
+        if body is None:
+            raise IssuerError(f"the issuer's answer is longer than {_MOST_BYTES} bytes")
+        try:
+            return msgspec.json.decode(body, type=dict[str, Any])
+        except msgspec.DecodeError as exc:
+            raise IssuerError("the issuer's answer is not a JSON object") from exc

@@ -1,0 +1,69 @@
+"""From a staff member's token to the person and what they may do, or a refusal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.config.model import StaffSection
+from gateway.staff.issuer import Issuer, IssuerError
+from gateway.tokens.compact import CompactError, read_compact
+from gateway.tokens.signing import TokenRefused, verify_foreign
+from policy.model import Deny, DenyReason, Staff
+from policy.staff import SignInPolicy, StaffRule, admit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """A staff member whose token was verified."""
+
+    staff: Staff
+    authentication: Mapping[str, Any]
+    """Those of `acr`, `amr` and `auth_time` that the token has."""
+
+
+class StaffVerifier:
+    """Verifies actor tokens against the issuer and the configured rules."""
+
+    def __init__(self, issuer: Issuer, section: StaffSection, clock: Clock) -> None:
+        self._issuer = issuer
+        self._audience = section.audience
+        self._clock = clock
+        self._rules = read_rules(section)
+        self._policy = SignInPolicy(
+            groups_claim=section.groups_claim,
+            acr=frozenset(section.require_acr),
+            amr=frozenset(section.require_amr),
+            max_age=None if section.max_age_seconds is None else timedelta(seconds=section.max_age_seconds),
+        )
+
+    async def verify(self, actor_token: str) -> SignedIn | Deny:
+        """Return who presents the token, or why they may not stand in."""
+        try:
+            token = read_compact(actor_token)
+            keys = await self._issuer.keys_for(token)
+            now = self._clock()
+            claims = verify_foreign(token, keys, issuer=self._issuer.issuer, audience=self._audience, now=now)
+        except IssuerError:
+            return Deny(reason=DenyReason.ISSUER_UNAVAILABLE)
+        except (CompactError, TokenRefused) as exc:
+            return Deny(reason=DenyReason.TOKEN_INVALID, detail=f"the actor token is refused: {exc}")
+        staff = admit(claims, self._rules, self._policy, now=now)
+        if isinstance(staff, Deny):
+            return staff
+        kept = {name: claims[name] for name in ("acr", "amr", "auth_time") if name in claims}
+        return SignedIn(staff=staff, authentication=kept)
+
+
+def read_rules(section: StaffSection) -> Sequence[StaffRule]:
+    """Return the configured rules as policy wants them."""
+    return tuple(
+        StaffRule(
+            permissions=frozenset(rule.permissions),
+            subject=rule.subject,
+            group=rule.group,
+            claim=None if rule.claim is None or rule.value is None else (rule.claim, rule.value),
+        )
+        for rule in section.rules
+    )

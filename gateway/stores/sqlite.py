@@ -1,0 +1,239 @@
+"""The embedded store: one SQLite file, written by one thread, read by another that never waits for it."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.stores import rows
+from gateway.stores.database import connect_reader, connect_writer
+from gateway.stores.lane import Lane
+from gateway.stores.migrate import transaction
+from gateway.stores.store import AccountRecord, Client, GrantEvent, Store, StoreConflict, StoredKey
+from policy.grants import GrantChange
+from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
+
+T = TypeVar("T")
+
+
+async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
+    """Open the database at `path`, made or migrated first where needed.
+
+    A new file can be read by its owner only, a new directory likewise. A lock of another process is waited for at
+    most `busy_seconds`. Raises StoreError, also for a file open to everybody on the machine: it holds signing keys.
+    """
+    store = SqliteStore(
+        writer=Lane("store-writer", partial(connect_writer, path, busy_seconds)),
+        reader=Lane("store-reader", partial(connect_reader, path, busy_seconds)),
+    )
+    try:
+        await store.open()
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+class SqliteStore(Store):
+    """A write is on the disk when its call returns; if the caller was cancelled, it is there as a whole or not at all.
+
+    Several processes may have the same file open.
+    """
+
+    def __init__(self, *, writer: Lane, reader: Lane) -> None:
+        """Take two lanes to the same file; `open_sqlite` makes them."""
+        self._writer = writer
+        self._reader = reader
+
+    async def open(self) -> None:
+        """Connect, the writer first, because it makes the file."""
+        await self._writer.open()
+        await self._reader.open()
+
+    async def close(self) -> None:
+        """Let go of the database, behind the calls under way; may be called again, all else raises StoreError."""
+        # The writer goes last, because only a writer can leave one file that is whole without its log.
+        reader = self._reader.close()
+        writer = self._writer.close(after=self._reader)
+        await reader
+        await writer
+
+    async def data_version(self) -> int:
+        """Return a number that is another one than last time if anything was committed since, by any process.
+
+        This process's own writes count too. Not in the Store contract: it is how a process that polls notices
+        what others wrote to the file (https://sqlite.org/pragma.html#pragma_data_version).
+        """
+        return (await self._list(lambda row: int(row[0]), "PRAGMA data_version"))[0]
+
+    async def find_account(self, account: AccountId) -> AccountRecord | None:
+        return await self._find(
+            rows.read_record,
+            """
+            SELECT a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before,
+                   g.expires_at, g.given_by, g.revoked_at
+            FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id
+            WHERE a.id = ?
+            """,
+            account,
+        )
+
+    async def add_account(self, account: Account) -> None:
+        sql = "INSERT INTO accounts (id, type, suspended, epoch) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        await self._add(f"the account `{account.id}`", sql, rows.account_row(account))
+
+    async def list_accounts(self) -> Sequence[AccountRecord]:
+        return await self._list(
+            rows.read_record,
+            """
+            SELECT a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before,
+                   g.expires_at, g.given_by, g.revoked_at
+            FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id
+            ORDER BY a.id
+            """,
+        )
+
+    async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
+        await self._write(partial(_save_change, change=change, by=by, at=at))
+
+    async def list_changes(self, account: AccountId) -> Sequence[GrantEvent]:
+        return await self._list(
+            rows.read_event,
+            """
+            SELECT account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration, permissions, not_before,
+                   expires_at, given_by, revoked_at
+            FROM grant_events WHERE account = ? ORDER BY epoch DESC
+            """,
+            account,
+        )
+
+    async def find_grant(self, grant: GrantId) -> Grant | None:
+        return await self._find(
+            rows.read_grant,
+            """
+            SELECT account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at
+            FROM grants WHERE id = ?
+            """,
+            grant,
+        )
+
+    async def add_assumption(self, assumption: Assumption) -> None:
+        sql = """
+            INSERT INTO assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
+                                     scopes, started_at, ended_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+        """
+        await self._add(f"the assumption `{assumption.id}`", sql, rows.assumption_row(assumption))
+
+    async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
+        return await self._find(
+            rows.read_assumption,
+            """
+            SELECT id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
+                   ended_at
+            FROM assumptions WHERE id = ?
+            """,
+            assumption,
+        )
+
+    async def end_assumption(self, assumption: AssumptionId, *, at: datetime) -> bool:
+        sql = "UPDATE assumptions SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
+        return await self._change(sql, (rows.write_time(at), assumption)) == 1
+
+    async def save_staff(self, staff: Staff, *, at: datetime) -> None:
+        sql = """
+            INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, seen_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (issuer, subject) DO UPDATE
+            SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
+                disabled = max(disabled, excluded.disabled), seen_at = excluded.seen_at
+        """
+        await self._change(sql, rows.staff_row(staff, at=at))
+
+    async def find_staff(self, actor: ActorId) -> Staff | None:
+        sql = "SELECT issuer, subject, name, permissions, groups, disabled FROM staff WHERE issuer = ? AND subject = ?"
+        return await self._find(rows.read_staff, sql, actor.issuer, actor.subject)
+
+    async def disable_staff(self, actor: ActorId, *, disabled: bool) -> bool:
+        sql = "UPDATE staff SET disabled = ? WHERE issuer = ? AND subject = ?"
+        return await self._change(sql, (disabled, actor.issuer, actor.subject)) == 1
+
+    async def add_client(self, client: Client) -> None:
+        sql = "INSERT INTO clients (id, secret_digest, roles) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
+
+    async def find_client(self, client: ClientId) -> Client | None:
+        return await self._find(rows.read_client, "SELECT id, secret_digest, roles FROM clients WHERE id = ?", client)
+
+    async def add_key(self, key: StoredKey) -> None:
+        sql = """
+            INSERT INTO signing_keys (id, algorithm, private_pem, created_at, retired_at)
+            VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+        """
+        await self._add(f"the signing key `{key.id}`", sql, rows.key_row(key))
+
+    async def list_keys(self) -> Sequence[StoredKey]:
+        sql = "SELECT id, algorithm, private_pem, created_at, retired_at FROM signing_keys ORDER BY created_at DESC, id"
+        return await self._list(rows.read_key, sql)
+
+    async def _list(self, read: Callable[[rows.Row], T], sql: str, *values: str) -> list[T]:
+        # Rows are read in the lane, so that one without a meaning is a StoreError too.
+        return await self._reader.run(lambda connection: [read(row) for row in connection.execute(sql, values)])
+
+    async def _find(self, read: Callable[[rows.Row], T], sql: str, *values: str) -> T | None:
+        found = await self._list(read, sql, *values)
+        return found[0] if found else None
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def whole(connection: sqlite3.Connection) -> T:
+            with transaction(connection):
+                return work(connection)
+
+        return await self._writer.run(whole)
+
+    async def _change(self, sql: str, row: rows.Row) -> int:
+        return await self._write(lambda connection: connection.execute(sql, row).rowcount)
+
+    async def _add(self, what: str, sql: str, row: rows.Row) -> None:
+        if await self._change(sql, row) == 0:
+            raise StoreConflict(f"{what} exists already: choose another id")
+
+
+def _save_change(connection: sqlite3.Connection, *, change: GrantChange, by: str, at: datetime) -> None:
+    account, grant = change.account, change.grant
+    grant_id = None if grant is None else grant.id
+    moved = connection.execute(
+        "UPDATE accounts SET type = ?, suspended = ?, epoch = ?, grant_id = ? WHERE id = ? AND epoch = ?",
+        (account.type, account.suspended, account.epoch, grant_id, account.id, account.epoch - 1),
+    )
+    if moved.rowcount == 0:
+        raise StoreConflict(f"the account `{account.id}` has changed meanwhile: read it again and decide again")
+    if grant is not None:
+        _save_grant(connection, grant)
+    connection.execute(
+        """
+        INSERT INTO grant_events (account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration,
+                                  permissions, not_before, expires_at, given_by, revoked_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        rows.event_row(change, by=by, at=at),
+    )
+
+
+def _save_grant(connection: sqlite3.Connection, grant: Grant) -> None:
+    saved = connection.execute(
+        """
+        INSERT INTO grants (account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE
+        SET epoch = excluded.epoch, duration = excluded.duration, permissions = excluded.permissions,
+            not_before = excluded.not_before, expires_at = excluded.expires_at, given_by = excluded.given_by,
+            revoked_at = excluded.revoked_at
+        WHERE account = excluded.account AND (revoked_at IS NULL OR revoked_at IS excluded.revoked_at)
+        """,
+        (grant.account, *rows.grant_row(grant)),
+    )
+    if saved.rowcount == 0:
+        raise StoreConflict(f"the grant `{grant.id}` was revoked or is another account's: use a new id")

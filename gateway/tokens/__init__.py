@@ -1,0 +1,1 @@
+"""The token service: keys, signing, verification, and the endpoint that exchanges."""

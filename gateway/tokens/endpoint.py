@@ -1,0 +1,232 @@
+"""The token endpoint: `POST /.locum/oauth/token` (RFC 8693), and the keys that verify what it issues."""
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.bodies import read_at_most
+from gateway.caller import Caller
+from gateway.clock import Clock
+from gateway.grants.facts import FactCache
+from gateway.proxy.triage import AccountReader
+from gateway.refusals import REFUSALS
+from gateway.staff.verify import SignedIn, StaffVerifier
+from gateway.stores.store import Client, Store, StoreError
+from gateway.tokens.clients import ClientAuthenticator
+from gateway.tokens.keys import KeyRing
+from policy.claims import TOKEN_TYPE
+from policy.exchange import (
+    ACCESS_TOKEN,
+    ExchangeError,
+    ExchangeRequest,
+    ExchangeTerms,
+    Issue,
+    exchange,
+    read_request,
+)
+from policy.model import AccountId, AgentId, AssumptionId, Deny, DenyReason, Facts, TokenId
+from policy.scopes import format_scopes
+
+log = logging.getLogger(__name__)
+
+_MOST_FORM_BYTES = 16 * 1024
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+class TokenEndpoint:
+    """Exchanges a staff member's token for an assumption token."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keys: KeyRing,
+        staff: StaffVerifier,
+        facts: FactCache,
+        accounts: AccountReader,
+        terms: ExchangeTerms,
+        journal: AuditLog,
+        clients: ClientAuthenticator,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._staff = staff
+        self._facts = facts
+        self._accounts = accounts
+        self._terms = terms
+        self._journal = journal
+        self._clients = clients
+        self._clock = clock
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves."""
+        return [web.post("/.locum/oauth/token", self.token), web.get("/.locum/jwks.json", self.jwks)]
+
+    async def jwks(self, _request: web.Request) -> web.Response:
+        """Return the public keys (RFC 7517)."""
+        body = msgspec.json.encode(self._keys.jwks())
+        headers = {"Cache-Control": "max-age=60"}
+        return web.Response(body=body, content_type="application/jwk-set+json", headers=headers)
+
+    async def token(self, request: web.Request) -> web.Response:
+        """Answer one token request: authenticate, parse, verify, load, decide, record, sign."""
+        attempt = Attempt(caller=Caller.through_front(request))
+        try:
+            client = await self._clients.authenticate(request.headers.getall("Authorization", []), "token")
+            if client is None:
+                return _error(401, "invalid_client", "authenticate with HTTP Basic as a client with the role `token`")
+            attempt = replace(attempt, client=client)
+            attempt = replace(attempt, asked=read_request(await _read_form(request)))
+            return await self._exchange(attempt, client)
+        except ExchangeError as exc:
+            deny = Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc))
+            return await self._refuse(deny, attempt, error=exc.error)
+        except StoreError:
+            return await self._refuse(Deny(reason=DenyReason.STORE_UNAVAILABLE), attempt)
+        except JournalError:
+            return _refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
+
+    async def _exchange(self, attempt: "Attempt", client: Client) -> web.Response:
+        asked = attempt.asked
+        if asked is None:
+            raise ExchangeError("nothing is asked for")
+        signed_in = await self._staff.verify(asked.actor_token)
+        if isinstance(signed_in, Deny):
+            return await self._refuse(signed_in, attempt)
+        account = AccountId(asked.account)
+        facts = await self._facts.of_exchange(account, signed_in.staff.id)
+        attempt = replace(attempt, signed_in=signed_in, facts=facts)
+        outcome = exchange(
+            asked,
+            facts,
+            signed_in.staff,
+            self._terms,
+            audience=self._accounts.host_of(account),
+            client=client.id,
+            assumption_id=AssumptionId(f"as_{secrets.token_hex(10)}"),
+            token_id=TokenId(secrets.token_urlsafe(16)),
+            authentication=signed_in.authentication,
+            now=self._clock(),
+        )
+        if isinstance(outcome, Deny):
+            return await self._refuse(outcome, attempt)
+        return await self._issue(outcome, attempt, signed_in)
+
+    async def _issue(self, issue: Issue, attempt: "Attempt", signed_in: SignedIn) -> web.Response:
+        """Record, store, sign: in this order, so that no token is out that the record does not know."""
+        await self._journal.append(attempt.record(issue), durable=True)
+        await self._store.save_staff(signed_in.staff, at=self._clock())
+        await self._store.add_assumption(issue.assumption)
+        self._facts.forget_staff(signed_in.staff.id)
+        claims = issue.claims
+        body = {
+            "access_token": self._keys.signing.sign(claims, type_=TOKEN_TYPE),
+            "issued_token_type": ACCESS_TOKEN,
+            "token_type": "Bearer",
+            "expires_in": claims["exp"] - claims["iat"],
+            "scope": claims["scope"],
+            "authorization_details": claims["authorization_details"],
+        }
+        return _json(200, body)
+
+    async def _refuse(self, deny: Deny, attempt: "Attempt", *, error: str | None = None) -> web.Response:
+        try:
+            await self._journal.append(attempt.record(deny))
+        except JournalError:
+            log.exception("a refused exchange could not be recorded: %s", deny.reason)
+            return _refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
+        return _refusal(deny, error=error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is known of one token request so far; all of it goes on the record."""
+
+    caller: Caller
+    client: Client | None = None
+    asked: ExchangeRequest | None = None
+    signed_in: SignedIn | None = None
+    facts: Facts = Facts(account=None, grant=None, assumption=None, staff=None)  # noqa: RUF009 - a frozen value
+
+    def record(self, outcome: Deny | Issue) -> Record:
+        """Return the journal's record of how it came out."""
+        issued = outcome if isinstance(outcome, Issue) else None
+        asked, grant = self.asked, self.facts.grant
+        scopes = issued.assumption.scopes if issued else asked.scopes if asked else None
+        return Record(
+            kind="token",
+            decision="allow" if issued else "deny",
+            reason=str(outcome.reason) if isinstance(outcome, Deny) else None,
+            actor=self.signed_in.staff.id if self.signed_in else None,
+            actor_name=self.signed_in.staff.name if self.signed_in else None,
+            subject=AgentId(asked.subject) if asked else None,
+            account=AccountId(asked.account) if asked else None,
+            grant_id=grant.id if grant else None,
+            grant_epoch=grant.epoch if grant else None,
+            granted_by=grant.given_by if grant else None,
+            ticket=asked.ticket if asked else None,
+            stated_reason=asked.reason if asked else None,
+            scopes=tuple(format_scopes(scopes).split()) if scopes is not None else None,
+            client_id=self.client.id if self.client else None,
+            client_ip=self.caller.client_ip,
+            user_agent=self.caller.user_agent,
+            token_id=TokenId(issued.claims["jti"]) if issued else None,
+            assumption=issued.assumption.id if issued else None,
+            request_id=self.caller.request_id,
+        )
+
+
+async def _read_form(request: web.Request) -> list[tuple[str, str]]:
+    if request.query_string:
+        raise ExchangeError("send the parameters in the body, never in the query")
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise ExchangeError("send application/x-www-form-urlencoded")
+    body = await read_at_most(request.content, _MOST_FORM_BYTES)
+    if body is None:
+        raise ExchangeError(f"the form is longer than {_MOST_FORM_BYTES} bytes")
+    try:
+        return parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except (UnicodeDecodeError, ValueError) as exc:
+        raise ExchangeError("the body is not a form") from exc
+
+
+def _refusal(deny: Deny, *, error: str | None = None) -> web.Response:
+    refusal = REFUSALS[deny.reason]
+    if refusal.status == 503:
+        return _error(503, "temporarily_unavailable", refusal.title, deny, {"Retry-After": "1"})
+    # RFC 8693 section 2.2.2: whatever is invalid or not acceptable by policy is a 400.
+    description = deny.detail or refusal.title
+    code = "insufficient_user_authentication" if deny.reason is DenyReason.STAFF_AUTHENTICATION_WEAK else None
+    return _error(400, error or code or refusal.oauth, description, deny)
+
+
+def _error(
+    status: int,
+    error: str,
+    description: str,
+    deny: Deny | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    body: dict[str, Any] = {"error": error, "error_description": description}
+    if deny is not None:
+        body["reason"] = str(deny.reason)
+    challenge = {"WWW-Authenticate": 'Basic realm="locum"'} if status == 401 else {}
+    return _json(status, body, {**challenge, **(headers or {})})
+
+
+def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body),
+        content_type="application/json",
+        headers={**_NO_STORE, **(headers or {})},
+    )

@@ -1,0 +1,63 @@
+"""The keys of this installation: made at the first start, kept in the store, or given by the operator."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.config.model import ConfigError, Secret
+from gateway.stores.store import Store, StoreConflict, StoredKey
+from gateway.tokens.signing import ALGORITHM, KeyRefused, SigningKey
+
+_TOKENS = ALGORITHM
+_JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRing:
+    """The key that signs tokens and assertions, all that verify them, and the journal's own."""
+
+    signing: SigningKey
+    verifying: Sequence[SigningKey]
+    journal: SigningKey
+
+    def jwks(self) -> dict[str, Any]:
+        """Return the public keys of tokens and assertions as a JWK set (RFC 7517 section 5)."""
+        return {"keys": [key.jwk() for key in self.verifying]}
+
+
+async def open_keys(store: Store, given: Secret | None, *, now: datetime) -> KeyRing:
+    """Return the key ring, its missing keys made and stored first; raises ConfigError for a given key that is weak."""
+    stored = await store.list_keys()
+    tokens = [_read(key) for key in stored if key.algorithm == _TOKENS and key.retired_at is None]
+    journal = [_read(key) for key in stored if key.algorithm == _JOURNAL and key.retired_at is None]
+    if given is not None:
+        try:
+            tokens.insert(0, SigningKey.from_pem(None, given.reveal().encode("utf-8")))
+        except KeyRefused as exc:
+            raise ConfigError(f"tokens.signing_key: {exc}") from exc
+    if not tokens:
+        tokens = [await _make(store, _TOKENS, now=now)]
+    if not journal:
+        journal = [await _make(store, _JOURNAL, now=now)]
+    return KeyRing(signing=tokens[0], verifying=tokens, journal=journal[0])
+
+
+async def _make(store: Store, algorithm: str, *, now: datetime) -> SigningKey:
+    key = SigningKey(f"locum-{secrets.token_hex(8)}", Ed25519PrivateKey.generate())
+    entry = StoredKey(id=key.id, algorithm=algorithm, private_pem=key.pem(), created_at=now)
+    try:
+        await store.add_key(entry)
+    except StoreConflict as exc:
+        raise ConfigError("the store already has a key of that id: start again") from exc
+    return key
+
+
+def _read(entry: StoredKey) -> SigningKey:
+    try:
+        return SigningKey.from_pem(entry.id, entry.private_pem)
+    except KeyRefused as exc:
+        raise ConfigError(f"the stored key `{entry.id}` cannot be used: {exc}") from exc

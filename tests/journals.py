@@ -1,0 +1,56 @@
+"""Small journals for tests to attack, with a clock that ticks once a record."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.audit.checkpoint import NoteSigner
+from gateway.audit.journal import Journal
+from gateway.audit.record import Record
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+ENTRY = Record(kind="decision", decision="allow")
+
+
+class SecondHand:
+    """A wall clock that moves one second each time it is read."""
+
+    def __init__(self, start: datetime = NOON) -> None:
+        self.now = start
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+class Ticks:
+    """A monotonic clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def open_journal(directory: Path, *, origin: str = "node", signed: bool = True, **options: Any) -> Journal:
+    signer: Callable[[bytes], bytes] | None = NoteSigner(KEY, name=origin) if signed else None
+    options.setdefault("clock", SecondHand())
+    return await Journal.open(directory, origin=origin, signer=signer, **options)
+
+
+async def write_journal(directory: Path, count: int, **options: Any) -> None:
+    """Write `count` records and close: the checkpoint covers them all."""
+    journal = await open_journal(directory, **options)
+    for _ in range(count):
+        await journal.append(ENTRY)
+    await journal.close()
+
+
+def only_segment(directory: Path) -> Path:
+    (path,) = directory.glob("*.jsonl")
+    return path

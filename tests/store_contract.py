@@ -1,0 +1,311 @@
+"""What every store must keep to: subclass `StoreContract`, supply a `store` fixture, and the claims are tried on it."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from gateway.stores.store import AccountRecord, Client, GrantEvent, Store, StoreConflict, StoredKey, StoreError
+from policy.grants import Change, GrantChange
+from policy.model import (
+    Account,
+    AccountId,
+    AccountType,
+    ActorId,
+    AgentId,
+    Assumption,
+    AssumptionId,
+    ClientId,
+    Duration,
+    Grant,
+    GrantId,
+    Permission,
+    Scope,
+    Staff,
+)
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
+ACME = Account(id=AccountId("acme"), type=AccountType.PAID)
+OTHER = Account(id=AccountId("other"), type=AccountType.PAID)
+ACTOR = ActorId(issuer="https://id.vendor.example", subject="u1")
+AWKWARD = "'; DROP TABLE accounts; --\n\x00 \u202e Zoë 🦊"
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def a_grant(account: Account, *, id: str = "g1", **changes) -> Grant:  # noqa: A002 - the field's own name
+    grant = Grant(
+        id=GrantId(id),
+        account=account.id,
+        epoch=account.epoch,
+        duration=Duration.WEEK,
+        permissions=frozenset({Permission.READ, Permission.TEST_TICKETS}),
+        not_before=NOW,
+        expires_at=NOW + timedelta(weeks=1),
+        given_by="admin-7",
+    )
+    return replace(grant, **changes)
+
+
+def a_change(account: Account, change: Change = Change.ENABLED, *, grant: Grant | None = None) -> GrantChange:
+    """Return a change of `account`, read just now, that raises its epoch by one."""
+    after = replace(account, epoch=account.epoch + 1)
+    return GrantChange(change=change, account=after, grant=grant and replace(grant, epoch=after.epoch))
+
+
+ASSUMPTION = Assumption(
+    id=AssumptionId("s1"),
+    account=ACME.id,
+    subject=AgentId("agent-3"),
+    actor=ACTOR,
+    grant_id=GrantId("g1"),
+    ticket="T-1001",
+    reason=AWKWARD,
+    scopes=frozenset({Scope(resource="tickets"), Scope(resource="tickets", write=True, test=True)}),
+    started_at=NOW,
+)
+STAFF = Staff(
+    id=ACTOR, name=AWKWARD, permissions=frozenset(Permission), groups=frozenset({"Tier 2, EMEA", '["x"]', "it's"})
+)
+CLIENT = Client(id=ClientId("desk"), secret_digest=bytes(range(32)), roles=frozenset({"token", "grants"}))
+KEY = StoredKey(id="k1", algorithm="EdDSA", private_pem=b"-----BEGIN\x00\xff", created_at=NOW)
+
+CALLS = {
+    "find_account": lambda store: store.find_account(ACME.id),
+    "add_account": lambda store: store.add_account(OTHER),
+    "list_accounts": lambda store: store.list_accounts(),
+    "save_change": lambda store: store.save_change(a_change(ACME), by="x", at=NOW),
+    "list_changes": lambda store: store.list_changes(ACME.id),
+    "find_grant": lambda store: store.find_grant(GrantId("g1")),
+    "add_assumption": lambda store: store.add_assumption(ASSUMPTION),
+    "find_assumption": lambda store: store.find_assumption(ASSUMPTION.id),
+    "end_assumption": lambda store: store.end_assumption(ASSUMPTION.id, at=NOW),
+    "save_staff": lambda store: store.save_staff(STAFF, at=NOW),
+    "find_staff": lambda store: store.find_staff(ACTOR),
+    "disable_staff": lambda store: store.disable_staff(ACTOR, disabled=True),
+    "add_client": lambda store: store.add_client(CLIENT),
+    "find_client": lambda store: store.find_client(CLIENT.id),
+    "add_key": lambda store: store.add_key(KEY),
+    "list_keys": lambda store: store.list_keys(),
+}
+
+
+class StoreContract:
+    async def test_nothing_is_known_at_first(self, store: Store):
+        """An empty store says None, an empty list or False; it invents nothing and raises nothing."""
+        assert None is await store.find_account(ACME.id)
+        assert None is await store.find_grant(GrantId("g1"))
+        assert None is await store.find_assumption(ASSUMPTION.id)
+        assert None is await store.find_staff(ACTOR)
+        assert None is await store.find_client(CLIENT.id)
+        assert [*await store.list_accounts(), *await store.list_changes(ACME.id), *await store.list_keys()] == []
+        assert False is await store.end_assumption(ASSUMPTION.id, at=NOW)
+        assert False is await store.disable_staff(ACTOR, disabled=True)
+
+    @pytest.mark.parametrize("account", [ACME, Account(id=AccountId(AWKWARD), type=AccountType.TRIAL, suspended=True)])
+    async def test_an_account_comes_back_as_it_went_in(self, store: Store, account: Account):
+        """A new account has no grant, whatever its id looks like."""
+        await store.add_account(account)
+        assert AccountRecord(account=account, grant=None) == await store.find_account(account.id)
+
+    async def test_ids_that_look_alike_are_different_accounts(self, store: Store):
+        """Ids are compared byte for byte: case, white space and Unicode form count."""
+        ids = ["acme", "Acme", "acme ", "acm\u0065\u0301", "acm\u00e9", ""]
+        for id_ in ids:
+            await store.add_account(Account(id=AccountId(id_), type=AccountType.PAID))
+        assert sorted(ids) == [record.account.id for record in await store.list_accounts()]
+        assert None is await store.find_account(AccountId("ACME"))
+
+    @pytest.mark.parametrize(
+        "grant",
+        [
+            a_grant(ACME),
+            a_grant(ACME, duration=Duration.ALWAYS, expires_at=None, permissions=frozenset(Permission)),
+            a_grant(ACME, revoked_at=NOW + timedelta(microseconds=1), permissions=frozenset()),
+            a_grant(ACME, not_before=EARLIEST, expires_at=LATEST, given_by=AWKWARD, id=AWKWARD),
+            a_grant(ACME, not_before=datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+            a_grant(ACME, not_before=NOW.astimezone(timezone(timedelta(hours=-9, minutes=-30)))),
+        ],
+        ids=["plain", "always", "revoked", "extreme", "before-1970", "another-zone"],
+    )
+    async def test_a_grant_comes_back_to_the_microsecond(self, store: Store, grant: Grant):
+        """A saved grant is found with its account, by its id and in the history, equal in every field."""
+        await store.add_account(ACME)
+        change = a_change(ACME, grant=grant)
+        await store.save_change(change, by=AWKWARD, at=NOW)
+        assert AccountRecord(account=change.account, grant=change.grant) == await store.find_account(ACME.id)
+        assert change.grant == await store.find_grant(grant.id)
+        event = GrantEvent(account=ACME.id, epoch=1, at=NOW, by=AWKWARD, change=Change.ENABLED, grant=change.grant)
+        assert [event] == list(await store.list_changes(ACME.id))
+
+    async def test_the_type_and_the_suspension_are_saved_with_the_change(self, store: Store):
+        """A change carries the whole account."""
+        await store.add_account(replace(ACME, type=AccountType.TRIAL))
+        change = a_change(replace(ACME, suspended=True), Change.CONVERTED)
+        await store.save_change(change, by="billing", at=NOW)
+        assert AccountRecord(account=change.account, grant=None) == await store.find_account(ACME.id)
+
+    async def test_a_conversion_leaves_no_grant_whatever_was_stored_before(self, store: Store):
+        """After a change without a grant the account has none; an earlier grant stays readable as history."""
+        trial = replace(ACME, type=AccountType.TRIAL)
+        await store.add_account(trial)
+        enabled = a_change(trial, grant=a_grant(trial))
+        await store.save_change(enabled, by="import", at=NOW)
+        converted = a_change(replace(enabled.account, type=AccountType.PAID), Change.CONVERTED)
+        await store.save_change(converted, by="billing", at=NOW)
+        assert AccountRecord(account=converted.account, grant=None) == await store.find_account(ACME.id)
+        assert enabled.grant == await store.find_grant(GrantId("g1"))
+
+    async def test_history_keeps_each_grant_as_it_was_newest_first(self, store: Store):
+        """A later change of the grant does not rewrite the line that an earlier one left."""
+        await store.add_account(ACME)
+        await store.add_account(OTHER)
+        first = a_change(ACME, grant=a_grant(ACME))
+        second = a_change(first.account, Change.REDUCED, grant=a_grant(ACME, expires_at=NOW + timedelta(days=1)))
+        third = a_change(second.account, Change.TURNED_OFF, grant=replace(second.grant, revoked_at=NOW))
+        fourth = a_change(third.account, grant=a_grant(ACME, id="g2"))
+        elsewhere = a_change(OTHER, grant=a_grant(OTHER, id="g9"))
+        for change in (first, second, elsewhere, third, fourth):
+            await store.save_change(change, by="admin-7", at=NOW)
+        events = await store.list_changes(ACME.id)
+        assert [event.epoch for event in events] == [4, 3, 2, 1]
+        assert [fourth.grant, third.grant, second.grant, first.grant] == [event.grant for event in events]
+        assert third.grant == await store.find_grant(GrantId("g1"))
+
+    @pytest.mark.parametrize("raised_by", [-4, 0, 2, 1000])
+    async def test_a_change_on_other_facts_than_the_stored_ones_is_refused_whole(self, store: Store, raised_by: int):
+        """Unless the epoch is exactly one above the stored one, nothing of the change is stored."""
+        account = replace(ACME, epoch=5)
+        await store.add_account(account)
+        after = replace(account, epoch=account.epoch + raised_by)
+        stale = GrantChange(change=Change.ENABLED, account=after, grant=a_grant(after))
+        with pytest.raises(StoreConflict):
+            await store.save_change(stale, by="late", at=NOW)
+        assert AccountRecord(account=account, grant=None) == await store.find_account(ACME.id)
+        assert None is await store.find_grant(GrantId("g1"))
+        assert list(await store.list_changes(ACME.id)) == []
+
+    async def test_a_change_of_an_unknown_account_is_refused(self, store: Store):
+        """A change never makes an account."""
+        with pytest.raises(StoreConflict):
+            await store.save_change(a_change(ACME, grant=a_grant(ACME)), by="x", at=NOW)
+        assert None is await store.find_account(ACME.id)
+        assert None is await store.find_grant(GrantId("g1"))
+
+    async def test_of_two_who_decided_on_the_same_facts_one_wins(self, store: Store):
+        """Twenty writers at once: one change is stored, nineteen are told, and the winner's is what is there."""
+        await store.add_account(ACME)
+        changes = [a_change(ACME, grant=a_grant(ACME, id=f"g{n}")) for n in range(20)]
+        saves = (store.save_change(change, by=change.grant.id, at=NOW) for change in changes)
+        outcomes = await asyncio.gather(*saves, return_exceptions=True)
+        [winner] = [change for change, outcome in zip(changes, outcomes, strict=True) if outcome is None]
+        assert sum(isinstance(outcome, StoreConflict) for outcome in outcomes) == 19
+        assert AccountRecord(account=winner.account, grant=winner.grant) == await store.find_account(ACME.id)
+        assert [winner.grant] == [event.grant for event in await store.list_changes(ACME.id)]
+
+    @pytest.mark.parametrize("revoked_at", [None, NOW + timedelta(days=1)], ids=["unrevoked", "revoked-later"])
+    async def test_a_revoked_grant_does_not_come_back(self, store: Store, revoked_at: datetime | None):
+        """Whoever saves a revoked grant's id again as live, or as revoked later, is refused whole."""
+        await store.add_account(ACME)
+        off = a_change(ACME, Change.TURNED_OFF, grant=a_grant(ACME, revoked_at=NOW))
+        await store.save_change(off, by="admin-7", at=NOW)
+        with pytest.raises(StoreConflict):
+            await store.save_change(a_change(off.account, grant=a_grant(ACME, revoked_at=revoked_at)), by="x", at=NOW)
+        assert AccountRecord(account=off.account, grant=off.grant) == await store.find_account(ACME.id)
+
+    async def test_a_grant_does_not_change_accounts(self, store: Store):
+        """The id of another account's grant is refused, and that grant stays as it was."""
+        await store.add_account(ACME)
+        await store.add_account(OTHER)
+        ours = a_change(ACME, grant=a_grant(ACME))
+        await store.save_change(ours, by="admin-7", at=NOW)
+        with pytest.raises(StoreConflict):
+            await store.save_change(a_change(OTHER, grant=a_grant(OTHER)), by="x", at=NOW)
+        assert ours.grant == await store.find_grant(GrantId("g1"))
+        assert AccountRecord(account=OTHER, grant=None) == await store.find_account(OTHER.id)
+
+    async def test_an_assumption_comes_back_and_ends_once(self, store: Store):
+        """Ending is True the first time only, and the first end stays."""
+        await store.add_assumption(ASSUMPTION)
+        assert await store.find_assumption(ASSUMPTION.id) == ASSUMPTION
+        ends = [NOW + timedelta(seconds=n) for n in range(5)]
+        outcomes = await asyncio.gather(*(store.end_assumption(ASSUMPTION.id, at=end) for end in ends))
+        assert outcomes.count(True) == 1
+        ended = await store.find_assumption(ASSUMPTION.id)
+        assert replace(ASSUMPTION, ended_at=ends[outcomes.index(True)]) == ended
+
+    async def test_an_assumption_without_scopes_keeps_none(self, store: Store):
+        """The empty set stays empty."""
+        bare = replace(ASSUMPTION, scopes=frozenset(), ended_at=NOW)
+        await store.add_assumption(bare)
+        assert bare == await store.find_assumption(bare.id)
+
+    async def test_staff_come_back_as_last_seen(self, store: Store):
+        """A later sign-in replaces name, permissions and groups; the issuer is part of who somebody is."""
+        await store.save_staff(STAFF, at=NOW)
+        assert await store.find_staff(ACTOR) == STAFF
+        less = replace(STAFF, name="", permissions=frozenset(), groups=frozenset())
+        await store.save_staff(less, at=NOW + timedelta(days=1))
+        assert less == await store.find_staff(ACTOR)
+        assert None is await store.find_staff(replace(ACTOR, issuer="https://evil.example"))
+
+    async def test_a_disabled_member_cannot_sign_in_out_of_it(self, store: Store):
+        """`disabled` stays through every later sign-in until it is lifted by name; a sign-in can set it."""
+        await store.save_staff(STAFF, at=NOW)
+        assert True is await store.disable_staff(ACTOR, disabled=True)
+        await store.save_staff(replace(STAFF, name="again"), at=NOW)
+        assert replace(STAFF, name="again", disabled=True) == await store.find_staff(ACTOR)
+        assert True is await store.disable_staff(ACTOR, disabled=False)
+        assert replace(STAFF, name="again") == await store.find_staff(ACTOR)
+        await store.save_staff(replace(STAFF, disabled=True), at=NOW)
+        await store.save_staff(STAFF, at=NOW)
+        assert replace(STAFF, disabled=True) == await store.find_staff(ACTOR)
+
+    async def test_clients_come_back(self, store: Store):
+        """Digest and roles are equal, byte for byte."""
+        plain = Client(id=ClientId("none"), secret_digest=b"", roles=frozenset())
+        for client in (CLIENT, plain):
+            await store.add_client(client)
+            assert client == await store.find_client(client.id)
+
+    async def test_keys_come_back_newest_first(self, store: Store):
+        """Keys made at the same moment are in the order of their ids; retired ones are there too."""
+        old = replace(KEY, id="k0", created_at=NOW - timedelta(microseconds=1), retired_at=NOW)
+        twin = replace(KEY, id="k2")
+        for key in (twin, old, KEY):
+            await store.add_key(key)
+        assert [KEY, twin, old] == list(await store.list_keys())
+
+    @pytest.mark.parametrize("what", ["account", "assumption", "client", "key"])
+    async def test_a_taken_id_is_a_conflict_and_the_first_stays(self, store: Store, what: str):
+        """Adding never overwrites."""
+        add, first, second = {
+            "account": (store.add_account, ACME, replace(ACME, type=AccountType.TRIAL)),
+            "assumption": (store.add_assumption, ASSUMPTION, replace(ASSUMPTION, actor=replace(ACTOR, subject="u2"))),
+            "client": (store.add_client, CLIENT, replace(CLIENT, secret_digest=b"mine")),
+            "key": (store.add_key, KEY, replace(KEY, private_pem=b"mine")),
+        }[what]
+        await add(first)
+        with pytest.raises(StoreConflict):
+            await add(second)
+        kept = {
+            "account": [record.account for record in await store.list_accounts()],
+            "assumption": [await store.find_assumption(ASSUMPTION.id)],
+            "client": [await store.find_client(CLIENT.id)],
+            "key": list(await store.list_keys()),
+        }[what]
+        assert [first] == kept
+
+    @pytest.mark.parametrize("call", CALLS)
+    async def test_a_closed_store_answers_nothing(self, store: Store, call: str):
+        """After `close` every call raises StoreError; closing again is harmless."""
+        await store.close()
+        with pytest.raises(StoreError):
+            await CALLS[call](store)
+        await store.close()
+
+    def test_the_table_of_calls_is_complete(self):
+        """Every call of the contract but `close` is in CALLS."""
+        assert {name for name in vars(Store) if not name.startswith("_")} == {*CALLS, "close"}

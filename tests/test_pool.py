@@ -1,0 +1,341 @@
+"""The pool: which connection is used again, what is sent a second time, how many there are, and how it all ends."""
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+
+from gateway.proxy.pool import UpstreamAddress, parse_upstream_url
+from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
+from tests.rawwire import RecordingUpstream, hold, response, then_close, then_reset
+from tests.upstream_client import body_of, fetch, pool_to, read_all, request
+
+SOON = 0.05
+"""Seconds: a limit that is meant to be reached."""
+
+
+pytest_plugins = ["tests.both_loops"]
+
+
+# --- reuse ---
+
+
+async def test_the_connection_used_last_is_used_next():
+    """Last in, first out: the load keeps few connections warm and lets the others age."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
+        first = await pool.send(request(), None)
+        second = await pool.send(request(), None)
+        await second.close()
+        await first.close()
+        await fetch(pool)
+        await fetch(pool)
+
+        assert [0, 1, 0, 0] == [seen.connection_id for seen in upstream.requests]
+
+
+async def test_an_answer_that_says_close_ends_its_connection():
+    """RFC 9112 section 9.6."""
+    async with RecordingUpstream(response(headers=[(b"Connection", b"close")])) as upstream:
+        async with pool_to(upstream.url) as pool:
+            await fetch(pool)
+            await fetch(pool)
+
+            assert [0, 1] == [seen.connection_id for seen in upstream.requests]
+
+
+async def test_no_more_connections_stay_idle_than_allowed():
+    """The rest are closed when they come back."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url, max_idle=2) as pool:
+        for answer in [await pool.send(request(), None) for _ in range(5)]:
+            await answer.close()
+
+        await upstream.until(lambda: 3 == sum(connection.ended.is_set() for connection in upstream.connections))
+
+
+async def test_an_idle_connection_is_closed_when_it_is_too_old():
+    """The upstream would close it anyway, perhaps under a request."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url, max_idle_age_seconds=SOON) as pool:
+        await fetch(pool)
+
+        await upstream.until(upstream.connections[0].ended.is_set)
+        assert (200, b"ok") == await fetch(pool)
+
+
+async def test_the_idle_age_counts_from_the_last_use():
+    """A connection in use never grows old, though it makes no timer per request."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url, max_idle_age_seconds=4 * SOON) as pool:
+        clock = asyncio.get_running_loop().time
+        end = clock() + 8 * SOON
+        while clock() < end:
+            await fetch(pool)
+
+        assert 1 == len(upstream.connections)
+
+
+# --- the second try ---
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"])
+@pytest.mark.parametrize("death", [then_close(b""), then_reset(b"")], ids=["closed", "reset"])
+async def test_an_idempotent_request_is_sent_again_when_a_reused_connection_dies_silently(method, death):
+    """RFC 9112 section 9.3.1; once, on a fresh connection."""
+    head_only = b"HTTP/1.1 204 No Content\r\n\r\n"
+    async with RecordingUpstream([response(), death, head_only]) as upstream, pool_to(upstream.url) as pool:
+        await fetch(pool)
+
+        assert (204, b"") == await fetch(pool, request(method))
+        assert [0, 0, 1] == [seen.connection_id for seen in upstream.requests]
+
+
+async def test_there_is_no_third_try():
+    """A fresh connection that dies too is the upstream's fault."""
+    async with RecordingUpstream([response(), then_close(b""), then_close(b"")]) as upstream:
+        async with pool_to(upstream.url) as pool:
+            await fetch(pool)
+
+            with pytest.raises(UpstreamFault):
+                await fetch(pool)
+            assert 3 == len(upstream.requests)
+
+
+async def test_a_fresh_connection_that_dies_gets_no_second_try():
+    """What the first connection did to the upstream, the second would do again."""
+    async with RecordingUpstream(then_close(b"")) as upstream, pool_to(upstream.url) as pool:
+        with pytest.raises(UpstreamFault):
+            await fetch(pool)
+        assert 1 == len(upstream.requests)
+
+
+@pytest.mark.parametrize(
+    ("head", "chunks"),
+    [
+        (request(b"POST"), None),
+        (request(b"PATCH"), None),
+        (request(b"get"), None),
+        (request(b"POST"), [b"x"]),
+        (request(b"PUT"), [b"x"]),
+        (request(b"DELETE"), [b"x"]),
+        (request(b"GET"), [b"x"]),
+    ],
+)
+async def test_what_may_change_something_or_has_a_body_is_never_sent_twice(head, chunks):
+    """The upstream may have done it before it died."""
+    async with RecordingUpstream([response(), then_close(b""), response()]) as upstream:
+        async with pool_to(upstream.url) as pool:
+            await fetch(pool)
+
+            with pytest.raises(UpstreamFault):
+                await fetch(pool, head, None if chunks is None else body_of(*chunks))
+            assert 2 == len(upstream.requests)
+
+
+@pytest.mark.parametrize("seen", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_request_whose_answer_had_begun_is_never_sent_twice(seen):
+    """One byte of an answer proves that the request was taken."""
+    async with RecordingUpstream([response(), then_close(seen), response()]) as upstream:
+        async with pool_to(upstream.url) as pool:
+            await fetch(pool)
+
+            with pytest.raises(UpstreamFault):
+                await fetch(pool)
+            assert 2 == len(upstream.requests)
+
+
+async def test_a_connection_that_the_upstream_closed_while_idle_is_not_even_tried():
+    """Also a request that may be sent only once gets through."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
+        await fetch(pool)
+        upstream.connections[0].close()
+        await upstream.until(upstream.connections[0].ended.is_set)
+
+        assert (200, b"ok") == await fetch(pool, request(b"POST"), body_of(b"x"))
+        assert [0, 1] == [seen.connection_id for seen in upstream.requests]
+
+
+# --- how many ---
+
+
+async def test_no_more_connections_are_open_than_allowed_and_the_rest_wait_their_turn():
+    """The limit holds at the upstream, and every request is answered."""
+    gate = asyncio.Event()
+    async with RecordingUpstream(hold(gate, after=response())) as upstream:
+        async with pool_to(upstream.url, max_connections=3) as pool, asyncio.TaskGroup() as group:
+            fetches = [group.create_task(fetch(pool)) for _ in range(20)]
+            await upstream.until(lambda: len(upstream.requests) == 3)
+            gate.set()
+
+        assert [(200, b"ok")] * 20 == [task.result() for task in fetches]
+        assert 3 == len(upstream.connections)
+
+
+async def test_a_request_that_waits_too_long_for_its_turn_is_a_timeout():
+    """And it takes nobody's place: once there is room again, all goes on."""
+    async with RecordingUpstream() as upstream:
+        async with pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool:
+            busy = await pool.send(request(), None)
+            with pytest.raises(UpstreamTimeout, match="max_connections"):
+                await fetch(pool)
+            await read_all(busy)
+
+            assert (200, b"ok") == await fetch(pool)
+
+
+@pytest.mark.parametrize("answer", [then_close(b""), b"garbage", then_reset(b"HTTP/1.1 200 OK\r\n")])
+async def test_a_fault_gives_its_place_back(answer):
+    """However many exchanges fail, the pool does not shrink."""
+    async with RecordingUpstream([answer] * 5 + [response()]) as upstream:
+        async with pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool:
+            for _ in range(5):
+                with pytest.raises(UpstreamFault):
+                    await fetch(pool)
+
+            assert (200, b"ok") == await fetch(pool)
+
+
+async def test_a_cancelled_request_gives_its_place_back_and_closes_its_connection():
+    """The answer that may still come is nobody's."""
+    gate = asyncio.Event()
+    async with RecordingUpstream([hold(gate, after=response(b"late")), response()]) as upstream:
+        async with pool_to(upstream.url, max_connections=1) as pool:
+            sending = asyncio.ensure_future(fetch(pool))
+            await upstream.until(lambda: upstream.requests)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            await upstream.until(upstream.connections[0].ended.is_set)
+
+            assert (200, b"ok") == await fetch(pool)
+
+
+# --- reaching it ---
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+async def test_a_refused_connection_is_a_fault_that_says_what_to_do():
+    """The message names the upstream."""
+    url = f"http://127.0.0.1:{unused_port()}"
+    async with pool_to(url) as pool:
+        with pytest.raises(UpstreamFault, match=f"`{url}`.*check that it is running"):
+            await fetch(pool)
+
+
+async def test_a_name_that_does_not_resolve_is_a_fault():
+    """RFC 6761 section 6.4: `.invalid` never resolves."""
+    async with pool_to("http://app.invalid:80") as pool:
+        with pytest.raises(UpstreamFault, match=r"app\.invalid"):
+            await fetch(pool)
+
+
+async def test_a_connection_that_does_not_come_about_is_a_timeout():
+    """TLS to a server that never says a word is not waited for without end."""
+    gate = asyncio.Event()
+    async with RecordingUpstream(hold(gate)) as upstream:
+        url = upstream.url.replace("http:", "https:")
+        context = ssl.create_default_context()
+        async with pool_to(url, tls=context, connect_timeout_seconds=SOON) as pool:
+            with pytest.raises(UpstreamTimeout, match="connect_timeout_seconds"):
+                await fetch(pool)
+
+
+async def test_tls_to_what_speaks_no_tls_is_a_fault():
+    """Nothing is sent in the clear instead."""
+    async with RecordingUpstream() as upstream:
+        async with pool_to(upstream.url.replace("http:", "https:"), tls=ssl.create_default_context()) as pool:
+            upstream_speaks = asyncio.ensure_future(fetch(pool))
+            await upstream.until(lambda: upstream.connections)
+            await upstream.connections[0].send(response())
+
+            with pytest.raises(UpstreamFault):
+                await upstream_speaks
+        assert b"app.example" not in upstream.connections[0].received
+
+
+async def test_a_unix_socket_is_an_upstream(tmp_path):
+    """The same rules, another door."""
+    async with RecordingUpstream(unix_path=str(tmp_path / "app.sock")) as upstream, pool_to(upstream.url) as pool:
+        assert [(200, b"ok")] * 2 == [await fetch(pool) for _ in range(2)]
+        assert 1 == len(upstream.connections)
+
+
+async def test_no_proxy_from_the_environment_is_used(monkeypatch):
+    """`HTTP_PROXY` is for other programs."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
+        assert (200, b"ok") == await fetch(pool)
+
+
+# --- the end ---
+
+
+async def test_closing_the_pool_closes_what_is_idle_and_what_is_under_way():
+    """After `close` no socket is open, and whoever waited is told."""
+    gate = asyncio.Event()
+    script = [response(), hold(gate, before=b"HTTP/1.1 200 OK\r\n\r\nhalf"), hold(gate)]
+    async with RecordingUpstream(script) as upstream, pool_to(upstream.url) as pool:
+        idle = await pool.send(request(), None)
+        reading = await pool.send(request(), None)
+        waiting = asyncio.ensure_future(pool.send(request(), None))
+        await upstream.until(lambda: len(upstream.requests) == 3)
+        await idle.close()
+        await pool.close()
+
+        with pytest.raises(UpstreamFault):
+            await read_all(reading)
+        with pytest.raises(UpstreamFault):
+            await waiting
+        with pytest.raises(UpstreamFault, match="shutting down"):
+            await fetch(pool)
+        await upstream.until(lambda: all(connection.ended.is_set() for connection in upstream.connections))
+
+
+# --- the address ---
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("http://127.0.0.1:3000", ("127.0.0.1", 3000, None)),
+        ("http://app", ("app", 80, None)),
+        ("HTTP://App.Example/", ("app.example", 80, None)),
+        ("http://[::1]:3000", ("::1", 3000, None)),
+        ("unix:/run/app.sock", ("", 0, "/run/app.sock")),
+    ],
+)
+def test_an_upstream_url_says_where(url, where):
+    """Host and port, or a path."""
+    address = parse_upstream_url(url)
+
+    assert where == (address.host, address.port, address.path)
+
+
+def test_https_goes_with_a_tls_context_only():
+    """A context that is forgotten or not used is a mistake in the configuration."""
+    context = ssl.create_default_context()
+
+    assert UpstreamAddress(url="https://app", host="app", port=443, tls=context) == parse_upstream_url(
+        "https://app", tls=context
+    )
+    for url, tls in (("https://app", None), ("http://app", context), ("unix:/run/app.sock", context)):
+        with pytest.raises(ValueError, match="TLS"):
+            parse_upstream_url(url, tls=tls)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "app:3000", "//app", "ftp://app", "http://", "http:///x", "http://:80", "http://app:0", "http://app:x",
+        "http://app:70000", "http://app/path", "http://app?q", "http://app/?", "http://app#f", "http://user@app",
+        "http://user:secret@app", "http://app\n", "http://a pp", "http://\u212aelvin", "http://[::1", "unix:", "unix:app.sock",
+        "unix://run/app.sock", "unix:/run/\0",
+    ],
+)  # fmt: skip
+def test_anything_else_is_no_upstream_url(url):
+    """Nothing is guessed, and nothing is silently left out."""
+    with pytest.raises(ValueError, match="upstream URL"):
+        parse_upstream_url(url)

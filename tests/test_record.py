@@ -1,0 +1,143 @@
+"""A record's bytes: canonical, bounded, and harmless to whoever reads them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from gateway.audit.record import MAX_CHARACTERS, MAX_ITEMS, Record, encode
+from gateway.audit.search import printable, render
+from policy.model import AccountId, ActorId, AgentId
+from tests.journals import NOON
+
+# What strangers put into a user agent, a path, a ticket or a reason to write in other people's logs.
+POISON = {
+    "new line": 'x\n{"leaf":"00","record":{}}',
+    "carriage return": "quiet\r\n12:00:00 allow",
+    "form feed": "a\x0bb\x0cc\x1cd\x1de\x1ef",
+    "next line": "a\x85b",
+    "separators": "a\u2028b\u2029c",
+    "colour": "\x1b[31mred\x1b[0m",
+    "cursor": "\x1b[2K\x1b[1A\x1b]0;title\x07",
+    "control sequence of one byte": "\x9b2J",
+    "delete": "a\x7f\x7f\x08b",
+    "null": "a\x00b",
+    "bidi": "\u202egnp.exe\u202c \u2066x\u2069",
+    "marks": "\u200e\u200f\u061c\u200b\ufeff",
+    "quotes": '"\'},{"kind":"journal",\\',
+    "lone surrogate": "a\ud800b\udcffc",
+    "surrogates and bidi": "\udc80\u202e\udfff",
+    "plane 14": "a\U000e0041b",
+    "long": "A" * 65536,
+    "long and wide": "\U0001f600" * 65536,
+    "long and poisonous": "\u202e\n" * 32768,
+}
+TEXTS = ("ticket", "stated_reason", "path", "user_agent", "host", "reason", "request_id")
+
+
+def _encode(record: Record) -> bytes:
+    return encode(record, origin="node", seq=7, at=NOON)
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+@pytest.mark.parametrize("field", TEXTS)
+def test_no_value_can_break_its_line_or_steer_a_terminal(field, poison):
+    """Whatever the value is, the record is one line of printable text that strict and lax readers understand alike."""
+    data = _encode(Record(kind="decision", **{field: poison}))
+    text = data.decode()
+    assert 1 == len(text.splitlines())
+    assert not [char for char in text if not char.isprintable() and char < "\U00010000"]
+    assert json.loads(data) == msgspec.json.decode(data)
+    assert {"at", "origin", "seq", "kind", field} == set(json.loads(data))
+    assert len(data) < 8 * MAX_CHARACTERS
+
+
+@pytest.mark.parametrize("poison", [text for text in POISON.values() if len(text) < MAX_CHARACTERS and text.isascii()])
+def test_a_hostile_value_is_kept_as_it_was(poison):
+    """Escaping is undone by reading: the evidence is what was sent."""
+    assert poison == json.loads(_encode(Record(kind="decision", path=poison)))["path"]
+
+
+def test_characters_that_reorder_text_are_kept_but_escaped():
+    """Bidi controls come back on reading and are not in the bytes."""
+    data = _encode(Record(kind="decision", path="\u202egnp", ticket="\\\u2028"))
+    assert data.isascii()
+    assert ("\u202egnp", "\\\u2028") == (json.loads(data)["path"], json.loads(data)["ticket"])
+
+
+def test_a_lone_surrogate_is_written_as_the_text_of_its_escape():
+    """Strict readers refuse a lone surrogate, so that one could hide a record from them."""
+    assert "a\\ud800b" == msgspec.json.decode(_encode(Record(kind="decision", path="a\ud800b")))["path"]
+
+
+def test_a_long_value_is_cut_and_says_so():
+    """64 KiB of padding do not reach the disk, and nobody takes what is left for the whole."""
+    value = json.loads(_encode(Record(kind="decision", ticket="SUP-1", user_agent="A" * 65536)))
+    assert f"{'A' * MAX_CHARACTERS}…[cut, 65536 characters]" == value["user_agent"]
+    assert "SUP-1" == value["ticket"]
+
+
+def test_a_long_list_is_cut_and_says_so():
+    """The number of query parameters is the stranger's choice."""
+    names = tuple(f"parameter{number}" for number in range(5000))
+    kept = json.loads(_encode(Record(kind="decision", query_names=names)))["query_names"]
+    assert [*names[:MAX_ITEMS], "…[cut, 5000 items]"] == kept
+
+
+def test_the_bytes_are_canonical():
+    """Keys are sorted, nothing is spaced, what is None is absent, and time has six digits even when they are noughts."""
+    record = Record(
+        kind="decision",
+        decision="deny",
+        reason="grant_off",
+        actor=ActorId(issuer="https://login.vendor.example", subject="s-1"),
+        actor_name="Dana",
+        subject=AgentId("maria"),
+        account=AccountId("acme"),
+        scopes=("tickets:read",),
+        grant_epoch=0,
+    )
+    expected = (
+        '{"account":"acme","actor":{"issuer":"https://login.vendor.example","name":"Dana","subject":"s-1"},'
+        '"at":"2026-11-23T12:00:00.000000Z","decision":"deny","grant_epoch":0,"kind":"decision","origin":"node",'
+        '"reason":"grant_off","scopes":["tickets:read"],"seq":7,"subject":"maria"}'
+    )
+    assert expected == _encode(record).decode()
+
+
+def test_time_is_kept_to_the_microsecond():
+    """Two records of one millisecond can be told apart."""
+    at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC) + timedelta(microseconds=1)
+    assert "2026-01-02T03:04:05.000007Z" == json.loads(encode(Record(kind="token"), origin="o", seq=0, at=at))["at"]
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+def test_a_rendered_record_is_one_printable_line(poison):
+    """What is shown to people has no control and no more lines or columns than it should."""
+    record = Record(
+        kind="decision",
+        decision="deny",
+        actor=ActorId(issuer=poison, subject=poison),
+        actor_name=poison,
+        subject=AgentId(poison),
+        account=AccountId(poison),
+        method="GET",
+        path=poison,
+        reason=poison,
+        ticket=poison,
+    )
+    line = render(json.loads(_encode(record)))
+    assert line.isprintable()
+    assert line.startswith("12:00:00 deny   ")
+
+
+def test_a_value_cannot_pass_itself_off_as_two_columns():
+    """A path with spaces in it is quoted, quotes within it escaped."""
+    entry = {"at": "2026-11-23T12:00:00.000000Z", "kind": "decision", "decision": "deny", "path": '/x"  allow  ok'}
+    assert r'12:00:00 deny   "/x\"  allow  ok"' == render(entry)
+
+
+def test_printable_text_stays_as_it_is():
+    """Names of people are not damaged on the way."""
+    assert "Zoë Łukasz 山田 – «ok»" == printable("Zoë Łukasz 山田 – «ok»")
