@@ -25,7 +25,7 @@ from gateway.grants.watch import watch
 from gateway.health import Health
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
-from gateway.proxy.front import make_server
+from gateway.proxy.front import FrontError, make_server
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.headers import Reserved
 from gateway.proxy.identity import Assertions
@@ -47,6 +47,7 @@ from policy.routes import Profile
 log = logging.getLogger(__name__)
 
 JOURNAL_ORIGIN = "gateway"
+START_ERRORS = (ConfigError, FrontError, StoreError, JournalError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +66,11 @@ class Gateway:
 async def open_gateway(
     config: Config, *, clock: Clock = utc_now, ticks: Ticks = boot_seconds
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway until the block ends; raises ConfigError, StoreError, JournalError or OSError if it cannot start."""
+    """Run a gateway until the block ends; raises one of START_ERRORS if it cannot start."""
     async with AsyncExitStack() as stack:
         profile = load_profile(config.upstream.profile, base=Path())
         state = await _open_state(stack, config, clock, ticks)
-        parts = await _Parts.build(stack, config, profile, state, clock, ticks)
+        parts = await _build(stack, config, profile, state)
         server = make_server(parts.handler)
         stack.push_async_callback(server.shutdown, config.server.shutdown_seconds)
         public = await _listen(stack, server, *parse_address(config.server.listen, "server.listen"))
@@ -86,11 +87,13 @@ async def open_gateway(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """What must not be lost: the store, the keys in it, the journal."""
+    """What must not be lost: the store, the keys in it, the journal; and the time they are kept by."""
 
     store: SqliteStore
     keys: KeyRing
     journal: Journal
+    clock: Clock
+    ticks: Ticks
 
 
 async def _open_state(stack: AsyncExitStack, config: Config, clock: Clock, ticks: Ticks) -> _State:
@@ -107,7 +110,7 @@ async def _open_state(stack: AsyncExitStack, config: Config, clock: Clock, ticks
         checkpoint_seconds=config.audit.checkpoint_seconds,
     )
     stack.push_async_callback(journal.close)
-    return _State(store=store, keys=keys, journal=journal)
+    return _State(store=store, keys=keys, journal=journal, clock=clock, ticks=ticks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,104 +120,128 @@ class _Parts:
     handler: ProxyHandler
     admin: web.Application
     live: Live
+    facts: FactCache
 
-    @classmethod
-    async def build(
-        cls, stack: AsyncExitStack, config: Config, profile: Profile, state: _State, clock: Clock, ticks: Ticks
-    ) -> "_Parts":
-        store, keys, journal = state.store, state.keys, state.journal
-        tasks = Tasks()
-        stack.push_async_callback(tasks.close)
-        trusted = tuple(parse_network(text, "server.trusted_proxies") for text in config.server.trusted_proxies)
-        accounts = AccountReader(config.accounts, trusted)
-        clients = ClientAuthenticator(store)
-        verifier = TokenVerifier(keys.verifying, issuer=config.server.issuer)
-        live = Live(profile, clock)
-        trial = frozenset(config.grants.trial_permissions)
-        facts = FactCache(
-            store,
-            ttl_seconds=config.grants.fact_ttl_seconds,
-            absent_ttl_seconds=config.grants.absent_ttl_seconds,
-            trial_permissions=trial,
-            ticks=ticks,
-            tasks=tasks,
-        )
 
-        def changed(record: AccountRecord) -> int:
-            facts.forget_account(record.account.id)
-            return live.account_changed(record.account.id, record.account, facts.grant_of(record))
+async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state: _State) -> _Parts:
+    trusted = tuple(parse_network(text, "server.trusted_proxies") for text in config.server.trusted_proxies)
+    accounts = AccountReader(config.accounts, trusted)
+    clients = ClientAuthenticator(state.store)
+    verifier = TokenVerifier(state.keys.verifying, issuer=config.server.issuer)
+    live = Live(profile, state.clock)
+    facts = _open_facts(stack, config, state, live)
+    identity = config.identity
+    reserved = Reserved.of((identity.header, *identity.plain.values(), *identity.strip))
+    upstream = _open_upstream(stack, config)
+    assumed = AssumedTraffic(
+        accounts=accounts,
+        verifier=verifier,
+        facts=facts,
+        profile=profile,
+        journal=state.journal,
+        assertions=Assertions(
+            state.keys.signing,
+            identity,
+            issuer=config.server.issuer,
+            audience=config.upstream.audience,
+            bind=config.upstream.bind_assertions,
+            ticks=state.ticks,
+        ),
+        reserved=reserved,
+        live=live,
+        upstream=upstream,
+        clock=state.clock,
+    )
+    control = web.Application()
+    endpoint = await _open_endpoint(stack, config, profile, state, accounts=accounts, clients=clients, facts=facts)
+    control.add_routes(endpoint.routes())
+    handler = ProxyHandler(
+        upstream=upstream,
+        control=await _open_control(stack, control),
+        assumed=assumed,
+        verifier=verifier,
+        catch=CatchRules(config.catch),
+        reserved=reserved,
+        append_forwarded_for=config.upstream.forwarded_for == "append",
+    )
+    admin = _make_admin(config, state, clients, facts, live)
+    return _Parts(handler=handler, admin=admin, live=live, facts=facts)
 
-        async def changed_elsewhere() -> None:
-            facts.forget_all()
-            for account in live.accounts():
-                record = await store.find_account(account)
-                live.account_changed(account, record and record.account, facts.grant_of(record))
 
-        tasks.start(watch(store.data_version, changed_elsewhere), name="watch the store")
-        http = await stack.enter_async_context(
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        )
-        endpoint = TokenEndpoint(
-            store=store,
-            keys=keys,
-            staff=StaffVerifier(Issuer(config.staff.issuer, http=http, ticks=ticks), config.staff, clock),
-            facts=facts,
-            accounts=accounts,
-            terms=ExchangeTerms(
-                issuer=config.server.issuer,
-                lifetime=timedelta(seconds=config.tokens.lifetime_seconds),
-                known_scopes=frozenset(profile.scopes),
-                require_ticket=config.tokens.require_ticket,
-                require_reason=config.tokens.require_reason,
-            ),
-            journal=journal,
-            clients=clients,
-            clock=clock,
-        )
-        control = web.Application()
-        control.add_routes(endpoint.routes())
-        service = GrantService(
-            store,
-            journal,
-            accepted_roles=frozenset(config.grants.administrator_roles),
-            clock=clock,
-            changed=changed,
-        )
-        admin = web.Application()
-        admin.add_routes(GrantsApi(service, clients, trial_permissions=trial, clock=clock).routes())
-        admin.add_routes(Health(store, journal).routes())
-        identity = config.identity
-        reserved = Reserved.of((identity.header, *identity.plain.values(), *identity.strip))
-        upstream = _open_upstream(stack, config)
-        assumed = AssumedTraffic(
-            accounts=accounts,
-            verifier=verifier,
-            facts=facts,
-            profile=profile,
-            journal=journal,
-            assertions=Assertions(
-                keys.signing,
-                identity,
-                issuer=config.server.issuer,
-                audience=config.upstream.audience,
-                bind=config.upstream.bind_assertions,
-                ticks=ticks,
-            ),
-            reserved=reserved,
-            live=live,
-            upstream=upstream,
-            clock=clock,
-        )
-        handler = ProxyHandler(
-            upstream=upstream,
-            control=await _open_control(stack, control),
-            assumed=assumed,
-            verifier=verifier,
-            catch=CatchRules(config.catch),
-            reserved=reserved,
-            append_forwarded_for=config.upstream.forwarded_for == "append",
-        )
-        return cls(handler=handler, admin=admin, live=live)
+def _open_facts(stack: AsyncExitStack, config: Config, state: _State, live: Live) -> FactCache:
+    """Return the fact cache, with whoever watches the store for changes that other processes make."""
+    tasks = Tasks()
+    stack.push_async_callback(tasks.close)
+    facts = FactCache(
+        state.store,
+        ttl_seconds=config.grants.fact_ttl_seconds,
+        absent_ttl_seconds=config.grants.absent_ttl_seconds,
+        trial_permissions=frozenset(config.grants.trial_permissions),
+        ticks=state.ticks,
+        tasks=tasks,
+    )
+
+    async def changed_elsewhere() -> None:
+        facts.forget_all()
+        for account in live.accounts():
+            record = await state.store.find_account(account)
+            live.account_changed(account, record.account if record else None, facts.grant_of(record))
+
+    tasks.start(watch(state.store.data_version, changed_elsewhere), name="watch the store")
+    return facts
+
+
+async def _open_endpoint(
+    stack: AsyncExitStack,
+    config: Config,
+    profile: Profile,
+    state: _State,
+    *,
+    accounts: AccountReader,
+    clients: ClientAuthenticator,
+    facts: FactCache,
+) -> TokenEndpoint:
+    # No cookie is kept and no proxy of the environment is asked: what the issuer says comes from the issuer.
+    http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False))
+    issuer = Issuer(config.staff.issuer, http=http, ticks=state.ticks)
+    return TokenEndpoint(
+        store=state.store,
+        keys=state.keys,
+        staff=StaffVerifier(issuer, config.staff, state.clock),
+        facts=facts,
+        accounts=accounts,
+        terms=ExchangeTerms(
+            issuer=config.server.issuer,
+            lifetime=timedelta(seconds=config.tokens.lifetime_seconds),
+            known_scopes=frozenset(profile.scopes),
+            require_ticket=config.tokens.require_ticket,
+            require_reason=config.tokens.require_reason,
+        ),
+        journal=state.journal,
+        clients=clients,
+        clock=state.clock,
+    )
+
+
+def _make_admin(
+    config: Config, state: _State, clients: ClientAuthenticator, facts: FactCache, live: Live
+) -> web.Application:
+    def changed(record: AccountRecord) -> int:
+        facts.forget_account(record.account.id)
+        return live.account_changed(record.account.id, record.account, facts.grant_of(record))
+
+    service = GrantService(
+        state.store,
+        state.journal,
+        accepted_roles=frozenset(config.grants.administrator_roles),
+        clock=state.clock,
+        changed=changed,
+    )
+    trial = frozenset(config.grants.trial_permissions)
+    admin = web.Application()
+    admin.add_routes(GrantsApi(service, clients, trial_permissions=trial, clock=state.clock).routes())
+    admin.add_routes(Health(state.store, state.journal).routes())
+    return admin
 
 
 def _open_upstream(stack: AsyncExitStack, config: Config) -> Pool:
@@ -260,6 +287,3 @@ async def _serve(stack: AsyncExitStack, application: web.Application, host: str,
     site = web.TCPSite(runner, host, port)
     await site.start()
     return f"http://{host}:{runner.addresses[0][1]}"
-
-
-StartError = (ConfigError, StoreError, JournalError, OSError)

@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ from gateway.audit.checkpoint import Checkpoint, CheckpointError, NoteSigner, op
 from gateway.audit.segment import build_line, split_line
 from gateway.audit.verify import Report, verify
 from policy.merkle import Frontier
-from tests.journals import ENTRY, KEY, only_segment, open_journal, write_journal
+from tests.journals import ENTRY, KEY, NOON, SecondHand, only_segment, open_journal, write_journal
 
 COUNT = 60
 PUBLIC = KEY.public_key()
@@ -71,19 +73,22 @@ def test_an_honest_journal_has_no_findings(original):
         ]
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
 @pytest.mark.parametrize("tenth", range(10))
-def test_no_byte_of_a_segment_can_change_unseen(journal, tenth, mask):
+def test_no_byte_of_a_segment_can_change_unseen(journal, tenth):
     """Every byte of 60 records is flipped, one at a time; each flip is found on its line, without key or checkpoint."""
     for unneeded in journal.glob("*.checkpoint*"):
         unneeded.unlink()
-    path = only_segment(journal)
-    whole = path.read_bytes()
-    for offset in range(tenth, len(whole), 10):
-        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ mask]) + whole[offset + 1 :])
-        findings = verify(journal).findings
-        assert findings, f"byte {offset} changed unseen"
-        assert whole.count(b"\n", 0, offset) + 1 in {finding.line for finding in findings}
+    with only_segment(journal).open("r+b", buffering=0) as file:
+        whole = file.read()
+        for offset in range(tenth, len(whole), 10):
+            # The lowest bit, the bit of a letter's case, the bit that leaves ASCII.
+            flipped = whole[offset] ^ (0x01, 0x20, 0x80)[offset % 3]
+            os.pwrite(file.fileno(), bytes([flipped]), offset)
+            findings = verify(journal).findings
+            os.pwrite(file.fileno(), whole[offset : offset + 1], offset)
+            assert findings, f"byte {offset} changed unseen"
+            assert whole.count(b"\n", 0, offset) + 1 in {finding.line for finding in findings}
+    assert verify(journal).ok
 
 
 @pytest.mark.parametrize("name", ["node.checkpoint", "node.checkpoints"])
@@ -225,7 +230,7 @@ async def test_a_fork_is_found_by_the_checkpoint_of_the_other_branch(tmp_path):
     await write_journal(journal, 20)
     shutil.copytree(journal, fork)
     await write_journal(journal, 5)
-    await write_journal(fork, 9)
+    await write_journal(fork, 9, clock=SecondHand(NOON + timedelta(hours=1)))
     held = (journal / "node.checkpoint").read_text()
     assert _check(fork).ok
     (finding,) = _check(fork, held).findings
