@@ -5,7 +5,7 @@ Whatever is not exactly one message in exactly one reading is a `Violation`.
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -73,10 +73,18 @@ class RawResponse(Message):
 class Tape:
     """A stream that keeps every byte it has read."""
 
-    def __init__(self, reader: asyncio.StreamReader, *, running: asyncio.Event | None = None) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        *,
+        running: asyncio.Event | None = None,
+        on_taken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read only while `running` is set; `on_taken` is called after each step forward."""
         self.recorded = bytearray()
         self._reader = reader
         self._running = running
+        self._on_taken = on_taken
         self._at = 0
         self._ended = False
 
@@ -115,6 +123,7 @@ class Tape:
             waiting = len(self.recorded) - self._at
             piece = self._take(waiting if count is None else min(count, waiting))
             body += piece
+            self._on_taken()
             count = count if count is None else count - len(piece)
 
     def _take(self, count: int) -> bytes:
@@ -171,7 +180,7 @@ async def _read_body(tape: Tape, message: Message, *, default: int | None) -> No
             raise Violation(f"ambiguous Content-Length: {lengths}")
         await tape.into(message.body, int(lengths[0]) if lengths else default)
         return
-    if lengths or codings != [b"chunked"]:
+    if lengths or [coding.lower() for coding in codings] != [b"chunked"]:
         raise Violation(f"framed twice, or not as chunked: {lengths} {codings}")
     while size := await _chunk_size(tape):
         await tape.into(message.body, size)

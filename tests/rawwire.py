@@ -96,7 +96,7 @@ class RecordingUpstream:
         self._answer_at_head = answer_at_head
         self._unix_path = unix_path
         self._receive_buffer_bytes = receive_buffer_bytes
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
@@ -127,15 +127,17 @@ class RecordingUpstream:
         return f"http://127.0.0.1:{self.port}" if self._unix_path is None else f"unix:{self._unix_path}"
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something about the recording is true; looked at whenever a request or connection changed."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
-            await self._changed.wait_for(condition)
+        """Wait until something about the recording is true; looked at whenever something came in or ended."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not condition():
+                await self._changed.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
-        connection = UpstreamConnection(len(self.connections), Tape(reader, running=self.reading), writer)
+        tape = Tape(reader, running=self.reading, on_taken=self._notify)
+        connection = UpstreamConnection(len(self.connections), tape, writer)
         self.connections.append(connection)
         ready: asyncio.Queue[RecordedRequest | None] = asyncio.Queue()
         try:
@@ -152,25 +154,25 @@ class RecordingUpstream:
 
     async def _read(self, connection: UpstreamConnection, ready: asyncio.Queue[RecordedRequest | None]) -> None:
         tape = connection._tape
-        await self._notify()
+        self._notify()
         try:
             while True:
                 request = await read_request_head(tape, connection_id=connection.id)
                 self.requests.append(request)
                 if self._answer_at_head:
                     ready.put_nowait(request)
-                await self._notify()
+                self._notify()
                 await read_request_body(tape, request)
                 if not self._answer_at_head:
                     ready.put_nowait(request)
-                await self._notify()
+                self._notify()
         except EOFError:
             pass
         except Violation as exc:
             self.violations.append(f"connection {connection.id}: {exc}")
         ready.put_nowait(None)
         connection.ended.set()
-        await self._notify()
+        self._notify()
 
     async def _answer(self, connection: UpstreamConnection, ready: asyncio.Queue[RecordedRequest | None]) -> None:
         while (request := await ready.get()) is not None:
@@ -193,9 +195,9 @@ class RecordingUpstream:
         self.violations.append(f"request {index} has no answer: {request.first_line!r}")
         return then_close(b"")
 
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 # --- answers ---

@@ -85,7 +85,7 @@ async def test_a_body_of_known_length_is_sent_as_it_is():
 async def test_a_head_that_does_not_fit_its_body_makes_no_second_request(head, chunks):
     """The last gate: our own mistake is an error here, and never two requests or a half one kept open there."""
     async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
-        with pytest.raises(ValueError, match="request"):
+        with pytest.raises(ValueError, match=r"request|CONNECT"):
             await fetch(pool, head, None if chunks is None else body_of(*chunks))
         await upstream.until(lambda: all(connection.ended.is_set() for connection in upstream.connections))
 
@@ -124,14 +124,16 @@ async def test_the_answer_keeps_its_lines():
         (b"Set-Cookie", b"b=\x80\xff"),
         (b"Location", b"/x"),
     ]
-    async with RecordingUpstream(response(b"\x1f\x8b...", status=b"302 Moved", headers=lines)) as upstream:
-        async with pool_to(upstream.url) as pool:
-            answer = await pool.send(request(), None)
+    async with (
+        RecordingUpstream(response(b"\x1f\x8b...", status=b"302 Moved", headers=lines)) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        answer = await pool.send(request(), None)
 
-            assert (302, b"Moved", (1, 1)) == (answer.head.status, answer.head.reason, answer.head.version)
-            assert (*lines, (b"Content-Length", b"5")) == answer.head.headers
-            assert b"\x1f\x8b..." == await read_all(answer)
-            assert len(upstream.requests) == 1
+        assert (302, b"Moved", (1, 1)) == (answer.head.status, answer.head.reason, answer.head.version)
+        assert (*lines, (b"Content-Length", b"5")) == answer.head.headers
+        assert b"\x1f\x8b..." == await read_all(answer)
+        assert len(upstream.requests) == 1
 
 
 async def test_no_cookie_of_one_answer_goes_into_the_next_request():
@@ -166,10 +168,12 @@ async def test_an_answer_that_drips_is_the_same_and_its_connection_is_used_again
 
 async def test_an_answer_that_ends_with_its_connection_is_whole_and_the_next_has_another_connection():
     """RFC 9112 section 6.3, rule 8."""
-    async with RecordingUpstream(then_close(b"HTTP/1.1 200 OK\r\n\r\nto the end")) as upstream:
-        async with pool_to(upstream.url) as pool:
-            assert [(200, b"to the end")] * 2 == [await fetch(pool) for _ in range(2)]
-            assert 2 == len(upstream.connections)
+    async with (
+        RecordingUpstream(then_close(b"HTTP/1.1 200 OK\r\n\r\nto the end")) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        assert [(200, b"to the end")] * 2 == [await fetch(pool) for _ in range(2)]
+        assert 2 == len(upstream.connections)
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,14 @@ async def test_the_connection_used_last_is_used_next():
 
 async def test_an_answer_that_says_close_ends_its_connection():
     """RFC 9112 section 9.6."""
-    async with RecordingUpstream(response(headers=[(b"Connection", b"close")])) as upstream:
-        async with pool_to(upstream.url) as pool:
-            await fetch(pool)
-            await fetch(pool)
+    async with (
+        RecordingUpstream(response(headers=[(b"Connection", b"close")])) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        await fetch(pool)
+        await fetch(pool)
 
-            assert [0, 1] == [seen.connection_id for seen in upstream.requests]
+        assert [0, 1] == [seen.connection_id for seen in upstream.requests]
 
 
 async def test_no_more_connections_stay_idle_than_allowed():
@@ -90,13 +92,15 @@ async def test_an_idempotent_request_is_sent_again_when_a_reused_connection_dies
 
 async def test_there_is_no_third_try():
     """A fresh connection that dies too is the upstream's fault."""
-    async with RecordingUpstream([response(), then_close(b""), then_close(b"")]) as upstream:
-        async with pool_to(upstream.url) as pool:
-            await fetch(pool)
+    async with (
+        RecordingUpstream([response(), then_close(b""), then_close(b"")]) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        await fetch(pool)
 
-            with pytest.raises(UpstreamFault):
-                await fetch(pool)
-            assert 3 == len(upstream.requests)
+        with pytest.raises(UpstreamFault):
+            await fetch(pool)
+        assert 3 == len(upstream.requests)
 
 
 async def test_a_fresh_connection_that_dies_gets_no_second_try():
@@ -121,25 +125,29 @@ async def test_a_fresh_connection_that_dies_gets_no_second_try():
 )
 async def test_what_may_change_something_or_has_a_body_is_never_sent_twice(head, chunks):
     """The upstream may have done it before it died."""
-    async with RecordingUpstream([response(), then_close(b""), response()]) as upstream:
-        async with pool_to(upstream.url) as pool:
-            await fetch(pool)
+    async with (
+        RecordingUpstream([response(), then_close(b""), response()]) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        await fetch(pool)
 
-            with pytest.raises(UpstreamFault):
-                await fetch(pool, head, None if chunks is None else body_of(*chunks))
-            assert 2 == len(upstream.requests)
+        with pytest.raises(UpstreamFault):
+            await fetch(pool, head, None if chunks is None else body_of(*chunks))
+        assert 2 == len(upstream.requests)
 
 
 @pytest.mark.parametrize("seen", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
 async def test_a_request_whose_answer_had_begun_is_never_sent_twice(seen):
     """One byte of an answer proves that the request was taken."""
-    async with RecordingUpstream([response(), then_close(seen), response()]) as upstream:
-        async with pool_to(upstream.url) as pool:
-            await fetch(pool)
+    async with (
+        RecordingUpstream([response(), then_close(seen), response()]) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        await fetch(pool)
 
-            with pytest.raises(UpstreamFault):
-                await fetch(pool)
-            assert 2 == len(upstream.requests)
+        with pytest.raises(UpstreamFault):
+            await fetch(pool)
+        assert 2 == len(upstream.requests)
 
 
 async def test_a_connection_that_the_upstream_closed_while_idle_is_not_even_tried():
@@ -171,41 +179,47 @@ async def test_no_more_connections_are_open_than_allowed_and_the_rest_wait_their
 
 async def test_a_request_that_waits_too_long_for_its_turn_is_a_timeout():
     """And it takes nobody's place: once there is room again, all goes on."""
-    async with RecordingUpstream() as upstream:
-        async with pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool:
-            busy = await pool.send(request(), None)
-            with pytest.raises(UpstreamTimeout, match="max_connections"):
-                await fetch(pool)
-            await read_all(busy)
+    async with (
+        RecordingUpstream() as upstream,
+        pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool,
+    ):
+        busy = await pool.send(request(), None)
+        with pytest.raises(UpstreamTimeout, match="max_connections"):
+            await fetch(pool)
+        await read_all(busy)
 
-            assert (200, b"ok") == await fetch(pool)
+        assert (200, b"ok") == await fetch(pool)
 
 
 @pytest.mark.parametrize("answer", [then_close(b""), b"garbage", then_reset(b"HTTP/1.1 200 OK\r\n")])
 async def test_a_fault_gives_its_place_back(answer):
     """However many exchanges fail, the pool does not shrink."""
-    async with RecordingUpstream([answer] * 5 + [response()]) as upstream:
-        async with pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool:
-            for _ in range(5):
-                with pytest.raises(UpstreamFault):
-                    await fetch(pool)
+    async with (
+        RecordingUpstream([answer] * 5 + [response()]) as upstream,
+        pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool,
+    ):
+        for _ in range(5):
+            with pytest.raises(UpstreamFault):
+                await fetch(pool)
 
-            assert (200, b"ok") == await fetch(pool)
+        assert (200, b"ok") == await fetch(pool)
 
 
 async def test_a_cancelled_request_gives_its_place_back_and_closes_its_connection():
     """The answer that may still come is nobody's."""
     gate = asyncio.Event()
-    async with RecordingUpstream([hold(gate, after=response(b"late")), response()]) as upstream:
-        async with pool_to(upstream.url, max_connections=1) as pool:
-            sending = asyncio.ensure_future(fetch(pool))
-            await upstream.until(lambda: upstream.requests)
-            sending.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await sending
-            await upstream.until(upstream.connections[0].ended.is_set)
+    async with (
+        RecordingUpstream([hold(gate, after=response(b"late")), response()]) as upstream,
+        pool_to(upstream.url, max_connections=1) as pool,
+    ):
+        sending = asyncio.ensure_future(fetch(pool))
+        await upstream.until(lambda: upstream.requests)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await upstream.until(upstream.connections[0].ended.is_set)
 
-            assert (200, b"ok") == await fetch(pool)
+        assert (200, b"ok") == await fetch(pool)
 
 
 # --- reaching it ---

@@ -49,15 +49,17 @@ async def test_an_interim_answer_does_not_stop_the_sending():
         await gate.wait()
         yield b"second"
 
-    async with RecordingUpstream(hold(gate, before=interim, after=response()), answer_at_head=True) as upstream:
-        async with pool_to(upstream.url) as pool:
-            sending = asyncio.ensure_future(fetch(pool, request(b"POST", Content_Length=b"11"), after_interim()))
-            await upstream.until(lambda: upstream.requests)
-            gate.set()
+    async with (
+        RecordingUpstream(hold(gate, before=interim, after=response()), answer_at_head=True) as upstream,
+        pool_to(upstream.url) as pool,
+    ):
+        sending = asyncio.ensure_future(fetch(pool, request(b"POST", Content_Length=b"11"), after_interim()))
+        await upstream.until(lambda: upstream.requests)
+        gate.set()
 
-            assert (200, b"ok") == await sending
-            await upstream.until(upstream.requests[0].complete.is_set)
-            assert b"firstsecond" == upstream.requests[0].body
+        assert (200, b"ok") == await sending
+        await upstream.until(upstream.requests[0].complete.is_set)
+        assert b"firstsecond" == upstream.requests[0].body
 
 
 async def test_cancelling_the_sending_ends_the_body_and_the_connection():
@@ -159,12 +161,14 @@ async def test_a_reader_that_does_not_read_stops_the_upstream(framing):
 @pytest.mark.parametrize("before", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "])
 async def test_an_upstream_that_does_not_answer_in_time_is_a_timeout(before):
     """Neither silence, nor interim answers, nor half a head hold a request for ever."""
-    async with RecordingUpstream([hold(asyncio.Event(), before=before), response()]) as upstream:
-        async with pool_to(upstream.url, first_byte_timeout_seconds=SOON) as pool:
-            with pytest.raises(UpstreamTimeout, match="first_byte_timeout_seconds"):
-                await fetch(pool)
+    async with (
+        RecordingUpstream([hold(asyncio.Event(), before=before), response()]) as upstream,
+        pool_to(upstream.url, first_byte_timeout_seconds=SOON) as pool,
+    ):
+        with pytest.raises(UpstreamTimeout, match="first_byte_timeout_seconds"):
+            await fetch(pool)
 
-            assert (200, b"ok") == await fetch(pool)
+        assert (200, b"ok") == await fetch(pool)
 
 
 async def test_the_time_to_answer_counts_from_the_end_of_the_request():
@@ -186,21 +190,25 @@ async def test_an_upstream_that_stops_reading_is_a_timeout():
         while True:
             yield b"x" * 65536
 
-    async with RecordingUpstream(receive_buffer_bytes=65536) as upstream:
-        async with pool_to(upstream.url, request_stall_timeout_seconds=SOON) as pool:
-            upstream.reading.clear()
-            with pytest.raises(UpstreamTimeout, match="request_stall_timeout_seconds"):
-                await fetch(pool, request(b"POST"), bulk())
-            upstream.reading.set()
+    async with (
+        RecordingUpstream(receive_buffer_bytes=65536) as upstream,
+        pool_to(upstream.url, request_stall_timeout_seconds=SOON) as pool,
+    ):
+        upstream.reading.clear()
+        with pytest.raises(UpstreamTimeout, match="request_stall_timeout_seconds"):
+            await fetch(pool, request(b"POST"), bulk())
+        upstream.reading.set()
 
 
 async def test_an_answer_that_pauses_too_long_is_a_timeout():
     """The body so far is handed out, then the iterator raises."""
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf"
-    async with RecordingUpstream(hold(asyncio.Event(), before=half)) as upstream:
-        async with pool_to(upstream.url, idle_timeout_seconds=SOON) as pool:
-            answer = await pool.send(request(), None)
-            assert b"half" == await anext(answer.body)
-            with pytest.raises(UpstreamTimeout, match="idle_timeout_seconds"):
-                await anext(answer.body)
-            await answer.close()
+    async with (
+        RecordingUpstream(hold(asyncio.Event(), before=half)) as upstream,
+        pool_to(upstream.url, idle_timeout_seconds=SOON) as pool,
+    ):
+        answer = await pool.send(request(), None)
+        assert b"half" == await anext(answer.body)
+        with pytest.raises(UpstreamTimeout, match="idle_timeout_seconds"):
+            await anext(answer.body)
+        await answer.close()
