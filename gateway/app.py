@@ -100,6 +100,7 @@ async def _open_state(stack: AsyncExitStack, config: Config, clock: Clock, ticks
     store = await open_sqlite(config.store_path)
     stack.push_async_callback(store.close)
     keys = await open_keys(store, config.tokens.signing_key, now=clock())
+    config.journal_key.write_bytes(keys.journal.public_pem())
     journal = await Journal.open(
         config.journal_directory,
         origin=JOURNAL_ORIGIN,

@@ -183,6 +183,7 @@ class GrantLife(RuleBasedStateMachine):
             assert before == outcome.account
             return
         assert replace(before, type=outcome.account.type, epoch=before.epoch + 1) == outcome.account
+        assert outcome.grant is None or outcome.account.epoch == outcome.grant.epoch
         self.runner.run(self.store.save_change(outcome, by="admin-7", at=self.now))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import json
 import os
 import random
@@ -38,6 +39,10 @@ class Disk:
         if self.failing:
             raise OSError(errno.EIO, "Input/output error")
         os.fsync(handle)
+
+
+def _no_fsync(handle: int) -> None:
+    """Where hundreds of journals are made and no power is cut."""
 
 
 def _seqs(directory: Path) -> list[int]:
@@ -109,18 +114,12 @@ async def test_durable_appends_share_fsyncs(tmp_path):
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(journal.append(ENTRY, durable=True)) for _ in range(50)]
         # Not durable, so it overtakes those that wait for the disk: the loop is not blocked.
-        assert 51 == await journal.append(ENTRY) if journal.size == 51 else await _after(journal, 51)
+        await asyncio.sleep(0)
+        assert 51 == await journal.append(ENTRY)
         assert not any(task.done() for task in waiting)
         disk.let_go.set()
     assert 2 == disk.count - before
     await journal.close()
-
-
-async def _after(journal: Journal, size: int) -> bool:
-    async with asyncio.timeout(5):
-        while journal.size < size:
-            await asyncio.sleep(0)
-    return size == await journal.append(ENTRY)
 
 
 async def test_a_caller_who_hangs_up_takes_no_fsync_from_the_others(tmp_path):
@@ -131,7 +130,7 @@ async def test_a_caller_who_hangs_up_takes_no_fsync_from_the_others(tmp_path):
     disk.let_go.clear()
     async with asyncio.TaskGroup() as group:
         first, second, third = (group.create_task(journal.append(ENTRY, durable=True)) for _ in range(3))
-        assert await _after(journal, 4)
+        await asyncio.sleep(0)
         first.cancel()
         second.cancel()
         disk.let_go.set()
@@ -179,7 +178,7 @@ async def test_a_disk_that_goes_on_failing_is_asked_once_in_a_while(tmp_path):
         counts.append(disk.count)
         ticks.now += RETRY_SECONDS
     # The first attempt is an fsync of the directory, and so is each that follows it.
-    assert [1, 1] == [after - before for before, after in zip(counts, counts[1:], strict=False)]
+    assert [1, 1] == [after - before for before, after in itertools.pairwise(counts)]
     disk.failing = False
     assert 0 == await journal.append(ENTRY)
     await journal.close()
@@ -196,7 +195,7 @@ async def test_a_torn_tail_is_marked_and_then_accepted(tmp_path):
         torn = directory / only_segment(whole).name
         torn.write_bytes(b"".join(lines[:3]) + lines[3][:length])
         assert not verify(directory).ok
-        await write_journal(directory, 1)
+        await write_journal(directory, 1, fsync=_no_fsync)
         assert b"".join(lines[:3]) + lines[3][:length] == torn.read_bytes()
         mark = list(read(directory))[3]
         assert ("torn_tail", torn.name, sum(map(len, lines[:3]))) == (mark["reason"], mark["segment"], mark["offset"])
@@ -282,7 +281,7 @@ async def test_closing_waits_for_those_who_were_promised_durability(tmp_path):
     await journal.append(ENTRY)
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(journal.append(ENTRY, durable=True)) for _ in range(5)]
-        assert await _after(journal, 6)
+        await asyncio.sleep(0)
         await journal.close()
     assert [1, 2, 3, 4, 5] == [task.result() for task in waiting]
     _check(tmp_path / "journal")
@@ -387,13 +386,12 @@ asyncio.run(main())
 
 
 def test_kill_9_loses_nothing_acknowledged(tmp_path):
-    """Eight lives of a writer, each killed in full flight: every number it gave out is in the files, and they verify."""
-    directory, chance = tmp_path / "journal", random.Random(20261123)
+    """Six lives of a writer, each killed in full flight: every number it gave out is in the files, and they verify."""
+    directory, chance = tmp_path / "journal", random.Random(20261123)  # noqa: S311 - chance, not a secret
     acknowledged: list[int] = []
-    for _ in range(8):
+    for _ in range(6):
         with subprocess.Popen([sys.executable, "-c", WRITER, directory], stdout=subprocess.PIPE, text=True) as writer:
-            for _ in range(chance.randrange(1, 400)):
-                acknowledged.append(int(writer.stdout.readline()))
+            acknowledged += [int(writer.stdout.readline()) for _ in range(chance.randrange(1, 400))]
             writer.send_signal(signal.SIGKILL)
             # What it had acknowledged and we had not yet read counts as well; a half-written number does not.
             acknowledged += [int(line) for line in writer.stdout if line.endswith("\n")]
@@ -402,5 +400,5 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
     assert list(range(len(kept))) == kept
     assert set() == set(acknowledged) - set(kept)
     assert len(set(acknowledged)) == len(acknowledged)
-    assert len(acknowledged) > 8
+    assert len(acknowledged) > 6
     _check(directory)

@@ -6,6 +6,7 @@ in the note is the origin, so that a checkpoint of one origin cannot be shown as
 
 import base64
 import binascii
+import errno
 import hashlib
 import os
 import re
@@ -152,6 +153,6 @@ def _add_to_history(path: Path, entry: bytes) -> None:
         if os.write(handle, entry) != len(entry):
             # A history with half a note in it would look like tampering for ever.
             os.ftruncate(handle, before)
-            raise OSError(f"the history `{path}` could not be written in full")
+            raise OSError(errno.ENOSPC, "the history was written in part")
     finally:
         os.close(handle)

@@ -225,11 +225,12 @@ class Journal:
         self._sealed.append(segment)
         if self._segment is segment:
             self._segment = None
-        if segment.is_empty():
-            # Nothing to keep, and a full disk would collect one such file for each attempt.
-            segment.path.unlink(missing_ok=True)
-        else:
-            self._marks.append(_mark("recovered", segment=segment.path.name, offset=segment.size))
+        with suppress(OSError):
+            if segment.is_empty():
+                # Nothing to keep, and a full disk would collect one such file for each attempt.
+                segment.path.unlink()
+                return
+        self._marks.append(_mark("recovered", segment=segment.path.name, offset=segment.size))
 
     async def _next_segment(self) -> Segment:
         """Return the segment to write to, opened by one task for all who wait; raises JournalError."""
@@ -268,7 +269,8 @@ class Journal:
             self._opening = None
         self._segment = new
         self._fault = None
-        self._activity.set()
+        if self._tree.size > self._checkpointed:
+            self._activity.set()
 
     def _create(self) -> Segment:
         attempt = 0

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from gateway.audit.record import to_json
 from gateway.audit.search import Follower, Query, QueryError, printable, read, render
 from gateway.audit.verify import Report, verify
+from gateway.config.model import ConfigError
 
 POLL_SECONDS = 0.25
 
@@ -25,6 +26,19 @@ def _default_journal(context: click.Context, _parameter: click.Parameter, value:
     if not Path(directory).is_dir():
         raise click.UsageError(f"`{directory}` is no directory")
     return Path(directory)
+
+
+def _configured_key() -> str | None:
+    """Return the key beside the configured store; whoever does not trust this machine brings their own copy."""
+    context = click.get_current_context()
+    try:
+        configured = getattr(context.obj, "journal_directory", None)
+    except ConfigError:
+        return None
+    if configured is None or context.params.get("journal") != configured:
+        return None
+    key: Path = context.obj.journal_key
+    return str(key) if key.is_file() else None
 
 
 _journal_option = click.option(
@@ -78,7 +92,12 @@ def search(journal: Path, *, as_json: bool, query: tuple[str, ...]) -> None:
 @audit.command("verify")
 @_journal_option
 @click.option("--checkpoint", type=click.File(), help="A checkpoint that was kept elsewhere.")
-@click.option("--public-key", type=click.File("rb"), help="The key that signs the checkpoints, in PEM.")
+@click.option(
+    "--public-key",
+    type=click.File("rb"),
+    default=_configured_key,
+    help="The key that signs the checkpoints, in PEM; by default this installation's own.",
+)
 def verify_command(journal: Path, *, checkpoint: Any, public_key: Any) -> None:
     """Find what was changed, removed, moved, put in or cut off; exit with 1 if anything was."""
     key = None if public_key is None else _read_key(public_key.read())

@@ -153,3 +153,8 @@ class Config(Section, frozen=True, kw_only=True):
     def journal_directory(self) -> Path:
         """Where the journal is."""
         return Path(self.server.data_directory) / "journal"
+
+    @property
+    def journal_key(self) -> Path:
+        """Where the public key of the journal's checkpoints is put for whoever verifies."""
+        return Path(self.server.data_directory) / "journal-key.pem"

@@ -57,6 +57,10 @@ class SigningKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
+    def public_pem(self) -> bytes:
+        """Return the public key as PEM."""
+        return self.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
     def jwk(self) -> dict[str, str]:
         """Return the public key as a JWK (RFC 8037 section 2)."""
         encoded: dict[str, str] = jwt.algorithms.OKPAlgorithm.to_jwk(self.public, as_dict=True)

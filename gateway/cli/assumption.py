@@ -1,0 +1,44 @@
+"""`locum assumption`: ending one from the operator's side."""
+
+import click
+
+from gateway.audit.record import Record
+from gateway.cli.context import Context, open_office, run_async
+from gateway.clock import utc_now
+from policy.model import AssumptionId
+
+
+@click.group()
+def assumption() -> None:
+    """End assumptions."""
+
+
+@assumption.command()
+@click.argument("sid", metavar="SID")
+@click.option("--as", "who", required=True, metavar="WHO", help="Who ends it, for the record.")
+@click.pass_obj
+def end(context: Context, sid: str, *, who: str) -> None:
+    """End one assumption now; its token is worth nothing any more."""
+
+    async def work() -> None:
+        async with open_office(context.config) as office:
+            found = await office.store.find_assumption(AssumptionId(sid))
+            if found is None:
+                raise click.ClickException(f"there is no assumption `{sid}`")
+            record = Record(
+                kind="assumption",
+                reason="ended",
+                assumption=found.id,
+                account=found.account,
+                subject=found.subject,
+                actor=found.actor,
+                grant_id=found.grant_id,
+                ticket=found.ticket,
+                granted_by=who,
+            )
+            await office.journal.append(record, durable=True)
+            if not await office.store.end_assumption(found.id, at=utc_now()):
+                raise click.ClickException(f"the assumption `{sid}` had ended before")
+        click.echo(f"{sid}: ended")
+
+    run_async(work())

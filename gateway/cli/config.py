@@ -1,0 +1,43 @@
+"""`locum config`: is it right, and what is in force."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from gateway.cli.context import Context
+from gateway.config.model import ConfigError, Secret
+from gateway.profiles import load_profile
+from gateway.proxy.pool import parse_upstream_url
+
+
+@click.group()
+def config() -> None:
+    """Check and show the configuration."""
+
+
+@config.command()
+@click.pass_obj
+def check(context: Context) -> None:
+    """Say whether the gateway could start with it; exits with 78 if not."""
+    found = context.config
+    profile = load_profile(found.upstream.profile, base=Path())
+    try:
+        parse_upstream_url(found.upstream.url)
+    except ValueError as exc:
+        raise ConfigError(f"upstream.url: {exc}") from exc
+    click.echo(f"ok: {found.upstream.url} with profile {profile.name}, {len(profile.rules)} rules")
+
+
+@config.command()
+@click.pass_obj
+def show(context: Context) -> None:
+    """Print what is in force after the environment and the defaults, with secrets hidden."""
+    document = msgspec.to_builtins(context.config, enc_hook=_hide)
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def _hide(value: object) -> str:
+    if isinstance(value, Secret):
+        return "(hidden)"
+    raise NotImplementedError

@@ -1,0 +1,85 @@
+"""What every command needs: the configuration, and for most the store and a journal of their own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from gateway.audit.checkpoint import NoteSigner
+from gateway.audit.journal import Journal
+from gateway.clock import utc_now
+from gateway.config.load import load
+from gateway.config.model import Config
+from gateway.grants.service import GrantService
+from gateway.stores.sqlite import SqliteStore, open_sqlite
+from gateway.tokens.keys import open_keys
+
+T = TypeVar("T")
+_ORIGIN = "cli"
+
+
+class Context:
+    """The configuration, read when it is first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def config(self) -> Config:
+        """The checked configuration; raises ConfigError."""
+        return load(self._path)
+
+    @property
+    def journal_directory(self) -> Path:
+        """Where the journal is."""
+        return self.config.journal_directory
+
+    @property
+    def journal_key(self) -> Path:
+        """Where the public key of the journal's checkpoints is."""
+        return self.config.journal_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """An open store and journal, for a command that changes something."""
+
+    store: SqliteStore
+    journal: Journal
+    grants: GrantService
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
+    """Open the store, for a command that only reads."""
+    store = await open_sqlite(config.store_path)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_office(config: Config) -> AsyncIterator[Office]:
+    """Open the store and the command line's own journal; a running gateway hears of changes within a moment."""
+    async with open_store(config) as store:
+        keys = await open_keys(store, config.tokens.signing_key, now=utc_now())
+        signer = NoteSigner(keys.journal.private, name=_ORIGIN)
+        journal = await Journal.open(config.journal_directory, origin=_ORIGIN, clock=utc_now, signer=signer)
+        try:
+            roles = frozenset(config.grants.administrator_roles)
+            grants = GrantService(store, journal, accepted_roles=roles, clock=utc_now)
+            yield Office(store=store, journal=journal, grants=grants)
+        finally:
+            await journal.close()
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine on its own loop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

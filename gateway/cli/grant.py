@@ -1,0 +1,71 @@
+"""`locum grant`: what an account allows, for installations where the operator records it."""
+
+import click
+
+from gateway.cli.context import Context, open_office, open_store, run_async
+from gateway.cli.show import describe_account, found
+from gateway.clock import utc_now
+from gateway.grants.service import ChangeRequest
+from gateway.stores.store import AccountRecord
+from policy.grants import Administrator, GrantRefusal
+from policy.model import AccountId, Duration, Permission
+
+_REFUSED = {
+    GrantRefusal.NOT_ADMINISTRATOR: "only an administrator may change this: see --role and grants.administrator_roles",
+    GrantRefusal.TRIAL_ACCOUNT: "a trial account is always assumable and has no setting until it is converted",
+}
+
+
+@click.group()
+def grant() -> None:
+    """Show and set what an account allows."""
+
+
+@grant.command()
+@click.argument("name", metavar="ACCOUNT")
+@click.option("--history", is_flag=True, help="Every change, newest first.")
+@click.pass_obj
+def show(context: Context, name: str, *, history: bool) -> None:
+    """Show an account's setting."""
+
+    async def work() -> None:
+        async with open_store(context.config) as store:
+            record = found(await store.find_account(AccountId(name)), name)
+            events = await store.list_changes(AccountId(name)) if history else ()
+        click.echo(describe_account(record, now=utc_now()))
+        for event in events:
+            duration = event.grant.duration if event.grant else "-"
+            click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} UTC  {event.change}  {duration}  by {event.by}")
+
+    run_async(work())
+
+
+@grant.command(name="set")
+@click.argument("name", metavar="ACCOUNT")
+@click.argument("duration", type=click.Choice([each.value for each in Duration]))
+@click.option("--allow", default="read", show_default=True, help="Permissions, with commas: read,test_tickets,write.")
+@click.option("--as", "who", required=True, metavar="ADMIN", help="The administrator who made the choice.")
+@click.option("--role", default="admin", show_default=True, help="Their role in a product of the account.")
+@click.pass_obj
+def set_(context: Context, name: str, duration: str, *, allow: str, who: str, role: str) -> None:
+    """Record an administrator's choice; a running gateway acts on it at once."""
+    unknown = sorted(set(allow.split(",")) - set(Permission))
+    if unknown:
+        raise click.UsageError(f"`{unknown[0]}` is no permission: use {', '.join(Permission)}")
+    request = ChangeRequest(
+        account=AccountId(name),
+        duration=Duration(duration),
+        permissions=frozenset(Permission(item) for item in allow.split(",")),
+        administrator=Administrator(id=who, roles={"account": role}),
+    )
+
+    async def work() -> None:
+        async with open_office(context.config) as office:
+            found(await office.store.find_account(request.account), name)
+            outcome = await office.grants.choose(request)
+        if isinstance(outcome, GrantRefusal):
+            raise click.ClickException(_REFUSED.get(outcome, str(outcome)))
+        record = AccountRecord(account=outcome.account, grant=outcome.grant)
+        click.echo(f"{outcome.change}; {describe_account(record, now=utc_now())}")
+
+    run_async(work())

@@ -1,0 +1,43 @@
+"""`locum staff`: locking a staff member out, and letting them back in."""
+
+import click
+
+from gateway.audit.record import Record
+from gateway.cli.context import Context, open_office, run_async
+from policy.model import ActorId
+
+
+@click.group()
+def staff() -> None:
+    """Lock staff members out, or let them back in."""
+
+
+@staff.command()
+@click.argument("subject")
+@click.pass_obj
+def lock(context: Context, subject: str) -> None:
+    """Refuse a staff member from now on, in every account; SUBJECT is the `sub` of their tokens."""
+    _set(context, subject, locked=True)
+
+
+@staff.command()
+@click.argument("subject")
+@click.pass_obj
+def unlock(context: Context, subject: str) -> None:
+    """Lift the lock."""
+    _set(context, subject, locked=False)
+
+
+def _set(context: Context, subject: str, *, locked: bool) -> None:
+    actor = ActorId(issuer=context.config.staff.issuer, subject=subject)
+    done = "locked" if locked else "unlocked"
+
+    async def work() -> None:
+        async with open_office(context.config) as office:
+            if await office.store.find_staff(actor) is None:
+                raise click.ClickException(f"`{subject}` was never seen here: check the name")
+            await office.journal.append(Record(kind="assumption", reason=f"staff_{done}", actor=actor), durable=True)
+            await office.store.disable_staff(actor, disabled=locked)
+        click.echo(f"{subject}: {done}")
+
+    run_async(work())
