@@ -184,9 +184,7 @@ def _open_facts(stack: AsyncExitStack, config: Config, state: _State, live: Live
 
     async def changed_elsewhere() -> None:
         facts.forget_all()
-        for account in live.accounts():
-            record = await state.store.find_account(account)
-            live.account_changed(account, record.account if record else None, facts.grant_of(record))
+        await live.anything_changed(lambda request: facts.of_request(request.account, request.claims))
 
     tasks.start(watch(state.store.data_version, changed_elsewhere), name="watch the store")
     return facts

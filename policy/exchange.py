@@ -35,7 +35,8 @@ _KNOWN = frozenset({
 })  # fmt: skip
 _DETAIL_KEYS = frozenset({"type", "account", "ticket", "reason", "locations", "identifier"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+:-]{0,126}[A-Za-z0-9_])?", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Line breaks of every kind, control characters, and halves of characters, which JSON's escapes can spell.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONGEST_TICKET = 128
 _LONGEST_REASON = 1000
 
@@ -88,7 +89,8 @@ class Issue:
 def read_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
     """Return the exchange that form fields ask for (RFC 8693 section 2.1), or raise ExchangeError.
 
-    A parameter sent twice is refused (RFC 6749 section 3.2), an unknown one ignored.
+    A parameter sent twice is refused, an unknown one ignored, one without a value counts as not sent (RFC 6749
+    section 3.2).
     """
     form: dict[str, str] = {}
     for name, value in fields:
@@ -96,15 +98,18 @@ def read_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
             raise ExchangeError(f"`{name[:40]}` is there twice: send it once")
         if name in _KNOWN:
             form[name] = value
-    if form.get("grant_type") != GRANT_TYPE:
+    form = {name: value for name, value in form.items() if value}
+    if "grant_type" not in form:
+        raise ExchangeError(f"name the `grant_type`: {GRANT_TYPE}")
+    if form["grant_type"] != GRANT_TYPE:
         raise ExchangeError(f"the grant type must be {GRANT_TYPE}", error="unsupported_grant_type")
     if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise ExchangeError(f"only {ACCESS_TOKEN} is issued")
-    if form.get("subject_token_type") != AGENT_ID or not form.get("subject_token"):
+    if form.get("subject_token_type") != AGENT_ID or "subject_token" not in form:
         raise ExchangeError(f"`subject_token` must be the agent's id, and `subject_token_type` {AGENT_ID}")
-    if form.get("actor_token_type") not in ACTOR_TYPES or not form.get("actor_token"):
+    if form.get("actor_token_type") not in ACTOR_TYPES or "actor_token" not in form:
         raise ExchangeError("`actor_token` must be the staff member's ID token, with its `actor_token_type`")
-    if not form.get("audience") or "resource" in form:
+    if "audience" not in form or "resource" in form:
         raise ExchangeError("name the account's host as `audience`, and no `resource`", error="invalid_target")
     try:
         scopes = parse_scopes(form.get("scope", ""))

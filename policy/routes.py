@@ -14,6 +14,7 @@ from policy.scopes import ScopeError, parse_scope
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ANY = "*"
+_OVERRIDES = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
 _RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only"})
@@ -61,17 +62,23 @@ class Profile:
 
     def match(self, method: str, target: Target) -> tuple[RouteRule, ...]:
         """Return every rule that speaks about the request; an empty answer means: refuse."""
-        names = frozenset(fold_field(name) for name, _ in target.query)
+        names = frozenset(reading for name, _ in target.query for reading in read_field(name))
         path = target.path
         return tuple(rule for rule in self.rules if rule.matches(method, path, names))
 
     def overrides_method(self, target: Target) -> bool:
         """Tell whether the query asks the app for another method, as Rack, Rails and Symfony honour it."""
-        return any(fold_field(name) == "_method" for name, _ in target.query)
+        return any(not _OVERRIDES.isdisjoint(read_field(name)) for name, _ in target.query)
+
+
+def read_field(name: str) -> frozenset[str]:
+    """Return all that frameworks may take a query field's name for: to PHP, `a[b` without its end is `a_b`."""
+    unclosed = "[" in name and "]" not in name.partition("[")[2]
+    return frozenset({fold_field(name), fold_field(name.replace("[", "_", 1) if unclosed else name)})
 
 
 def fold_field(name: str) -> str:
-    """Return what frameworks may take a query field's name for: `_method[]`, `_Method` and `.method` are one."""
+    """Return the plain form of a query field's name: `_method[]`, `_Method` and `.method` are one."""
     return re.sub(r"[. ]", "_", name.partition("[")[0].strip()).lower()
 
 

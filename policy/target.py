@@ -16,7 +16,9 @@ MOST_BYTES = 8192
 _ORIGIN_FORM = re.compile(rb"/[!$-\[\]-_a-z|~]*(?:\?[!$-~]*)?")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # What would still mean something to a server that decodes once more, or that splits at other marks.
-_STRUCTURAL = frozenset("/\\;%?#")
+_STRUCTURAL = frozenset("/\\;?#")
+# What Windows writes for these where a code page lacks them; NFKC leaves them alone.
+_BEST_FIT = str.maketrans({"\u2044": "/", "\u2215": "/", "\u2216": "\\", "\u00a5": "\\", "\u20a9": "\\"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LINES = re.compile(r"[\t\r\n]")  # what people type into a search box of several lines
 _DECODED_TWICE = re.compile(r"%[0-9A-Fa-f]{2}|%u[0-9A-Fa-f]{4}")
@@ -45,16 +47,13 @@ def parse_target(raw: bytes) -> Target:
 def _segments(path: bytes) -> list[str]:
     segments = [_decode(part) for part in path[1:].split(b"/")]
     for index, segment in enumerate(segments):
-        last = index == len(segments) - 1
-        if not segment and not last:
+        if not segment and index < len(segments) - 1:
             raise TargetError("the path has an empty segment")
-        if segment and not segment.strip(". "):
-            raise TargetError("the path has a dot segment")
-        folded = _STRUCTURAL.intersection(unicodedata.normalize("NFKC", segment))
-        if folded - {"%"} or _DECODED_TWICE.search(unicodedata.normalize("NFKC", segment)):
+        plain = unicodedata.normalize("NFKC", segment).translate(_BEST_FIT)
+        if plain.endswith((".", " ")):
+            raise TargetError("the path has a dot segment, or one that ends in a dot or blank, which Windows takes off")
+        if _STRUCTURAL.intersection(plain) or _DECODED_TWICE.search(plain):
             raise TargetError("a segment holds a character that splits paths elsewhere, plain or encoded")
-        if not unicodedata.normalize("NFKC", segment).strip(". ") and segment:
-            raise TargetError("the path has a dot segment in other letters")
     return segments
 
 

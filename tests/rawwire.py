@@ -7,6 +7,7 @@ see none asserts `[] == upstream.violations`.
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import pairwise
@@ -82,6 +83,7 @@ class RecordingUpstream:
         *,
         answer_at_head: bool = False,
         unix_path: str | None = None,
+        tls: ssl.SSLContext | None = None,
         receive_buffer_bytes: int | None = None,
     ) -> None:
         self.requests: list[RecordedRequest] = []
@@ -95,6 +97,7 @@ class RecordingUpstream:
         self._script = response() if script is None else script
         self._answer_at_head = answer_at_head
         self._unix_path = unix_path
+        self._tls = tls
         self._receive_buffer_bytes = receive_buffer_bytes
         self._changed = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
@@ -107,7 +110,7 @@ class RecordingUpstream:
         listener = socket.create_server(("127.0.0.1", 0))
         if self._receive_buffer_bytes is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
-        self._server = await asyncio.start_server(self._serve, sock=listener)
+        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -123,8 +126,10 @@ class RecordingUpstream:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:PORT`, or `unix:PATH`."""
-        return f"http://127.0.0.1:{self.port}" if self._unix_path is None else f"unix:{self._unix_path}"
+        """`http://127.0.0.1:PORT`, `https://localhost:PORT`, or `unix:PATH`."""
+        if self._unix_path is not None:
+            return f"unix:{self._unix_path}"
+        return f"https://localhost:{self.port}" if self._tls is not None else f"http://127.0.0.1:{self.port}"
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something about the recording is true; looked at whenever something came in or ended."""

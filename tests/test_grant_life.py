@@ -198,7 +198,7 @@ class GrantLifeOnDisk(GrantLife):
 
 
 TestInMemory = GrantLife.TestCase
-TestInMemory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestInMemory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
 TestOnDisk = GrantLifeOnDisk.TestCase
 TestOnDisk.settings = settings(
     max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -25,18 +25,19 @@ from tests.journals import ENTRY, KEY, SecondHand, Ticks, only_segment, open_jou
 
 
 class Disk:
-    """Stands for fsync: counts, can be held up, and fails when told to."""
+    """Stands for fsync: counts, can be held up, and fails when told to, for all or for files only."""
 
     def __init__(self) -> None:
         self.count = 0
         self.failing = False
+        self.failing_files = False
         self.let_go = threading.Event()
         self.let_go.set()
 
     def __call__(self, handle: int) -> None:
         self.count += 1
         assert self.let_go.wait(timeout=10), "nobody let the disk go"
-        if self.failing:
+        if self.failing or (self.failing_files and stat.S_ISREG(os.fstat(handle).st_mode)):
             raise OSError(errno.EIO, "Input/output error")
         os.fsync(handle)
 
@@ -163,6 +164,89 @@ async def test_a_failed_fsync_seals_the_segment_for_ever(tmp_path):
     ]
     await journal.close()
     _check(directory)
+
+
+async def test_no_second_fsync_is_tried_on_a_sealed_segment(tmp_path):
+    """Those who queued behind the one that failed are refused with it; a second one would say yes to lost pages."""
+    disk = Disk()
+    journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk)
+    await journal.append(ENTRY)
+    before = disk.count
+    disk.let_go.clear()
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(_refused(journal, durable=True)) for _ in range(3)]
+        await asyncio.sleep(0)
+        disk.failing = True
+        disk.let_go.set()
+    assert [True] * 3 == [task.result() for task in waiting]
+    assert 1 == disk.count - before
+    await journal.close()
+    assert 1 == disk.count - before
+
+
+async def _refused(journal: Journal, *, durable: bool = False) -> bool:
+    try:
+        await journal.append(ENTRY, durable=durable)
+    except JournalError:
+        return True
+    return False
+
+
+async def test_a_full_segment_is_left_only_once_it_is_durable(tmp_path):
+    """A durable record in the next segment vouches for those before it."""
+    disk = Disk()
+    journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk, segment_bytes=1)
+    await journal.append(ENTRY)
+    disk.failing_files = True
+    assert await _refused(journal)
+    assert not journal.healthy
+    await journal.close()
+
+
+async def test_a_journal_is_healthy_again_only_after_an_fsync_that_worked(tmp_path):
+    """A disk that takes bytes and does not keep them has not recovered."""
+    disk, ticks = Disk(), Ticks()
+    journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk, ticks=ticks)
+    await journal.append(ENTRY)
+    disk.failing_files = True
+    assert await _refused(journal, durable=True)
+    ticks.now += RETRY_SECONDS
+    assert await _refused(journal)
+    assert not journal.healthy
+    disk.failing_files = False
+    ticks.now += RETRY_SECONDS
+    assert not await _refused(journal)
+    assert journal.healthy
+    await journal.close()
+
+
+async def test_a_caller_who_hangs_up_takes_no_segment_from_the_others(tmp_path):
+    """The first caller's append opens the segment; cancelled, it leaves it to those who came after."""
+    disk = Disk()
+    journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk)
+    disk.let_go.clear()
+    async with asyncio.TaskGroup() as group:
+        first, second = (group.create_task(journal.append(ENTRY)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        disk.let_go.set()
+    assert (True, 0) == (first.cancelled(), second.result())
+    await journal.close()
+
+
+async def test_a_journal_that_is_closing_refuses(tmp_path):
+    """What came after the decision to close is not taken while the disk is still being waited for."""
+    disk = Disk()
+    journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk)
+    await journal.append(ENTRY)
+    disk.let_go.clear()
+    async with asyncio.TaskGroup() as group:
+        closing = group.create_task(journal.close())
+        await asyncio.sleep(0)
+        assert await _refused(journal)
+        assert not closing.done()
+        disk.let_go.set()
+    assert [0] == _seqs(tmp_path / "journal")
 
 
 async def test_a_disk_that_goes_on_failing_is_asked_once_in_a_while(tmp_path):

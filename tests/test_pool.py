@@ -6,10 +6,10 @@ import ssl
 
 import pytest
 
-from gateway.proxy.pool import UpstreamAddress, parse_upstream_url
+from gateway.proxy.pool import Pool
 from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
-from tests.rawwire import RecordingUpstream, hold, response, then_close, then_reset
-from tests.upstream_client import body_of, fetch, pool_to, read_all, request
+from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response, then_close, then_reset
+from tests.upstream_client import body_of, eventually, fetch, pool_to, read_all, request
 
 SOON = 0.05
 """Seconds: a limit that is meant to be reached."""
@@ -73,6 +73,28 @@ async def test_the_idle_age_counts_from_the_last_use():
             await fetch(pool)
 
         assert 1 == len(upstream.connections)
+
+
+async def test_connections_that_died_idle_take_no_place_of_others():
+    """What is closed is forgotten at once."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url, max_idle=2) as pool:
+        answers = [await pool.send(request(), None) for _ in range(4)]
+        for answer in answers[:2]:
+            await answer.close()
+        for connection in upstream.connections[:2]:
+            connection.close()
+        await eventually(lambda: pool.open_count == 2)
+        for answer in answers[2:]:
+            await answer.close()
+
+        assert [{2, 3}] * 2 == [await two_at_once(upstream, pool) for _ in range(2)]
+
+
+async def two_at_once(upstream: RecordingUpstream, pool: Pool) -> set[int]:
+    answers = [await pool.send(request(), None) for _ in range(2)]
+    for answer in answers:
+        await answer.close()
+    return {seen.connection_id for seen in upstream.requests[-2:]}
 
 
 # --- the second try ---
@@ -144,6 +166,24 @@ async def test_a_request_whose_answer_had_begun_is_never_sent_twice(seen):
         pool_to(upstream.url) as pool,
     ):
         await fetch(pool)
+
+        with pytest.raises(UpstreamFault):
+            await fetch(pool)
+        assert 2 == len(upstream.requests)
+
+
+async def test_a_reset_after_the_answer_had_begun_is_no_reason_to_send_again():
+    """As with an end of stream; a reset only looks different from here."""
+
+    async def begin_and_reset(connection: UpstreamConnection) -> None:
+        await connection.send(b"HTTP/1.1 ")
+        await eventually(lambda: all(one._answered for one in pool._open))
+        connection.reset()
+
+    async with RecordingUpstream([response(), begin_and_reset]) as upstream, pool_to(upstream.url) as pool:
+        await fetch(pool)
+        for one in pool._open:
+            one._answered = False
 
         with pytest.raises(UpstreamFault):
             await fetch(pool)
@@ -238,6 +278,16 @@ async def test_a_refused_connection_is_a_fault_that_says_what_to_do():
             await fetch(pool)
 
 
+async def test_a_server_that_hangs_up_at_once_is_a_fault_and_leaves_nothing_behind():
+    """Also when the connection is lost before anything could be sent on it."""
+    server = await asyncio.start_server(lambda _, writer: writer.transport.abort(), "127.0.0.1", 0)
+    async with server, pool_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as pool:
+        for _ in range(50):
+            with pytest.raises(UpstreamFault):
+                await fetch(pool)
+        await eventually(lambda: pool.open_count == 0)
+
+
 async def test_a_name_that_does_not_resolve_is_a_fault():
     """RFC 6761 section 6.4: `.invalid` never resolves."""
     async with pool_to("http://app.invalid:80") as pool:
@@ -306,50 +356,3 @@ async def test_closing_the_pool_closes_what_is_idle_and_what_is_under_way():
         with pytest.raises(UpstreamFault, match="shutting down"):
             await fetch(pool)
         await upstream.until(lambda: all(connection.ended.is_set() for connection in upstream.connections))
-
-
-# --- the address ---
-
-
-@pytest.mark.parametrize(
-    ("url", "where"),
-    [
-        ("http://127.0.0.1:3000", ("127.0.0.1", 3000, None)),
-        ("http://app", ("app", 80, None)),
-        ("HTTP://App.Example/", ("app.example", 80, None)),
-        ("http://[::1]:3000", ("::1", 3000, None)),
-        ("unix:/run/app.sock", ("", 0, "/run/app.sock")),
-    ],
-)
-def test_an_upstream_url_says_where(url, where):
-    """Host and port, or a path."""
-    address = parse_upstream_url(url)
-
-    assert where == (address.host, address.port, address.path)
-
-
-def test_https_goes_with_a_tls_context_only():
-    """A context that is forgotten or not used is a mistake in the configuration."""
-    context = ssl.create_default_context()
-
-    assert UpstreamAddress(url="https://app", host="app", port=443, tls=context) == parse_upstream_url(
-        "https://app", tls=context
-    )
-    for url, tls in (("https://app", None), ("http://app", context), ("unix:/run/app.sock", context)):
-        with pytest.raises(ValueError, match="TLS"):
-            parse_upstream_url(url, tls=tls)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "", "app:3000", "//app", "ftp://app", "http://", "http:///x", "http://:80", "http://app:0", "http://app:x",
-        "http://app:70000", "http://app/path", "http://app?q", "http://app/?", "http://app#f", "http://user@app",
-        "http://user:secret@app", "http://app\n", "http://a pp", "http://\u212aelvin", "http://[::1", "unix:", "unix:app.sock",
-        "unix://run/app.sock", "unix:/run/\0",
-    ],
-)  # fmt: skip
-def test_anything_else_is_no_upstream_url(url):
-    """Nothing is guessed, and nothing is silently left out."""
-    with pytest.raises(ValueError, match="upstream URL"):
-        parse_upstream_url(url)

@@ -1,6 +1,5 @@
 # ruff: noqa: ASYNC240 - a test may block its own loop for a small file
 import asyncio
-import fcntl
 import os
 import resource
 import signal
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stores.migrate import Migration, load_migrations, migrate
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import StoreConflict, StoreError
 from policy.model import AccountId, GrantId
@@ -212,68 +210,6 @@ async def test_an_account_cannot_point_to_another_accounts_grant(store: SqliteSt
         await store.save_change(a_change(ACME, grant=a_grant(OTHER)), by="x", at=NOW)
     assert [record.account.epoch for record in await store.list_accounts()] == [0, 0]
     assert None is await store.find_grant(GrantId("g1"))
-
-
-# Migrations.
-
-
-async def test_a_database_of_a_newer_version_is_refused(path: Path):
-    """What a newer version has migrated is not touched by an older one."""
-    await make_database(path)
-    with raw(path) as newer:
-        newer.execute("INSERT INTO migrations VALUES (9999, '9999_future', 'abc')")
-    with pytest.raises(StoreError, match="newer version has applied `9999_future`"):
-        await open_sqlite(path)
-
-
-async def test_a_database_with_a_changed_migration_is_refused(path: Path):
-    """An applied migration whose text is not the one in this release is an error."""
-    await make_database(path)
-    with raw(path) as changed:
-        changed.execute("UPDATE migrations SET checksum = '0' WHERE number = 1")
-    with pytest.raises(StoreError, match="`0001_start` differs"):
-        await open_sqlite(path)
-
-
-def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path):
-    """Each migration is applied as a whole or not at all; those before it stay."""
-    good = Migration(number=1, name="0001_good", sql="CREATE TABLE a (x);\n-- why; and;\nCREATE TABLE b (x);\n")
-    bad = Migration(number=2, name="0002_bad", sql="CREATE TABLE c (x);\nCREATE TABLE a (x);\n")
-    cut = Migration(number=2, name="0002_cut", sql="CREATE TABLE c (x);\nCREATE TABLE d (x)")
-    with raw(tmp_path / "db") as connection:
-        with pytest.raises(sqlite3.OperationalError):
-            migrate(connection, [good, bad])
-        with pytest.raises(StoreError, match="0002_cut"):
-            migrate(connection, [good, cut])
-        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
-        assert tables == [("a",), ("b",), ("migrations",)]
-        assert connection.execute("SELECT number, name FROM migrations").fetchall() == [(1, "0001_good")]
-
-
-def test_migrations_are_numbered_without_gaps():
-    """The numbers are 1, 2, 3 ..., in the order of the files."""
-    migrations = load_migrations()
-    assert list(range(1, len(migrations) + 1)) == [migration.number for migration in migrations]
-    assert migrations, "at least the first is packaged"
-
-
-async def test_workers_that_start_together_on_a_new_file_all_get_it(path: Path):
-    """First starts take turns on the directory, so that none meets a lock that SQLite does not wait for."""
-    path.parent.mkdir()
-    turn = os.open(path.parent, os.O_RDONLY)
-    fcntl.flock(turn, fcntl.LOCK_EX)
-    opening = [asyncio.ensure_future(open_sqlite(path)) for _ in range(8)]
-    try:
-        done, _ = await asyncio.wait(opening, timeout=0.2)
-        assert set() == done
-        assert [] == list(path.parent.iterdir())
-    finally:
-        os.close(turn)
-        stores = await asyncio.gather(*opening)
-        for store in stores:
-            await store.close()
-    with raw(path) as other:
-        assert len(load_migrations()) == other.execute("SELECT count(*) FROM migrations").fetchone()[0]
 
 
 # Several at one file.

@@ -6,13 +6,17 @@ import pytest
 
 from gateway.proxy.connection import HIGH_WATER_BYTES
 from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
-from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response
-from tests.upstream_client import fetch, pool_to, read_all, request
+from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response, then_close, then_reset
+from tests.upstream_client import body_of, fetch, pool_to, read_all, request
 
 pytest_plugins = ["tests.both_loops"]
 
 SOON = 0.05
 """Seconds: a limit that is meant to be reached."""
+MEBIBYTE = 1024 * 1024
+BULK = 64 * MEBIBYTE
+IN_FLIGHT = 12 * MEBIBYTE
+"""What the kernel may hold on both sides of a loopback connection, and our own bounded rest."""
 
 
 # --- both ways at once ---
@@ -36,7 +40,51 @@ async def test_a_final_answer_before_the_body_is_read_stops_the_sending():
         assert stopped.is_set(), "the body is still being read after send has returned"
         assert (413, b"too large") == (answer.head.status, await read_all(answer))
         assert (200, b"ok") == await fetch(pool)
+        assert ([], [0, 1]) == (upstream.violations, [seen.connection_id for seen in upstream.requests])
+
+
+async def test_an_answer_before_the_last_byte_has_left_costs_the_connection():
+    """A request is sent when the kernel has it, not when we have handed it over."""
+
+    async def answer_and_stop_reading(connection: UpstreamConnection) -> None:
+        upstream.reading.clear()
+        await connection.send(response())
+
+    upstream = RecordingUpstream([answer_and_stop_reading, response()], answer_at_head=True, receive_buffer_bytes=65536)
+    async with upstream, pool_to(upstream.url) as pool:
+        assert (200, b"ok") == await fetch(pool, request(b"POST", Content_Length=b"%d" % BULK), body_of(b"x" * BULK))
+        upstream.reading.set()
+
+        assert (200, b"ok") == await fetch(pool)
         assert [0, 1] == [seen.connection_id for seen in upstream.requests]
+
+
+async def test_a_body_of_known_length_is_sent_when_its_last_byte_is():
+    """Its iterator need not end for that, and the connection is used again."""
+
+    async def unfinished():
+        yield b"hello"
+        await asyncio.Event().wait()
+
+    async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
+        assert (200, b"ok") == await fetch(pool, request(b"POST", Content_Length=b"5"), unfinished())
+        assert (200, b"ok") == await fetch(pool)
+        assert [0, 0] == [seen.connection_id for seen in upstream.requests]
+
+
+@pytest.mark.parametrize("answer", [then_reset(b""), then_close(b"")], ids=["reset", "closed"])
+@pytest.mark.parametrize("size", [1, 65536])
+async def test_an_upstream_that_hangs_up_on_the_body_is_a_fault(answer, size):
+    """Whatever the writing to a dead socket raises, it is told as the upstream's fault."""
+
+    async def endless():
+        while True:
+            yield b"x" * size
+            await asyncio.sleep(0)
+
+    async with RecordingUpstream(answer, answer_at_head=True) as upstream, pool_to(upstream.url) as pool:
+        with pytest.raises(UpstreamFault, match=upstream.url):
+            await fetch(pool, request(b"POST"), endless())
 
 
 async def test_an_interim_answer_does_not_stop_the_sending():
@@ -94,12 +142,6 @@ async def test_closing_an_answer_early_closes_its_connection():
         await upstream.until(upstream.connections[0].ended.is_set)
         with pytest.raises(UpstreamFault):
             await read_all(answer)
-
-
-MEBIBYTE = 1024 * 1024
-BULK = 64 * MEBIBYTE
-IN_FLIGHT = 12 * MEBIBYTE
-"""What the kernel may hold on both sides of a loopback connection, and our own bounded rest."""
 
 
 async def test_an_upstream_that_does_not_read_stops_the_sender():
@@ -169,6 +211,23 @@ async def test_an_upstream_that_does_not_answer_in_time_is_a_timeout(before):
             await fetch(pool)
 
         assert (200, b"ok") == await fetch(pool)
+
+
+async def test_a_head_that_trickles_in_is_a_timeout():
+    """The limit is for the whole head; a byte now and then does not extend it."""
+
+    async def trickle(connection: UpstreamConnection) -> None:
+        await connection.send(b"HTTP/1.1 200 OK\r\nX: ")
+        while not connection.ended.is_set():
+            await connection.send(b"y")
+            await asyncio.sleep(SOON / 4)
+
+    async with (
+        RecordingUpstream(trickle) as upstream,
+        pool_to(upstream.url, first_byte_timeout_seconds=SOON) as pool,
+    ):
+        with pytest.raises(UpstreamTimeout, match="first_byte_timeout_seconds"):
+            await fetch(pool)
 
 
 async def test_the_time_to_answer_counts_from_the_end_of_the_request():

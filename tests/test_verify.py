@@ -303,6 +303,36 @@ def test_a_torn_line_that_no_record_speaks_of_is_found(journal):
     assert (COUNT + 1, "the line is torn, and no later record speaks of it") == (finding.line, finding.what)
 
 
+async def test_a_mark_excuses_the_torn_line_it_names_and_no_other(tmp_path):
+    """A crash long ago does not cover a line that was torn yesterday."""
+    journal = tmp_path / "journal"
+    await write_journal(journal, 2)
+    await write_journal(journal, 1)
+    first, second = sorted(journal.glob("*.jsonl"))
+    second.write_bytes(second.read_bytes() + b"{")
+    await write_journal(journal, 1)
+    assert _check(journal).ok
+    first.write_bytes(first.read_bytes() + b"{")
+    (finding,) = _check(journal).findings
+    assert (first.name, 3) == (finding.segment, finding.line)
+
+
+def test_a_segment_cannot_be_renamed(journal):
+    """Its name says with which record it begins."""
+    only_segment(journal).rename(journal / "node-000000000005.jsonl")
+    assert "the file is named for record 5 and begins with 0" == _check(journal).findings[0].what
+
+
+def test_a_checkpoint_has_one_spelling(journal):
+    """The last digit of base64 has bits that no decoder reads; another digit there is another note."""
+    path = journal / "node.checkpoint"
+    note = path.read_bytes()
+    at = note.rindex(b"=") - 1
+    for digit in set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") - {note[at]}:
+        path.write_bytes(note[:at] + bytes([digit]) + note[at + 1 :])
+        assert not _check(journal).ok, f"{chr(digit)} passed"
+
+
 @pytest.mark.parametrize(
     "text",
     [

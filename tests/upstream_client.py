@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
@@ -40,3 +40,10 @@ async def read_all(answer: UpstreamResponse) -> bytes:
 async def fetch(pool: Upstream, head: RequestHead | None = None, body=None) -> tuple[int, bytes]:
     answer = await pool.send(head or request(), body)
     return answer.head.status, await read_all(answer)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Let the loop run until something on our side of the socket is true, for which there is no event."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - nothing to wait on
+            await asyncio.sleep(0)

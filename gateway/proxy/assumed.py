@@ -1,5 +1,6 @@
 """Assumed traffic: parse, load, decide, record, act; whatever goes wrong on the way refuses."""
 
+import asyncio
 import logging
 import secrets
 from typing import assert_never
@@ -23,6 +24,8 @@ from policy.target import TargetError, parse_target
 
 log = logging.getLogger(__name__)
 
+# Staff would rather be refused than hang; a fetch that takes longer goes on, and the next request finds its answer.
+_FACTS_SECONDS = 1.0
 _NO_FACTS = Facts(account=None, grant=None, assumption=None, staff=None)
 
 
@@ -89,7 +92,7 @@ class AssumedTraffic:
             raise _Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
         if headers.is_odd_nomination(head.headers):
             raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_HEADER), claims)
-        if any(headers.fold(name).startswith(headers.RESERVED_PREFIX) for name, _ in head.headers):
+        if any(self._assertions.is_identity(name) for name, _ in head.headers):
             raise _Refused(Deny(reason=DenyReason.FORGED_HEADER), claims)
         if any(headers.fold(name) == b"upgrade" for name, _ in head.headers):
             raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
@@ -108,8 +111,9 @@ class AssumedTraffic:
 
     async def _load(self, request: AccessRequest) -> Facts:
         try:
-            return await self._facts.of_request(request.account, request.claims)
-        except StoreError as exc:
+            async with asyncio.timeout(_FACTS_SECONDS):
+                return await self._facts.of_request(request.account, request.claims)
+        except (StoreError, TimeoutError) as exc:
             raise _Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
 
     async def _permitted(self, inbound: Inbound, exchange: Exchange, request_id: str) -> None:

@@ -121,7 +121,6 @@ class Connection(asyncio.Protocol):
             and parser.complete
             and parser.reusable
             and self._request_sent
-            and self._fault is None
             and not self._transport.is_closing()
             and not self._transport.get_write_buffer_size()
         )

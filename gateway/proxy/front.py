@@ -6,7 +6,9 @@ is one that sends nothing of its own, and the head and the framing are written s
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import http_parser, web
 
@@ -19,6 +21,9 @@ MOST_HEADER_BYTES = 32 * 1024
 _IDLE_SECONDS = 75.0
 _LINGER_SECONDS = 2.0
 _BODILESS = frozenset({204, 304})
+_UNREADABLE = (
+    b'{"type":"urn:locum:problem:malformed","title":"the message cannot be read as HTTP/1.1 in one way","status":400}'
+)
 
 
 class FrontError(Exception):
@@ -48,17 +53,7 @@ def make_server(handler: Handler) -> web.Server:
             inbound.abort()
         return keep if inbound.reusable else close
 
-    return web.Server(
-        serve,
-        handler_cancellation=True,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=_IDLE_SECONDS,
-        lingering_time=_LINGER_SECONDS,
-        max_line_size=MOST_HEADER_BYTES,
-        max_field_size=MOST_HEADER_BYTES,
-        max_headers=MOST_HEADERS,
-    )
+    return _Server(serve, handler_cancellation=True)
 
 
 class ClientRequest:
@@ -123,8 +118,11 @@ class ClientRequest:
         expects = any(name.lower() == b"expect" for name, _ in self.head.headers)
         if expects and not self._started and self._request.transport is not None and self.head.version >= (1, 1):
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        async for chunk in self._request.content.iter_any():
-            yield chunk
+        try:
+            async for chunk in self._request.content.iter_any():
+                yield chunk
+        except web.RequestPayloadError as exc:
+            raise ConnectionResetError("the client broke its own framing") from exc
 
     async def _write(self, body: Body, transport: asyncio.WriteTransport, *, chunked: bool) -> None:
         async for chunk in body:
@@ -139,6 +137,45 @@ class ClientRequest:
                 await self._request.writer.drain()
         if chunked:
             transport.write(b"0\r\n\r\n")
+
+
+class _Server(web.Server):
+    """Makes the connections itself: the base class would go on without any of these limits if one were misspelt."""
+
+    def __call__(self) -> web.RequestHandler:
+        limits: dict[str, Any] = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": _IDLE_SECONDS,
+            "lingering_time": _LINGER_SECONDS,
+            "max_line_size": MOST_HEADER_BYTES,
+            "max_field_size": MOST_HEADER_BYTES,
+            "max_headers": MOST_HEADERS,
+        }
+        return _Connection(self, loop=asyncio.get_running_loop(), **limits)
+
+
+class _Connection(web.RequestHandler):
+    """What the parser cannot read may hold a credential, so neither the answer nor the log repeats any of it."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the bytes that could not be read
+    ) -> web.StreamResponse:
+        """Answer a message that is not HTTP, and close."""
+        log.info("a message from %s cannot be read: %s", request.remote, type(exc).__name__)
+        answer = web.Response(status=status, body=_UNREADABLE, content_type="application/problem+json")
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *args: Any, **_: Any) -> None:
+        """Name the fault without its text."""
+        log.warning("a connection ended: %s: %s", args[0], type(sys.exception()).__name__)
 
 
 class _Sent(web.StreamResponse):

@@ -4,6 +4,7 @@ Apps fold header names: CGI, WSGI, Rack and PHP cannot tell `X_Locum-Assertion` 
 reserved is compared on the folded name, and everything else passes in its own order, case and repetition.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,9 @@ _IDENTITY_PREFIXES = (
 _OVERRIDES = frozenset(
     {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"}
 )
+# RFC 9112 section 3.2: an invalid Host is refused. Sub-delimiters and escapes, which the grammar of a registered name
+# allows, are left out: no name in use has them, and `,` `;` `%` are where readers differ.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -106,9 +110,15 @@ def framing_fault(head: RequestHead) -> str | None:
         return "the Transfer-Encoding is not plain `chunked`"
     if any(fold(name) in _FRAMING and name.lower() not in _FRAMING for name, _ in head.headers):
         return "a header is a look-alike of Content-Length or Transfer-Encoding"
+    return _host_fault(head)
+
+
+def _host_fault(head: RequestHead) -> str | None:
     hosts = values(head.headers, b"host")
     if len(hosts) > 1 or (not hosts and head.version >= (1, 1)):
         return "there must be exactly one Host header"
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        return "the Host header is not a host with or without a port"
     return None
 
 

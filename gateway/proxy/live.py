@@ -1,7 +1,7 @@
 """What is open now: every assumed exchange from its permit to its end, so that a change can cut it."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -51,10 +51,6 @@ class Live:
     def __len__(self) -> int:
         return sum(len(exchanges) for exchanges in self._open.values())
 
-    def accounts(self) -> list[AccountId]:
-        """Return the accounts that somebody is in."""
-        return list(self._open)
-
     @contextmanager
     def opened(
         self, request: AccessRequest, facts: Facts, permit: Permit, abort: Callable[[], None]
@@ -82,6 +78,12 @@ class Live:
             exchange.facts = replace(exchange.facts, account=state, grant=grant)
             cut += self._recheck(exchange)
         return cut
+
+    async def anything_changed(self, load: Callable[[AccessRequest], Awaitable[Facts]]) -> None:
+        """Decide anew about everything open, on facts loaded anew: something changed, and it is not known what."""
+        for exchange in [each for exchanges in self._open.values() for each in exchanges]:
+            exchange.facts = await load(exchange.request)
+            self._recheck(exchange)
 
     def _recheck(self, exchange: Exchange) -> bool:
         match decide(exchange.request, exchange.facts, self._profile, now=self._clock()):

@@ -72,6 +72,11 @@ class Pool:
         self._open: set[Connection] = set()
         self._closed = False
 
+    @property
+    def open_count(self) -> int:
+        """How many connections there are, in use or idle."""
+        return len(self._open)
+
     async def send(self, head: RequestHead, body: Body | None) -> Response:
         """See `Upstream.send`; also raises ValueError for a head that does not fit its body."""
         await self._wait_for_turn()
@@ -141,6 +146,7 @@ class Pool:
             raise UpstreamFault(
                 f"no connection to upstream `{address.url}` ({exc}): check that it is running and the URL is right"
             ) from exc
+        # A connection that is lost already has been forgotten, too, and must not be remembered now.
         if not connection.lost.done():
             self._open.add(connection)
         if self._closed:

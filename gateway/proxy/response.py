@@ -181,9 +181,9 @@ class ResponseParser:
             raise ResponseAnomaly("sent too much chunk framing")
         if not events.complete:
             return
-        # llhttp passes over line ends between two messages, so those are looked for in the bytes themselves:
-        # a message ends in CRLF CRLF after a line that is not empty.
-        surplus = events.begun > 1 or self._tail[1:] != b"\r\n\r\n" or self._tail[:1] in (b"\r", b"\n")
+        # llhttp passes over line ends after a message, so those are looked for in the bytes themselves: with none,
+        # a line that is not empty stands before the last four.
+        surplus = events.begun > 1 or self._tail[:1] in (b"\r", b"\n")
         self._finish(reusable=self.reusable)
         if surplus:
             raise ResponseAnomaly("sent more than its response")

@@ -64,7 +64,7 @@ class AccountReader:
                 return self._of_host(hosts[0]) if len(hosts) == 1 else None
 
     def _of_host(self, host: bytes) -> AccountId | None:
-        name = re.sub(rb":[0-9]{1,5}\Z", b"", host.lower()).removesuffix(b".")
+        name = _name_of(host)
         if not (name.startswith(self._before) and name.endswith(self._after)):
             return None
         return _account(name[len(self._before) : len(name) - len(self._after)])
@@ -77,7 +77,7 @@ class CatchRules:
         self._rules = [
             (
                 fold(rule.header.encode("ascii")),
-                rule.host.lower().encode("ascii"),
+                _name_of(rule.host.encode("ascii")),
                 parse_network(rule.network, "catch.network") if rule.network else None,
             )
             for rule in rules
@@ -91,7 +91,7 @@ class CatchRules:
         header, host, network = rule
         if header and not any(fold(name) == header for name, _ in head.headers):
             return False
-        if host and values(head.headers, b"host") != [host]:
+        if host and [_name_of(value) for value in values(head.headers, b"host")] != [host]:
             return False
         return network is None or (bool(peer) and ipaddress.ip_address(peer) in network)
 
@@ -118,6 +118,11 @@ def find_credential(headers: Headers, verifier: TokenVerifier) -> Credential | D
 def _tokens(value: bytes) -> list[str]:
     """Return every word of a header that could be a token of ours, however it is wrapped."""
     return [word for word in re.split(r"[\s,;\"']+", value.decode("latin-1")) if word.count(".") or len(word) > 40]
+
+
+def _name_of(host: bytes) -> bytes:
+    """Return the name in a Host header: lower case, without the port and the root's dot."""
+    return re.sub(rb":[0-9]{0,5}\Z", b"", host.lower()).removesuffix(b".")
 
 
 def _account(name: bytes) -> AccountId | None:

@@ -1,6 +1,7 @@
 """The token endpoint: `POST /.locum/oauth/token` (RFC 8693), and the keys that verify what it issues."""
 
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ from policy.scopes import format_scopes
 log = logging.getLogger(__name__)
 
 _MOST_FORM_BYTES = 16 * 1024
+# RFC 6749 section 5.2 allows no other character in a description, and it may quote the caller.
+_NOT_DESCRIPTIVE = re.compile(r"[^ !#-\[\]-~]")
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -216,7 +219,7 @@ def _error(
     deny: Deny | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    body: dict[str, Any] = {"error": error, "error_description": description}
+    body: dict[str, Any] = {"error": error, "error_description": _NOT_DESCRIPTIVE.sub("?", description)}
     if deny is not None:
         body["reason"] = str(deny.reason)
     challenge = {"WWW-Authenticate": 'Basic realm="locum"'} if status == 401 else {}

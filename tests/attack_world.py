@@ -1,0 +1,95 @@
+"""Raw bytes against a whole gateway, and everything that came of them: the answer, the upstream, the journal."""
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.audit.segment import read_lines, split_line
+from tests.gateway_world import HOST, World, open_world, parse
+from tests.oracle import RecordedRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one attack left behind."""
+
+    answer: bytes
+    heard: list[RecordedRequest]
+    """What the upstream got meanwhile."""
+    records: list[dict]
+    """What the journal got meanwhile."""
+
+    @property
+    def status(self):
+        return parse(self.answer)[0]
+
+    @property
+    def headers(self):
+        return parse(self.answer)[1]
+
+    @property
+    def reason(self):
+        """The deny reason that the client is told, None where there is none."""
+        body = parse(self.answer)[2]
+        return json.loads(body).get("reason") if body.startswith(b"{") else None
+
+    @property
+    def verdict(self):
+        """Status, reason, how many requests went upstream, and how each record came out."""
+        return self.status, self.reason, len(self.heard), [record.get("reason") for record in self.records]
+
+
+class Attacker:
+    """Sends to one gateway; its attacks must not overlap."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.token = ""
+        self._read: dict[Path, int] = {}
+
+    async def send(self, raw, *, responses: int | None = 1) -> Outcome:
+        """Send on a new connection; with `responses` None, wait until the gateway closes it."""
+        before = len(self.world.upstream.requests)
+        self._tail()
+        answer = await self.world.raw(raw, responses=responses)
+        return Outcome(answer=answer, heard=self.world.upstream.requests[before:], records=self._tail())
+
+    async def refused(self, raw) -> Outcome:
+        """Send what must end the connection: a gateway that keeps it open fails the test by its patience."""
+        return await self.send(raw, responses=None)
+
+    async def heard_late(self, since: int) -> list[bytes]:
+        """Return what has reached the upstream since it had heard `since` requests, a last ordinary one apart."""
+        await self.send(request(target="/last"))
+        *late, last = self.world.upstream.requests[since:]
+        assert b"/last" == last.target
+        return [entry.first_line for entry in late]
+
+    def _tail(self):
+        found = []
+        for path in sorted((self.world.directory / "journal").glob("*.jsonl")):
+            lines = [line for _, line in read_lines(path, start=self._read.get(path, 0))]
+            self._read[path] = self._read.get(path, 0) + sum(map(len, lines))
+            found += [json.loads(split_line(line)[1]) for line in lines]
+        return found
+
+
+@asynccontextmanager
+async def open_attack(directory, *, scope="tickets:read", permissions=("read",), **options):
+    """Run a gateway whose account allows `permissions`, and an attacker with a token for `scope`."""
+    async with open_world(directory, **options) as world:
+        attacker = Attacker(world)
+        assert 200 == (await world.choose("week", permissions))[0]
+        attacker.token = await world.token(scope)
+        yield attacker
+
+
+def request(token=None, *lines: bytes, method="GET", target="/tickets/1", host=HOST, body=b"") -> bytes:
+    """One request; `lines` are header lines as they are."""
+    head = [f"{method} {target} HTTP/1.1".encode("latin-1"), b"Host: " + host.encode("latin-1"), *lines]
+    if token is not None:
+        head.append(b"Authorization: Bearer " + token.encode())
+    if body:
+        head.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
