@@ -5,6 +5,7 @@ A request must satisfy *every* rule that it matches, so a stricter rule beside a
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -63,8 +64,12 @@ class Profile:
     def match(self, method: str, target: Target) -> tuple[RouteRule, ...]:
         """Return every rule that speaks about the request; an empty answer means: refuse."""
         names = frozenset(reading for name, _ in target.query for reading in read_field(name))
-        path = target.path
-        return tuple(rule for rule in self.rules if rule.matches(method, path, names))
+        found = tuple(rule for rule in self.rules if rule.matches(method, target.path, names))
+        folded = unicodedata.normalize("NFKC", target.path)
+        if not found or folded == target.path:
+            return found
+        # Some servers take a fullwidth letter for the plain one: what speaks about that path must be satisfied too.
+        return found + tuple(rule for rule in self.rules if rule not in found and rule.matches(method, folded, names))
 
     def overrides_method(self, target: Target) -> bool:
         """Tell whether the query asks the app for another method, as Rack, Rails and Symfony honour it."""

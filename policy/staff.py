@@ -67,7 +67,7 @@ def admit(
 
 
 def _weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) -> str | None:
-    if policy.acr and claims.get("acr") not in policy.acr:
+    if policy.acr and not policy.acr & _texts([claims.get("acr")]):
         return "the sign-in has not the required authentication context"
     if not policy.amr <= _texts(claims.get("amr")):
         return "the sign-in lacks a required method, such as a second factor"

@@ -153,11 +153,12 @@ def _who(entry: Entry) -> str:
     by = _cell(next(iter(_actor(entry)), entry.get("granted_by", "")))
     whom = _cell(entry.get("subject", ""))
     where = f"@{_cell(entry['account'])}" if "account" in entry else ""
-    return "→".join(filter(None, [by, whom])) + where
+    # Who acts in nobody's place may carry a mail address: keep it apart from the account.
+    return "→".join(filter(None, [by, whom])) + (where if whom or not by else f" {where}".rstrip())
 
 
 def _what(entry: Entry) -> str:
-    return " ".join(_cells(entry, "method", "path", "segment", "offset"))
+    return " ".join(_cells(entry, "method", "path", "duration", "segment", "offset"))
 
 
 def _cells(entry: Entry, *names: str) -> list[str]:

@@ -12,7 +12,8 @@ import uvloop
 
 from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
-from gateway.clock import utc_now
+from gateway.audit.log import JournalError
+from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.grants.service import GrantService
@@ -21,6 +22,7 @@ from gateway.tokens.keys import open_keys
 
 T = TypeVar("T")
 _ORIGIN = "cli"
+_PATIENCE_SECONDS = 5.0
 
 
 class Context:
@@ -70,13 +72,25 @@ async def open_office(config: Config) -> AsyncIterator[Office]:
     async with open_store(config) as store:
         keys = await open_keys(store, config.tokens.signing_key, now=utc_now())
         signer = NoteSigner(keys.journal.private, name=_ORIGIN)
-        journal = await Journal.open(config.journal_directory, origin=_ORIGIN, clock=utc_now, signer=signer)
+        journal = await _open_journal(config, signer)
         try:
             roles = frozenset(config.grants.administrator_roles)
             grants = GrantService(store, journal, accepted_roles=roles, clock=utc_now)
             yield Office(store=store, journal=journal, grants=grants)
         finally:
             await journal.close()
+
+
+async def _open_journal(config: Config, signer: NoteSigner) -> Journal:
+    """Open the command line's journal; while another command has it, wait a little."""
+    give_up = boot_seconds() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return await Journal.open(config.journal_directory, origin=_ORIGIN, clock=utc_now, signer=signer)
+        except JournalError:
+            if boot_seconds() > give_up:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -73,12 +73,12 @@ class _Show:
             async with open_helpdesk(self._folder, self._ports) as scene:
                 self._say("the demo's clock starts 25 hours ago, so that a grant of One day can be seen to end")
                 await self._tell(scene, story_helpdesk.STORY)
-                await self._stay(scene, "/tickets/1", stay=stay)
+                await self._stay(scene, page="/tickets/1", form="/tickets/1/reply", stay=stay)
             return
         self._say("django-helpdesk is being set up, which takes half a minute the first time")
         async with open_django_helpdesk(self._folder, self._ports) as real:
             await self._tell(real, story_django.STORY)
-            await self._stay(real, "/dashboard/", stay=stay)
+            await self._stay(real, page="/dashboard/", form="/tickets/1/update/", stay=stay)
 
     async def _tell(self, scene: Scene[A], story: Sequence[Chapter[A]]) -> None:
         public, admin = scene.gateway.public_url, scene.gateway.admin_url
@@ -96,9 +96,9 @@ class _Show:
         self._say(f"\n{sum(outcomes)} of {len(outcomes)} steps gave what they should")
         self._code = 0 if all(outcomes) else 1
 
-    async def _stay(self, scene: Scene[A], path: str, *, stay: bool) -> None:
+    async def _stay(self, scene: Scene[A], *, page: str, form: str, stay: bool) -> None:
         if stay:
-            self._say(await invite(scene, path))
+            self._say(await invite(scene, page=page, form=form))
             await asyncio.Event().wait()
 
     def _say(self, text: str) -> None:

@@ -11,8 +11,8 @@ from gateway.demo.story_stage import CONFIG
 _INVITATION = """
 Try it; assumption of acme is on for one day, and {folder}/token is dana's for 15 minutes:
 
-  curl -i -H "Authorization: Bearer $(cat {folder}/token)" http://{host}:{port}{path}
-  curl -i -H "Authorization: Bearer $(cat {folder}/token)" -X POST http://{host}:{port}/tickets/1/reply
+  curl -i -H "Authorization: Bearer $(cat {folder}/token)" http://{host}:{port}{page}
+  curl -i -H "Authorization: Bearer $(cat {folder}/token)" -X POST http://{host}:{port}{form}
 
 the owner switches it off (`day` for on), after which the first line is refused:
 
@@ -29,7 +29,7 @@ the journal, followed, searched, and verified with the checkpoint from the story
 Ctrl-C ends it."""
 
 
-async def invite(scene: Scene[Any], path: str) -> str:
+async def invite(scene: Scene[Any], *, page: str, form: str) -> str:
     """Switch assumption on, put a token into the folder, and return what to print."""
     await scene.choose("day", by=OWNER)
     answer = await scene.exchange("tickets:read")
@@ -38,7 +38,8 @@ async def invite(scene: Scene[Any], path: str) -> str:
         folder=scene.folder,
         host=scene.host(),
         port=scene.gateway.public_url.rpartition(":")[2],
-        path=path,
+        page=page,
+        form=form,
         client=HELPDESK,
         admin=scene.gateway.admin_url,
         config=CONFIG,

@@ -48,9 +48,9 @@ def make_server(handler: Handler) -> web.Server:
         except ConnectionError:
             inbound.abort()
         except Exception:
-            # Whatever it was, nothing more may happen on this connection.
+            # Whatever it was, nothing more of this request may go anywhere, nor anything behind it.
             log.exception("a request failed inside the gateway")
-            inbound.abort()
+            await inbound.fail()
         return keep if inbound.reusable else close
 
     return _Server(serve, handler_cancellation=True)
@@ -107,6 +107,14 @@ class ClientRequest:
         self.reusable = False
         if self._request.transport is not None:
             self._request.transport.abort()
+
+    async def fail(self) -> None:
+        """Answer 500 if nothing was answered yet, and end the connection either way."""
+        if self._started or self._request.transport is None:
+            self.abort()
+            return
+        head = ResponseHead(status=500, reason=b"Internal Server Error", headers=((b"Content-Length", b"0"),))
+        await self.respond(head, None, close=True)
 
     def _framing(self, *, keep: bool, chunked: bool) -> Headers:
         lines: Headers = ((b"Transfer-Encoding", b"chunked"),) if chunked else ()

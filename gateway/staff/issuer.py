@@ -1,6 +1,7 @@
 """The vendor's OpenID provider: its discovery document and its keys, fetched, checked and kept."""
 
 import asyncio
+import logging
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,8 @@ from gateway.bodies import read_at_most
 from gateway.clock import Ticks
 from gateway.tokens.compact import UnverifiedToken
 from gateway.tokens.signing import ForeignKey, KeyRefused, read_jwks
+
+log = logging.getLogger(__name__)
 
 _MOST_BYTES = 64 * 1024
 _TIMEOUT_SECONDS = 5.0
@@ -58,15 +61,17 @@ class Issuer:
         return age >= (_FRESH_SECONDS if known else _REFETCH_SECONDS)
 
     async def _ask(self) -> None:
-        self._asked_at = self._ticks()
+        started = self._ticks()
         try:
-            document = await self._fetch(f"{self.issuer}/.well-known/openid-configuration")
+            # An issuer that ends in a slash is asked without it (OpenID Connect Discovery 1.0 section 4.1).
+            document = await self._fetch(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration")
             self._keys = read_jwks(await self._fetch(self._keys_address(document)))
         except (IssuerError, KeyRefused) as exc:
+            log.warning("the keys of the issuer %s could not be fetched: %s", self.issuer, exc)
             if not self._keys:
                 # Nothing is lost by asking again for the next token.
-                self._asked_at = None
                 raise IssuerError(str(exc)) from exc
+        self._asked_at = started
 
     def _keys_address(self, document: dict[str, Any]) -> str:
         """Return `jwks_uri` of a discovery document (OpenID Connect Discovery 1.0 section 4.3)."""
@@ -91,5 +96,5 @@ class Issuer:
             raise IssuerError(f"the issuer's answer is longer than {_MOST_BYTES} bytes")
         try:
             return msgspec.json.decode(body, type=dict[str, Any])
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise IssuerError("the issuer's answer is not a JSON object") from exc

@@ -193,7 +193,7 @@ def _foreign_key(entry: Mapping[str, Any]) -> ForeignKey | None:
         return None
     algorithms = _algorithms(key)
     if "alg" in entry:
-        algorithms &= {entry["alg"]}
+        algorithms = frozenset(name for name in algorithms if name == entry["alg"])
     key_id = entry.get("kid")
     return ForeignKey(id=key_id, key=key, algorithms=algorithms) if algorithms else None
 

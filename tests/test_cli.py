@@ -1,0 +1,201 @@
+"""The command line as an operator types it: real processes, a real store, exit codes."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from gateway.config.model import Config, Section
+from tests.rawwire import RecordingUpstream, exchange, response
+
+PROJECT = Path(__file__).parent.parent
+CONFIG = """
+[server]
+issuer = "https://assume.vendor.example"
+listen = "127.0.0.1:0"
+admin_listen = "127.0.0.1:0"
+[accounts]
+host = "{account}.helpdesk.example"
+[upstream]
+url = "%s"
+profile = "demo-helpdesk"
+[staff]
+issuer = "https://idp.vendor.example"
+audience = "locum"
+[[staff.rules]]
+group = "support"
+permissions = ["read"]
+"""
+
+
+class Shell:
+    """Runs `locum` in a directory of its own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.config(CONFIG % "http://127.0.0.1:9")
+
+    def config(self, text):
+        (self.directory / "config.toml").write_text(text)
+
+    async def start(self, *words, **environment):
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway",
+            *words,
+            cwd=self.directory,
+            env={**os.environ, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def __call__(self, *words, code=0, **environment):
+        process = await self.start(*words, **environment)
+        out, err = await process.communicate()
+        assert code == process.returncode, (out, err)
+        return out.decode() + err.decode()
+
+
+@pytest.fixture
+def locum(tmp_path):
+    return Shell(tmp_path)
+
+
+async def test_an_operator_keeps_accounts_and_grants(locum):
+    """Accounts and grants are added, shown, changed and converted; each change is on a journal that verifies."""
+    assert "acme: added, paid" in await locum("account", "add", "acme")
+    await locum("account", "add", "young", "--type", "trial")
+    assert "assumption off" in await locum("account", "show", "acme")
+    assert "always assumable" in await locum("account", "show", "young")
+    assert "enabled" in await locum("grant", "set", "acme", "week", "--as", "owner", "--allow", "read,test_tickets")
+    assert "read test_tickets" in await locum("grant", "show", "acme")
+    assert "reduced" in await locum("grant", "set", "acme", "day", "--as", "owner")
+    assert "turned_off" in await locum("grant", "set", "acme", "off", "--as", "owner")
+    history = await locum("grant", "show", "acme", "--history")
+    assert ["turned_off", "reduced", "enabled"] == [line.split()[3] for line in history.splitlines()[1:]]
+    assert "converted to paid" in await locum("account", "convert", "young", "--as", "sales")
+    assert "assumption off" in await locum("account", "show", "young")
+
+    assert 6 == len((await locum("audit", "search", "-decision:deny")).splitlines())
+    assert "ok" == (await locum("audit", "verify")).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("account", "add", "acme"), 1, "is there already"),
+        (("account", "show", "nobody"), 1, "there is no account `nobody`"),
+        (("account", "convert", "acme", "--as", "x"), 1, "is not a trial"),
+        (("grant", "set", "acme", "fortnight", "--as", "x"), 2, "'fortnight' is not one of"),
+        (("grant", "set", "acme", "day", "--as", "x", "--allow", "root"), 2, "`root` is no permission"),
+        (("grant", "set", "acme", "day", "--as", "x", "--role", "agent"), 1, "only an administrator"),
+        (("grant", "set", "acme", "day"), 2, "Missing option '--as'"),
+        (("client", "add", "a b", "--role", "token"), 2, "name a client with letters"),
+        (("client", "add", "app"), 2, "Missing option '--role'"),
+        (("assumption", "end", "as_none", "--as", "x"), 1, "there is no assumption `as_none`"),
+        (("staff", "lock", "ghost"), 1, "was never seen here"),
+        (("--config", "missing.toml", "account", "show"), 78, "`missing.toml`: cannot be read"),
+        (("policy", "explain", "--profile", "none", "--path", "/"), 78, "upstream.profile: `none` cannot be read"),
+    ],
+)
+async def test_bad_input_gets_one_clear_line(locum, words, code, says):
+    """The exit code tells usage (2), configuration (78) and refusal (1) apart, and no traceback is shown."""
+    await locum("account", "add", "acme")
+    told = await locum(*words, code=code)
+    assert says in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ('issuer = "https://assume', 'isuer = "x"\nissuer = "https://assume', "server: object contains unknown field"),
+        ('url = "http://127.0.0.1:9"', "", "upstream: object missing required field `url`"),
+        ('url = "http://127.0.0.1:9"', 'url = "http://127.0.0.1:9/path"', "upstream.url: "),
+        ('profile = "demo-helpdesk"', "profile = 7", "upstream.profile: expected `str`, got `int`"),
+        ('listen = "127.0.0.1:0"\nadmin', 'listen = "here"\nadmin', "server.listen: `here` is not host:port"),
+        ("[accounts]", '[tokens]\nsigning_key_file = "absent.pem"\n[accounts]', "tokens.signing_key_file: `"),
+    ],
+)
+async def test_a_bad_configuration_stops_the_start_with_78_and_the_path(locum, before, after, path):
+    """Nothing is guessed: the gateway does not start, and says which key it was."""
+    text = CONFIG % "http://127.0.0.1:9"
+    assert before in text
+    locum.config(text.replace(before, after))
+    assert path in await locum("run", code=78)
+
+
+async def test_a_weak_or_open_signing_key_stops_the_start(locum, tmp_path):
+    """A key that everybody may read, and one that is no Ed25519 key, are refused with the key's path."""
+    text = (CONFIG % "http://127.0.0.1:9").replace("[accounts]", '[tokens]\nsigning_key_file = "key.pem"\n[accounts]')
+    locum.config(text)
+    key = tmp_path / "key.pem"
+    key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    key.chmod(0o644)
+    assert "tokens.signing_key_file: `" in await locum("run", code=78)
+    key.chmod(0o600)
+    assert "tokens.signing_key: not an unencrypted private key" in await locum("run", code=78)
+
+
+async def test_the_environment_wins_over_the_file(locum):
+    """LOCUM__SECTION__KEY overrides a key, and an unknown one is refused."""
+    shown = json.loads(await locum("config", "show", LOCUM__TOKENS__LIFETIME_SECONDS="60"))
+    assert 60 == shown["tokens"]["lifetime_seconds"]
+    assert "tokens.lifetime: unknown key" in await locum("config", "check", code=78, LOCUM__TOKENS__LIFETIME="60")
+
+
+async def test_the_example_configuration_is_right_as_it_stands(locum):
+    """`config.example.toml` passes the check."""
+    locum.config((PROJECT / "config.example.toml").read_text())
+    assert "ok: http://127.0.0.1:3000 with profile demo-helpdesk" in await locum("config", "check")
+
+
+async def test_run_serves_until_it_is_told_to_stop(locum):
+    """`locum run` passes ordinary traffic, answers for its health, and ends by SIGTERM with 0."""
+    async with RecordingUpstream(lambda _request: response()) as upstream:
+        locum.config(CONFIG % upstream.url)
+        process = await locum.start("run")
+        try:
+            async with asyncio.timeout(20):
+                line = (await process.stderr.readline()).decode()
+                while "for everybody" not in line:
+                    line = (await process.stderr.readline()).decode()
+            public, admin = (word for word in line.replace(",", "").split() if word.startswith("http"))
+            answer = await exchange("127.0.0.1", int(public.rpartition(":")[2]), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            async with aiohttp.ClientSession() as http, http.get(f"{admin}/readyz") as ready:
+                assert {"status": "ok", "parts": {"store": "ok", "journal": "ok"}} == await ready.json()
+        finally:
+            process.terminate()
+            _, errors = await process.communicate()
+        assert 0 == process.returncode, errors
+
+
+async def test_two_commands_at_once_take_turns(locum):
+    """Each waits for the other's journal, and both are done."""
+    told = await asyncio.gather(*(locum("account", "add", f"a{number}") for number in range(3)))
+    assert ["a0: added, paid\n", "a1: added, paid\n", "a2: added, paid\n"] == told
+
+
+def test_every_key_of_the_configuration_is_explained():
+    """The example names each key of each section, set or commented out."""
+    text = (PROJECT / "config.example.toml").read_text()
+
+    def keys(struct):
+        for field in msgspec.structs.fields(struct):
+            kinds = [field.type, *getattr(field.type, "__args__", ())]
+            inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+            if not inner:
+                yield field.name
+            for kind in inner:
+                yield from keys(kind)
+
+    assert [] == [
+        key for key in keys(Config) if not any(way in text for way in (f"{key} =", f"{key}_file =", f".{key}]"))
+    ]
