@@ -92,13 +92,7 @@ def read_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
     A parameter sent twice is refused, an unknown one ignored, one without a value counts as not sent (RFC 6749
     section 3.2).
     """
-    form: dict[str, str] = {}
-    for name, value in fields:
-        if name in form:
-            raise ExchangeError(f"`{name[:40]}` is there twice: send it once")
-        if name in _KNOWN:
-            form[name] = value
-    form = {name: value for name, value in form.items() if value}
+    form = _read_form(fields)
     if "grant_type" not in form:
         raise ExchangeError(f"name the `grant_type`: {GRANT_TYPE}")
     if form["grant_type"] != GRANT_TYPE:
@@ -186,6 +180,16 @@ def exchange(
         expires_at=expires_at,
     )
     return Issue(assumption=assumption, claims=claims, expires_at=expires_at)
+
+
+def _read_form(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    form: dict[str, str] = {}
+    for name, value in fields:
+        if name in form:
+            raise ExchangeError(f"`{name}` is there twice: send it once")
+        if name in _KNOWN:
+            form[name] = value
+    return {name: value for name, value in form.items() if value}
 
 
 def _check(request: ExchangeRequest, terms: ExchangeTerms, audience: str) -> DenyReason | None:

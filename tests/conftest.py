@@ -1,8 +1,10 @@
 """What holds for the whole suite: in CI no test may be skipped."""
 
+import asyncio
 import os
 
 import pytest
+import uvloop
 
 
 class NoSkips:
@@ -31,3 +33,12 @@ class NoSkips:
 def pytest_configure(config):
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(NoSkips())
+
+
+def pytest_asyncio_loop_factories(item):
+    """Run on uvloop as the gateway does; a module that sets BOTH_LOOPS runs on asyncio's own loop as well."""
+    factories = {"uvloop": uvloop.new_event_loop}
+    if getattr(item.module, "BOTH_LOOPS", False):
+        # The two differ in when and how a lost connection is told.
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories

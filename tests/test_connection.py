@@ -19,7 +19,7 @@ from tests.rawwire import (
 )
 from tests.upstream_client import body_of, fetch, pool_to, read_all, request
 
-pytest_plugins = ["tests.both_loops"]
+BOTH_LOOPS = True
 
 
 # --- what is sent ---

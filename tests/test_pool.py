@@ -15,7 +15,7 @@ SOON = 0.05
 """Seconds: a limit that is meant to be reached."""
 
 
-pytest_plugins = ["tests.both_loops"]
+BOTH_LOOPS = True
 
 
 # --- reuse ---

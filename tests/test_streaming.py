@@ -9,7 +9,7 @@ from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
 from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response, then_close, then_reset
 from tests.upstream_client import body_of, fetch, pool_to, read_all, request
 
-pytest_plugins = ["tests.both_loops"]
+BOTH_LOOPS = True
 
 SOON = 0.05
 """Seconds: a limit that is meant to be reached."""

@@ -12,7 +12,7 @@ from gateway.proxy.wire import UpstreamFault
 from tests.rawwire import RecordingUpstream
 from tests.upstream_client import body_of, fetch, pool_to, request
 
-pytest_plugins = ["tests.both_loops"]
+BOTH_LOOPS = True
 
 
 @pytest.fixture(scope="module")

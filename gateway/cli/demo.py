@@ -1,5 +1,6 @@
 """`locum demo`: the whole story on this machine, against a helpdesk that exists."""
 
+import os
 from pathlib import Path
 
 import click
@@ -27,6 +28,8 @@ def demo(
     # Two helpdesks, an issuer and their story: no other command should wait for them to load.
     from gateway.demo.story_show import ShowError, show  # noqa: PLC0415 - the reason is above
 
+    if os.environ.get("NO_COLOR"):
+        context.color = False
     try:
         code = show(upstream, directory, port=port, admin_port=admin_port, stay=not once, as_json=as_json)
     except ShowError as exc:

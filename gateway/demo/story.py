@@ -85,7 +85,7 @@ async def play(chapters: Sequence[Chapter[A]], scene: Scene[A]) -> AsyncIterator
             expected=step.expected,
             got=got.text,
             ok=got.text == step.expected,
-            milliseconds=round(1000 * (perf_counter() - started), 1),
+            milliseconds=round(1000 * (perf_counter() - started), 3),
             note=got.note,
             lines=got.lines,
         )

@@ -24,7 +24,7 @@ from policy.model import AccountId
 
 _COLD, _WARM = 5, 25
 _OLDER_THAN_ANY_FACT = timedelta(seconds=3)
-_LAST_MOMENT = timedelta(seconds=1.2)
+_LAST_MOMENT = timedelta(seconds=2)
 _FORGED = {"X-Forwarded-User": "owner", "Remote-User": "owner", "X-Auth-Request-Email": "owner@acme.example"}
 
 
@@ -140,7 +140,7 @@ async def show_trial(scene: Scene[Backstage]) -> Got:
 
 
 async def convert_trial(scene: Scene[Backstage]) -> Got:
-    """The vendor converts the trial, in another process, while dana watches its stream of events."""
+    """The vendor converts the trial, beside the running gateway, while dana watches its stream of events."""
     async with _vendors_office(scene) as grants:
         return await cut_stream(
             scene,

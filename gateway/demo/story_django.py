@@ -1,11 +1,8 @@
 """The story before a real django-helpdesk, which knows nothing of Locum but how to believe its assertion."""
 
 import re
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from http.cookies import SimpleCookie
-from typing import Any
 
 from gateway.demo.django_helpdesk.runner import PASSWORD, DjangoHelpdesk
 from gateway.demo.story import Chapter, Got, Step
@@ -15,7 +12,10 @@ from gateway.demo.story_scene import Answer, Scene
 
 _TITLE = "Printer on floor 3 prints blank pages"
 _REPLY = {"comment": "Fixed, please try again", "public": "1", "title": _TITLE, "queue": "1", "priority": "3"}
-_AUTHOR = "SELECT u.username FROM helpdesk_followup f JOIN auth_user u ON u.id = f.user_id WHERE f.comment = ?"
+_AUTHORS = f"""
+from helpdesk.models import FollowUp
+print(*FollowUp.objects.filter(comment={_REPLY["comment"]!r}).values_list("user__username", flat=True))
+"""
 _CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 _STATIC = re.compile(r'(?:href|src)="(/static/[^"]+\.(?:css|js))"')
 _SEATS = ("users", "sessions", "logins")
@@ -74,14 +74,14 @@ async def _show_dashboard(scene: Scene[DjangoHelpdesk]) -> Got:
 async def _try_reply(scene: Scene[DjangoHelpdesk]) -> Got:
     """Fill in the form that the page shows, and send it."""
     answer = await Browser(scene, token=scene.tokens["read"]).submit("/tickets/1/update/", _REPLY, page="/tickets/1/")
-    written = len(_authors(scene))
+    written = len(await _authors(scene))
     return Got(text=f"{answer.outcome}, {written} written", note=answer.said)
 
 
 async def _reply(scene: Scene[DjangoHelpdesk]) -> Got:
     browser = Browser(scene, token=scene.tokens["write"])
     answer = await browser.submit("/tickets/1/update/", _REPLY, page="/tickets/1/")
-    text = f"{answer.outcome}, by {' and '.join(_authors(scene)) or 'nobody'}"
+    text = f"{answer.outcome}, by {' and '.join(await _authors(scene)) or 'nobody'}"
     records = entries(scene, method="POST", path="/tickets/1/update/", decision="allow")
     acting = ", ".join(f"{record['actor']['subject']} for {record['subject']}" for record in records)
     return Got(text=f"{text}; on the record {acting}")
@@ -98,11 +98,9 @@ async def _compare_counts(scene: Scene[DjangoHelpdesk]) -> Got:
     return Got(text=f"{'as' if same else 'not as'} before, {more} reply more", note=_people(counts))
 
 
-def _authors(scene: Scene[Any]) -> list[str]:
-    """Return who wrote the story's reply, as the helpdesk's own database has it."""
-    database = scene.folder / "helpdesk" / "helpdesk.sqlite3"
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        return [str(name) for (name,) in connection.execute(_AUTHOR, (_REPLY["comment"],))]
+async def _authors(scene: Scene[DjangoHelpdesk]) -> list[str]:
+    """Return who wrote the story's reply, as the helpdesk itself has it."""
+    return (await scene.app.manage("shell", "--no-imports", "-c", _AUTHORS)).decode().split()
 
 
 def _people(counts: Mapping[str, int]) -> str:

@@ -50,20 +50,32 @@ class FactCache:
             return _Table(fetch, ttl_seconds, absent_ttl_seconds, ticks, tasks)
 
         self._trial = trial_permissions
+        self._changes = 0
         self._accounts: _Table[AccountId, AccountRecord] = table(store.find_account)
         self._assumptions: _Table[AssumptionId, Assumption] = table(store.find_assumption)
         self._staff: _Table[ActorId, Staff] = table(store.find_staff)
 
     async def of_request(self, account: AccountId, claims: AssumptionClaims) -> Facts:
-        """Return the facts for a request to `account` with a token that says `claims`."""
-        record = await self._accounts.get(account)
-        assumption = await self._assumptions.get(claims.assumption)
-        staff = await self._staff.get(claims.actor)
-        return self.facts(record, assumption=assumption, staff=staff)
+        """Return the facts for a request to `account` with a token that says `claims`, all of them true together.
+
+        Nothing was forgotten between their loading and the return, so whoever decides before the next await decides
+        on what every change so far has left.
+        """
+        return await self._load(account, claims.actor, claims.assumption)
 
     async def of_exchange(self, account: AccountId, actor: ActorId) -> Facts:
-        """Return the facts for starting an assumption."""
-        return self.facts(await self._accounts.get(account), assumption=None, staff=await self._staff.get(actor))
+        """Return the facts for starting an assumption; likewise."""
+        return await self._load(account, actor, None)
+
+    async def _load(self, account: AccountId, actor: ActorId, assumption: AssumptionId | None) -> Facts:
+        while True:
+            seen = self._changes
+            record = await self._accounts.get(account)
+            started = await self._assumptions.get(assumption) if assumption is not None else None
+            staff = await self._staff.get(actor)
+            # A change while one fact was awaited may have been of another that was at hand already.
+            if seen == self._changes:
+                return self.facts(record, assumption=started, staff=staff)
 
     def facts(self, record: AccountRecord | None, *, assumption: Assumption | None, staff: Staff | None) -> Facts:
         """Put facts together; the grant is the one in force."""
@@ -76,18 +88,22 @@ class FactCache:
 
     def forget_account(self, account: AccountId) -> None:
         """Drop what is known of an account, also what is just being fetched."""
+        self._changes += 1
         self._accounts.forget(account)
 
     def forget_assumption(self, assumption: AssumptionId) -> None:
         """Drop what is known of an assumption."""
+        self._changes += 1
         self._assumptions.forget(assumption)
 
     def forget_staff(self, actor: ActorId) -> None:
         """Drop what is known of a staff member."""
+        self._changes += 1
         self._staff.forget(actor)
 
     def forget_all(self) -> None:
         """Drop everything: something changed, and it is not known what."""
+        self._changes += 1
         for table in (self._accounts, self._assumptions, self._staff):
             table.forget_all()
 

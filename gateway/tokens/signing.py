@@ -187,6 +187,8 @@ def _foreign_key(entry: Mapping[str, Any]) -> ForeignKey | None:
     operations = entry.get("key_ops", ["verify"])
     if entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
+    if "alg" in entry and entry["alg"] not in FOREIGN_ALGORITHMS:
+        return None
     try:
         key = jwt.PyJWK(dict(entry)).key
     except (jwt.PyJWKError, jwt.InvalidKeyError, ValueError, TypeError):

@@ -210,7 +210,7 @@ async def _run(*command: str | Path, environment: Mapping[str, str]) -> bytes:
     """Return what the command printed; raises HelpdeskError with its last line when it fails."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        env=environment,
+        env=dict(environment),  # uvloop takes nothing else, `os.environ` included
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
