@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from pathlib import Path
 
 import aiohttp
 import pytest

@@ -4,7 +4,7 @@ import base64
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ import aiohttp
 
 from gateway.app import Gateway, open_gateway
 from gateway.audit.search import read
+from gateway.clock import utc_now
 from gateway.config.load import build
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
@@ -33,7 +34,7 @@ class TestClock:
     __test__ = False
 
     def __init__(self):
-        self.now = datetime.now(UTC).replace(microsecond=0)
+        self.now = utc_now().replace(microsecond=0)
         self.start = self.now
 
     def utc(self):
@@ -133,7 +134,7 @@ class World:
 
     def records(self, **wanted):
         """Return the journal's records that have all of `wanted`."""
-        every = [entry for entry in read(self.directory / "journal")]
+        every = list(read(self.directory / "journal"))
         return [record for record in every if all(record.get(key) == value for key, value in wanted.items())]
 
 

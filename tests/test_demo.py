@@ -17,12 +17,12 @@ from importlib import resources
 import pytest
 
 from gateway.clock import utc_now
-from gateway.demo import story_django, story_helpdesk
-from gateway.demo.story import Chapter, Got, Step, Told, play
-from gateway.demo.story_clock import StoryClock
-from gateway.demo.story_folder import FolderError, open_folder
-from gateway.demo.story_stage import free_port
-from gateway.demo.story_text import line
+from gateway.demo.story import django, helpdesk
+from gateway.demo.story.clock import StoryClock
+from gateway.demo.story.folder import FolderError, open_folder
+from gateway.demo.story.play import Chapter, Got, Step, Told, play
+from gateway.demo.story.stage import free_port
+from gateway.demo.story.text import line
 
 COMMAND = [sys.executable, "-m", "gateway", "demo", "--port", "0", "--admin-port", "0"]
 
@@ -53,7 +53,7 @@ def test_every_step_of_the_story_gives_what_it_should(tmp_path):
     code, steps, said = tell(tmp_path / "demo", seconds=15)
 
     assert ({}, 0) == (failed(steps), code), said
-    assert steps_of(story_helpdesk.STORY) == [step["id"] for step in steps]
+    assert steps_of(helpdesk.STORY) == [step["id"] for step in steps]
     assert all(step["milliseconds"] > 0 for step in steps)
 
 
@@ -225,7 +225,7 @@ def test_every_step_of_the_story_holds_before_a_real_helpdesk(tmp_path):
         pytest.skip(said)
 
     assert ({}, 0) == (failed(steps), code), said
-    assert steps_of(story_django.STORY) == [step["id"] for step in steps]
+    assert steps_of(django.STORY) == [step["id"] for step in steps]
 
 
 @pytest.mark.e2e

@@ -37,8 +37,18 @@ def message(*lines: bytes, method=b"POST", version=b"HTTP/1.1", host=HOST_LINE, 
 class Result:
     """What came of one case."""
 
+    nonce: bytes
     answer: bytes
     heard: list
+
+    @property
+    def status(self) -> int:
+        return int(self.answer[9:12])
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Those of the requests at the upstream that are complete."""
+        return [bytes(seen.body).replace(self.nonce, NONCE) for seen in self.heard if seen.complete.is_set()]
 
     @property
     def fault(self) -> str:
@@ -71,7 +81,7 @@ class Striker:
             pieces = split((raw + last).replace(NONCE, nonce))
             answer = await exchange("127.0.0.1", world.port, pieces, responses=None)
         heard = [seen for seen in world.upstream.requests if nonce in seen.target]
-        return Result(answer=answer, heard=heard)
+        return Result(nonce=nonce, answer=answer, heard=heard)
 
     async def judge(self, cases: dict, split=lambda raw: [raw]) -> list[str]:
         """Return what was wrong, case by case; an expectation is REFUSED or the body of the one request."""
@@ -85,12 +95,11 @@ class Striker:
 
 
 def _difference(expected, result: Result) -> str:
-    status = result.answer[9:12]
     if expected is REFUSED:
-        told = (result.answer.count(b"HTTP/1."), status, result.heard)
-        return "" if told in ((1, b"400", []), (1, b"505", [])) else f"not refused: {status} {result.heard}"
-    got = [bytes(seen.body) for seen in result.heard]
-    return "" if (b"200", [expected, b""]) == (status, got) else f"not passed on: {status} {got}"
+        alone = len(re.findall(rb"HTTP/1\.[01] [0-9]{3} ", result.answer)) == 1
+        told = alone and result.status in (400, 505) and result.nonce not in result.answer
+        return "" if told and not result.heard else f"not refused: {result.answer[:40]!r} {result.heard}"
+    return "" if (200, [expected, b""]) == (result.status, result.bodies) else f"not passed on: {result}"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -122,13 +131,13 @@ NAME_DAMAGE = (
     b":%b:", b"%b\r\n :", b"%b\n:", b"%b\r:", b"\xc2\xad%b:", b"%b/:", b"%b=:", b"[%b]:", b"%b@:", b"%b,:",
 )  # fmt: skip
 CODINGS = (
-    b"chunked;q=1", b"chunked, identity", b"identity, chunked", b",chunked", b"chunked,", b"chunked, chunked", b"xchunked",
+    b"chunked;q=1", b"chunked ", b"chunked\t", b"chunked, identity", b"identity, chunked", b",chunked", b"chunked,", b"chunked, chunked", b"xchunked",
     b"chunkedx", b'"chunked"', b"'chunked'", b"chunk", b"identity", b"", b"gzip, chunked", b"gzip", b"%63hunked", b"chunked\x00",
     b"\x00chunked", b"\x0bchunked", b"chunked\x0b", b"\x0cchunked", b"chunked\xa0", b"\xa0chunked", b"\x85chunked", b"ch\xc3\xbcnked",
     b"chunked\r\n\tx", b"\r\n chunked", b"\r\n\tchunked", b"chunked\n", b"\nchunked", b"chunked\rX: y", b"=chunked", b"chunked;",
     b"chunked x", b"x chunked", b"(chunked)", b"chunked/1.0", b"cow", b"chunked\x7f", b"\xff\xfechunked",
 )  # fmt: skip
-SPELT_CODINGS = (b"chunked", b"CHUNKED", b"cHuNkEd", b"chunked ", b"\tchunked", b" chunked\t")
+SPELT_CODINGS = (b"chunked", b"CHUNKED", b"cHuNkEd", b"\tchunked", b" \tChunked")
 
 
 def obfuscations():
@@ -174,9 +183,9 @@ LENGTHS = (
 @whole
 async def test_a_length_that_can_be_read_as_two_numbers_is_refused(striker):
     """Signs, blanks, bases, leading zeros, overflow, repetition: only a plain number counts."""
-    cases = [(message(b"Content-Length:" + length, body=b"hello"), REFUSED) for length in LENGTHS]
-    for pair in ((b"5", b"5"), (b"5", b"0"), (b"0", b"5")):
-        cases.append((message(*(b"Content-Length: " + length for length in pair), body=b"hello"), REFUSED))
+    pairs = ((b"5", b"\r\nContent-Length: 5"), (b"5", b"\r\ncontent-length:0"), (b"0", b"\r\nCONTENT-LENGTH: 5"))
+    wrong = (*LENGTHS, *(first + second for first, second in pairs))
+    cases = [(message(b"Content-Length:" + length, body=b"hello"), REFUSED) for length in wrong]
     cases += [
         (message(b"Content-Length:" + length, body=b"hello"), b"hello") for length in (b"5", b" 5", b"\t5 \t", b"5 ")
     ]
@@ -200,7 +209,7 @@ LINE_ENDS = (
 )
 PLAIN = message(b"Accept: */*", b"X-Note: a", method=b"GET")
 COUNTED = message(b"Accept: */*", b"Content-Length: 5", b"X-Note: a", body=b"hello")
-STREAMED = message(CHUNKED, b"X-Note: a", body=b"5;x=y\r\nhello\r\n3\r\n\r\n \r\n0\r\n\r\n")
+STREAMED = message(CHUNKED, b"X-Note: a", body=b"5;x=y\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n")
 
 
 def damaged(raw: bytes):
@@ -238,9 +247,7 @@ async def test_chunk_framing_that_does_not_end_in_crlf_never_completes_a_request
         results = await asyncio.gather(*(striker.strike(raw, split) for raw in spoilt))
         await striker.attacker.send(request(target="/flush"))
         for raw, result in zip(spoilt, results, strict=True):
-            assert "" == result.fault, raw
-            assert [b"5;x"] != [seen.body for seen in result.heard if seen.complete.is_set()], raw
-            assert [] == [seen for seen in result.heard if seen.complete.is_set()], raw
+            assert ("", []) == (result.fault, result.bodies), raw
 
 
 # --- C6, C7: chunks and trailers ---
@@ -298,7 +305,7 @@ async def test_a_trailer_is_never_taken_for_a_header(striker):
 async def test_trailers_have_an_end(striker):
     """Ten thousand of them are refused before they are read."""
     result = await striker.strike(message(CHUNKED, body=b"0\r\n" + b"X-T: y\r\n" * 10_000 + b"\r\n"))
-    assert (b"400", []) == (result.answer[9:12], [seen for seen in result.heard if seen.complete.is_set()])
+    assert (400, []) == (result.status, result.bodies)
 
 
 # --- C9, C13, C14: upgrades, versions, hosts ---
@@ -321,9 +328,8 @@ async def test_an_upgrade_that_is_not_made_does_not_move_the_end_of_the_request(
     """What follows an ignored Upgrade is still its body, and then the next request, or nothing is passed on."""
     result = await striker.strike(raw)
     assert "" == result.fault
-    bodies = [bytes(seen.body) for seen in result.heard if seen.target.startswith(b"/case")]
     expected = INNER if INNER in raw else b"hello" if b"hello" in raw else b""
-    assert bodies in ([], [expected])
+    assert result.bodies in ([], [expected], [expected, b""])
 
 
 VERSIONS = (

@@ -26,7 +26,7 @@ def demo(
 ) -> None:
     """Tell the story of account assumption, measured as it runs; then stay, to be tried out."""
     # Two helpdesks, an issuer and their story: no other command should wait for them to load.
-    from gateway.demo.story_show import ShowError, show  # noqa: PLC0415 - the reason is above
+    from gateway.demo.story.show import ShowError, show  # noqa: PLC0415 - the reason is above
 
     if os.environ.get("NO_COLOR"):
         context.color = False

@@ -12,14 +12,14 @@ from gateway.grants.facts import FactCache
 from gateway.proxy import headers, replies
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
+from gateway.proxy.records import record_decision
 from gateway.proxy.triage import AccountReader, Credential
 from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream, UpstreamFault
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.decide import decide
-from policy.model import AccessRequest, AccountId, AssumptionClaims, Deny, DenyReason, Facts, Permit
+from policy.model import AccessRequest, AssumptionClaims, Deny, DenyReason, Facts, Permit
 from policy.routes import Profile
-from policy.scopes import format_scopes
 from policy.target import TargetError, parse_target
 
 log = logging.getLogger(__name__)
@@ -194,38 +194,14 @@ class AssumedTraffic:
         request_id: str,
         decision: Permit | Deny,
     ) -> Record:
-        head = inbound.head
-        account: AccountId | None = self._accounts.read(head, inbound.peer)
-        path, _, query = head.target.decode("latin-1").partition("?")
-        agents = headers.values(head.headers, b"user-agent")
-        hosts = headers.values(head.headers, b"host")
-        started, grant, staff = facts.assumption, facts.grant, facts.staff
-        rule = decision.rule if isinstance(decision, Deny) else " ".join(decision.rules)
-        scopes = None if isinstance(decision, Deny) else format_scopes(decision.scopes).split()
-        return Record(
-            kind="decision",
-            decision="deny" if isinstance(decision, Deny) else "allow",
-            reason=str(decision.reason) if isinstance(decision, Deny) else None,
-            rule=rule or None,
-            actor=claims.actor if claims else None,
-            actor_name=staff.name if staff else None,
-            subject=claims.subject if claims else None,
+        account = self._accounts.read(inbound.head, inbound.peer)
+        return record_decision(
+            decision,
+            inbound.head,
+            facts,
+            claims,
             account=account,
-            grant_id=claims.grant_id if claims else None,
-            grant_epoch=grant.epoch if grant else None,
-            granted_by=grant.given_by if grant else None,
-            ticket=started.ticket if started else None,
-            stated_reason=started.reason if started else None,
-            scopes=tuple(scopes) if scopes is not None else None,
-            method=head.method.decode("latin-1"),
-            path=path,
-            query_names=tuple(part.partition("=")[0] for part in query.split("&")) if query else None,
-            host=hosts[0].decode("latin-1") if hosts else None,
             client_ip=inbound.peer or None,
-            user_agent=agents[0].decode("latin-1") if agents else None,
-            token_id=claims.token_id if claims else None,
-            client_id=claims.client if claims else None,
-            assumption=claims.assumption if claims else None,
             request_id=request_id,
         )
 

@@ -96,7 +96,10 @@ class ClientRequest:
         bodiless = self.head.method == b"HEAD" or head.status in _BODILESS or head.status < 200
         length = any(name.lower() == b"content-length" for name, _ in head.headers)
         chunked = not bodiless and not length and self.head.version >= (1, 1)
-        keep = not close and self._request.keep_alive and (bodiless or length or chunked)
+        # aiohttp's parser stops at an Upgrade that is not made (`h2c`, which Java's client sends each time): what comes
+        # behind it on this connection might never be read.
+        upgrade = any(name.lower() == b"upgrade" for name, _ in self.head.headers)
+        keep = not (close or upgrade) and self._request.keep_alive and (bodiless or length or chunked)
         transport.write(_head_bytes(head, self._framing(keep=keep, chunked=chunked)))
         if body is not None and not bodiless:
             await self._write(body, transport, chunked=chunked)

@@ -82,8 +82,11 @@ class Live:
     async def anything_changed(self, load: Callable[[AccessRequest], Awaitable[Facts]]) -> None:
         """Decide anew about everything open, on facts loaded anew: something changed, and it is not known what."""
         for exchange in [each for exchanges in self._open.values() for each in exchanges]:
-            exchange.facts = await load(exchange.request)
-            self._recheck(exchange)
+            facts = await load(exchange.request)
+            # It may have ended meanwhile, and its connection may serve somebody else's request by now.
+            if exchange in self._open.get(exchange.permit.account, ()):
+                exchange.facts = facts
+                self._recheck(exchange)
 
     def _recheck(self, exchange: Exchange) -> bool:
         match decide(exchange.request, exchange.facts, self._profile, now=self._clock()):

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 from gateway.demo.desk import PASSWORD
-from gateway.demo.story_scene import Scene
+from gateway.demo.story.scene import Scene
 
 _PAUSE_SECONDS = 0.05
 

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
-from gateway.demo.story import Act, Got
-from gateway.demo.story_scene import Answer, Person, Scene
-from gateway.demo.story_stream import open_stream
+from gateway.demo.story.play import Act, Got
+from gateway.demo.story.scene import Answer, Person, Scene
+from gateway.demo.story.stream import open_stream
 from gateway.tokens.compact import read_compact
 
 OWNER = Person(id="owner", roles={"support": "owner"})

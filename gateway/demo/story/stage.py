@@ -16,10 +16,10 @@ from gateway.config.load import load
 from gateway.demo.django_helpdesk.runner import DjangoHelpdesk
 from gateway.demo.helpdesk import DemoHelpdesk
 from gateway.demo.issuer import DemoIssuer
-from gateway.demo.story_clock import StoryClock
-from gateway.demo.story_desk_acts import Backstage
-from gateway.demo.story_folder import write_secret
-from gateway.demo.story_scene import HELPDESK, STAFF_AUDIENCE, STAFF_GROUP, SUPPORT_TOOL, Scene
+from gateway.demo.story.clock import StoryClock
+from gateway.demo.story.desk_acts import Backstage
+from gateway.demo.story.folder import write_secret
+from gateway.demo.story.scene import HELPDESK, STAFF_AUDIENCE, STAFF_GROUP, SUPPORT_TOOL, Scene
 from gateway.stores.store import Client
 from gateway.tasks import Tasks
 from gateway.tokens.clients import digest_of, new_secret

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from http.cookies import SimpleCookie
 
 from gateway.demo.django_helpdesk.runner import PASSWORD, DjangoHelpdesk
-from gateway.demo.story import Chapter, Got, Step
-from gateway.demo.story_journal import JOURNAL, entries
-from gateway.demo.story_moves import OWNER, call, choose, exchange, stop_requests
-from gateway.demo.story_scene import Answer, Scene
+from gateway.demo.story.journal import JOURNAL, entries
+from gateway.demo.story.moves import OWNER, call, choose, exchange, stop_requests
+from gateway.demo.story.play import Chapter, Got, Step
+from gateway.demo.story.scene import Answer, Scene
 
 _TITLE = "Printer on floor 3 prints blank pages"
 _REPLY = {"comment": "Fixed, please try again", "public": "1", "title": _TITLE, "queue": "1", "priority": "3"}

@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 from gateway.app import Gateway
 from gateway.config.model import Config
 from gateway.demo.issuer import DemoIssuer
-from gateway.demo.story_clock import StoryClock
+from gateway.demo.story.clock import StoryClock
 from policy.exchange import AGENT_ID, GRANT_TYPE
 
 A = TypeVar("A")

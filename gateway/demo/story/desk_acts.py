@@ -12,11 +12,11 @@ from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
 from gateway.demo.assertion import HEADER
 from gateway.demo.helpdesk import DemoHelpdesk
-from gateway.demo.story import Got
-from gateway.demo.story_customer import Customer
-from gateway.demo.story_moves import LIMIT_SECONDS, OWNER, cut_stream, describe_change, end_of
-from gateway.demo.story_scene import Answer, Scene
-from gateway.demo.story_stream import open_stream
+from gateway.demo.story.customer import Customer
+from gateway.demo.story.moves import LIMIT_SECONDS, OWNER, cut_stream, describe_change, end_of
+from gateway.demo.story.play import Got
+from gateway.demo.story.scene import Answer, Scene
+from gateway.demo.story.stream import open_stream
 from gateway.grants.service import GrantService
 from gateway.stores.sqlite import open_sqlite
 from gateway.tasks import Tasks

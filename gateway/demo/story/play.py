@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.audit.log import JournalError
 from gateway.demo.django_helpdesk.runner import HelpdeskError
-from gateway.demo.story_scene import Scene
+from gateway.demo.story.scene import Scene
 from gateway.stores.store import StoreError
 
 A = TypeVar("A")

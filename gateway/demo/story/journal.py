@@ -11,8 +11,8 @@ from gateway.audit.checkpoint import open_note, read_newest
 from gateway.audit.search import Entry, read, render
 from gateway.audit.segment import build_line, list_segments, split_line
 from gateway.audit.verify import Report, verify
-from gateway.demo.story import Chapter, Got, Step
-from gateway.demo.story_scene import Scene
+from gateway.demo.story.play import Chapter, Got, Step
+from gateway.demo.story.scene import Scene
 
 ORIGIN = "gateway"
 HELD = "held.checkpoint"

@@ -1,11 +1,11 @@
 """The story before the demo helpdesk: the whole model of account assumption, one chapter for each of its facts."""
 
-from gateway.demo import story_desk_acts as acts
-from gateway.demo.story import Chapter, Step
-from gateway.demo.story_desk_acts import Backstage
-from gateway.demo.story_journal import JOURNAL
-from gateway.demo.story_moves import call, choose, exchange
-from gateway.demo.story_scene import Person
+from gateway.demo.story import desk_acts as acts
+from gateway.demo.story.desk_acts import Backstage
+from gateway.demo.story.journal import JOURNAL
+from gateway.demo.story.moves import call, choose, exchange
+from gateway.demo.story.play import Chapter, Step
+from gateway.demo.story.scene import Person
 
 _MARIA = Person(id="maria", roles={"support": "agent"})
 _CHLOE = Person(id="chloe", roles={"support": "agent", "explore": "admin"})

@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.demo.story import Told
+from gateway.demo.story.play import Told
 
 _MARGIN = 12
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from gateway.demo.story_folder import write_secret
-from gateway.demo.story_journal import HELD
-from gateway.demo.story_moves import OWNER
-from gateway.demo.story_scene import HELPDESK, Scene
-from gateway.demo.story_stage import CONFIG
+from gateway.demo.story.folder import write_secret
+from gateway.demo.story.journal import HELD
+from gateway.demo.story.moves import OWNER
+from gateway.demo.story.scene import HELPDESK, Scene
+from gateway.demo.story.stage import CONFIG
 
 _INVITATION = """
 Try it; assumption of acme is on for one day, and {folder}/token is dana's for 15 minutes:

@@ -11,14 +11,14 @@ import click
 import uvloop
 
 from gateway.app import START_ERRORS
-from gateway.demo import story_django, story_helpdesk
 from gateway.demo.django_helpdesk.runner import HelpdeskError
-from gateway.demo.story import Chapter, play
-from gateway.demo.story_folder import FolderError, open_folder
-from gateway.demo.story_scene import Scene
-from gateway.demo.story_stage import Ports, free_port, open_django_helpdesk, open_helpdesk
-from gateway.demo.story_text import heading, line
-from gateway.demo.story_visit import invite
+from gateway.demo.story import django, helpdesk
+from gateway.demo.story.folder import FolderError, open_folder
+from gateway.demo.story.play import Chapter, play
+from gateway.demo.story.scene import Scene
+from gateway.demo.story.stage import Ports, free_port, open_django_helpdesk, open_helpdesk
+from gateway.demo.story.text import heading, line
+from gateway.demo.story.visit import invite
 
 A = TypeVar("A")
 
@@ -72,12 +72,12 @@ class _Show:
         if upstream == "demo":
             async with open_helpdesk(self._folder, self._ports) as scene:
                 self._say("the demo's clock starts 25 hours ago, so that a grant of One day can be seen to end")
-                await self._tell(scene, story_helpdesk.STORY)
+                await self._tell(scene, helpdesk.STORY)
                 await self._stay(scene, page="/tickets/1", form="/tickets/1/reply", stay=stay)
             return
         self._say("django-helpdesk is being set up, which takes half a minute the first time")
         async with open_django_helpdesk(self._folder, self._ports) as real:
-            await self._tell(real, story_django.STORY)
+            await self._tell(real, django.STORY)
             await self._stay(real, page="/dashboard/", form="/tickets/1/update/", stay=stay)
 
     async def _tell(self, scene: Scene[A], story: Sequence[Chapter[A]]) -> None:

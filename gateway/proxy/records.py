@@ -1,0 +1,52 @@
+"""What the journal says of a decision about a request."""
+
+from gateway.audit.record import Record
+from gateway.proxy import headers
+from gateway.proxy.wire import RequestHead
+from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit
+from policy.scopes import format_scopes
+
+
+def record_decision(
+    decision: Permit | Deny,
+    head: RequestHead,
+    facts: Facts,
+    claims: AssumptionClaims | None,
+    *,
+    account: AccountId | None,
+    client_ip: str | None,
+    request_id: str,
+) -> Record:
+    """Return the record; of the query it holds the names only, of the headers none that could be a credential."""
+    path, _, query = head.target.decode("latin-1").partition("?")
+    agents = headers.values(head.headers, b"user-agent")
+    hosts = headers.values(head.headers, b"host")
+    started, grant, staff = facts.assumption, facts.grant, facts.staff
+    denied = isinstance(decision, Deny)
+    rule = decision.rule if isinstance(decision, Deny) else " ".join(decision.rules)
+    return Record(
+        kind="decision",
+        decision="deny" if denied else "allow",
+        reason=str(decision.reason) if isinstance(decision, Deny) else None,
+        rule=rule or None,
+        actor=claims.actor if claims else None,
+        actor_name=staff.name if staff else None,
+        subject=claims.subject if claims else None,
+        account=account,
+        grant_id=claims.grant_id if claims else None,
+        grant_epoch=grant.epoch if grant else None,
+        granted_by=grant.given_by if grant else None,
+        ticket=started.ticket if started else None,
+        stated_reason=started.reason if started else None,
+        scopes=None if isinstance(decision, Deny) else tuple(format_scopes(decision.scopes).split()),
+        method=head.method.decode("latin-1"),
+        path=path,
+        query_names=tuple(part.partition("=")[0] for part in query.split("&")) if query else None,
+        host=hosts[0].decode("latin-1") if hosts else None,
+        client_ip=client_ip,
+        user_agent=agents[0].decode("latin-1") if agents else None,
+        token_id=claims.token_id if claims else None,
+        client_id=claims.client if claims else None,
+        assumption=claims.assumption if claims else None,
+        request_id=request_id,
+    )
