@@ -31,6 +31,7 @@ from gateway.proxy.headers import Reserved
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
 from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
+from gateway.proxy.probe import AgentProbe
 from gateway.proxy.triage import AccountReader, CatchRules
 from gateway.staff.issuer import Issuer
 from gateway.staff.verify import StaffVerifier
@@ -134,27 +135,38 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
     identity = config.identity
     reserved = Reserved.of((identity.header, *identity.plain.values(), *identity.strip))
     upstream = _open_upstream(stack, config)
+    assertions = Assertions(
+        state.keys.signing,
+        identity,
+        issuer=config.server.issuer,
+        audience=config.upstream.audience,
+        bind=config.upstream.bind_assertions,
+        ticks=state.ticks,
+    )
     assumed = AssumedTraffic(
         accounts=accounts,
         verifier=verifier,
         facts=facts,
         profile=profile,
         journal=state.journal,
-        assertions=Assertions(
-            state.keys.signing,
-            identity,
-            issuer=config.server.issuer,
-            audience=config.upstream.audience,
-            bind=config.upstream.bind_assertions,
-            ticks=state.ticks,
-        ),
+        assertions=assertions,
         reserved=reserved,
         live=live,
         upstream=upstream,
         clock=state.clock,
     )
     control = web.Application()
-    endpoint = await _open_endpoint(stack, config, profile, state, accounts=accounts, clients=clients, facts=facts)
+    probe = AgentProbe(
+        profile=profile,
+        upstream=upstream,
+        assertions=assertions,
+        journal=state.journal,
+        issuer=config.server.issuer,
+        clock=state.clock,
+    )
+    endpoint = await _open_endpoint(
+        stack, config, profile, state, accounts=accounts, clients=clients, facts=facts, probe=probe
+    )
     control.add_routes(endpoint.routes())
     handler = ProxyHandler(
         upstream=upstream,
@@ -199,6 +211,7 @@ async def _open_endpoint(
     accounts: AccountReader,
     clients: ClientAuthenticator,
     facts: FactCache,
+    probe: AgentProbe,
 ) -> TokenEndpoint:
     # No cookie is kept and no proxy of the environment is asked: what the issuer says comes from the issuer.
     http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False))
@@ -209,6 +222,7 @@ async def _open_endpoint(
         staff=StaffVerifier(issuer, config.staff, state.clock),
         facts=facts,
         accounts=accounts,
+        probe=probe,
         terms=ExchangeTerms(
             issuer=config.server.issuer,
             lifetime=timedelta(seconds=config.tokens.lifetime_seconds),

@@ -58,6 +58,7 @@ REFUSALS: dict[DenyReason, Refusal] = {
         status=401, title="sign in again, more strongly", bearer="insufficient_user_authentication"
     ),
     DenyReason.AGENT_INVALID: Refusal(status=400, title="that cannot be an agent's id"),
+    DenyReason.AGENT_UNKNOWN: Refusal(status=403, title="the app knows no such agent in this account"),
     DenyReason.ASSUMPTION_UNKNOWN: Refusal(status=403, title="the assumption is not known: start a new one"),
     DenyReason.ASSUMPTION_ENDED: Refusal(status=403, title="the assumption has ended: start a new one"),
     DenyReason.AMBIGUOUS_TARGET: Refusal(status=400, title="the request target can be read in more than one way"),
@@ -70,7 +71,10 @@ REFUSALS: dict[DenyReason, Refusal] = {
     DenyReason.NO_ROUTE_RULE: Refusal(status=403, title="the app's profile has no rule for this, so it is refused"),
     DenyReason.NEVER_ALLOWED: Refusal(status=403, title="this is never done for a customer"),
     DenyReason.INSUFFICIENT_SCOPE: Refusal(
-        status=403, title="the token does not reach that far", bearer="insufficient_scope"
+        status=403,
+        title="the token does not reach that far",
+        oauth="invalid_scope",
+        bearer="insufficient_scope",
     ),
     DenyReason.PERMISSION_NOT_GRANTED: Refusal(
         status=403,
@@ -97,6 +101,9 @@ REFUSALS: dict[DenyReason, Refusal] = {
         status=503, title="this could not be recorded, so it is not done; try again in a moment"
     ),
     DenyReason.ISSUER_UNAVAILABLE: Refusal(status=503, title="staff's sign-in " + _TRY_LATER),
+    DenyReason.APP_UNAVAILABLE: Refusal(
+        status=503, title="the app was asked whether the agent exists; that " + _TRY_LATER
+    ),
 }
 
 

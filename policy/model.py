@@ -208,6 +208,7 @@ class DenyReason(StrEnum):
     STAFF_NOT_ALLOWED = "staff_not_allowed"
     STAFF_AUTHENTICATION_WEAK = "staff_authentication_weak"
     AGENT_INVALID = "agent_invalid"
+    AGENT_UNKNOWN = "agent_unknown"
     ASSUMPTION_UNKNOWN = "assumption_unknown"
     ASSUMPTION_ENDED = "assumption_ended"
     # The request.
@@ -233,6 +234,7 @@ class DenyReason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     JOURNAL_UNAVAILABLE = "journal_unavailable"
     ISSUER_UNAVAILABLE = "issuer_unavailable"
+    APP_UNAVAILABLE = "app_unavailable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

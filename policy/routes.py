@@ -19,7 +19,7 @@ _OVERRIDES = frozenset({"_method", "x-http-method-override", "x-http-method", "x
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
 _RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only"})
-_PROFILE_KEYS = frozenset({"name", "description", "withhold_cookies", "scopes", "routes"})
+_PROFILE_KEYS = frozenset({"name", "description", "agent_probe", "withhold_cookies", "scopes", "routes"})
 
 
 class ProfileError(ValueError):
@@ -58,6 +58,8 @@ class Profile:
     scopes: Mapping[Scope, str]
     """Every scope that a rule uses, with words for people."""
     rules: tuple[RouteRule, ...]
+    agent_probe: str = ""
+    """A target that the app answers with 2xx for an agent it knows, and with a refusal for one it does not."""
     withhold_cookies: frozenset[str] = frozenset()
     """Cookies that never cross for assumed traffic, in either direction."""
 
@@ -106,6 +108,7 @@ def read_profile(document: Mapping[str, object]) -> Profile:
         description=_text(document, "description", "description"),
         scopes=scopes,
         rules=rules,
+        agent_probe=_text(document, "agent_probe", "agent_probe") if "agent_probe" in document else "",
         withhold_cookies=frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")),
     )
 

@@ -5,6 +5,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -162,13 +163,21 @@ def document(directory: Path, *, upstream: str, issuer: str):
             "shutdown_seconds": 0.2,
         },
         "accounts": {"host": "{account}.helpdesk.example"},
-        "upstream": {"url": upstream, "profile": "demo-helpdesk", "forwarded_for": "keep"},
+        "upstream": {"url": upstream, "profile": str(quiet_profile(directory)), "forwarded_for": "keep"},
         "staff": {
             "issuer": issuer,
             "audience": AUDIENCE,
             "rules": [{"group": "support", "permissions": ["read", "test_tickets", "write"]}],
         },
     }
+
+
+def quiet_profile(directory: Path):
+    """Return the demo's profile without its probe, so that the upstream hears nothing but what a test sends."""
+    path = directory / "demo-helpdesk.toml"
+    shipped = resources.files("policy").joinpath("profiles", "demo-helpdesk.toml").read_text()
+    path.write_text("\n".join(line for line in shipped.splitlines() if not line.startswith("agent_probe")))
+    return path
 
 
 @asynccontextmanager

