@@ -6,7 +6,7 @@ import shutil
 import socket
 import sqlite3
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 
 import aiohttp
 import pytest
@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
-from gateway.clock import utc_now
+from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import load
 from gateway.demo.django_helpdesk.runner import DjangoHelpdesk, HelpdeskNotInstalledError
 from gateway.demo.issuer import DemoIssuer
@@ -24,7 +24,7 @@ from policy.model import ClientId
 from tests.gateway_world import AUDIENCE, World
 
 HOST = "acme.helpdesk.localhost"
-# The browser is to ask for what the pages ask for, and for nothing of its own.
+# The browser asks for what the pages ask for and nothing of its own, and finds no other host.
 FLAGS = (
     "--no-sandbox",
     "--no-proxy-server",
@@ -33,6 +33,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE *.localhost",
 )
 CONFIG = """
 [server]
@@ -66,13 +67,31 @@ class RealClock:
         return utc_now()
 
 
+class Ticks:
+    """The gateway's ticks, which a test may stop: then no fact grows old by itself."""
+
+    def __init__(self):
+        self._stopped_at = None
+
+    def __call__(self):
+        return boot_seconds() if self._stopped_at is None else self._stopped_at
+
+    @contextmanager
+    def stopped(self):
+        self._stopped_at = boot_seconds()
+        try:
+            yield
+        finally:
+            self._stopped_at = None
+
+
 class Visit:
     """One browser without a past: its page, and all that the page asked for."""
 
     def __init__(self, context, page, origin):
         self.context, self.page, self.origin = context, page, origin
         self.responses, self.faults = [], []
-        page.on("response", lambda response: self.responses.append(response))
+        page.on("response", lambda it: self.responses.append(it))  # noqa: PLW0108 - a list's own method is refused
         page.on("requestfailed", lambda request: self.faults.append(request.url))
         page.on("pageerror", lambda error: self.faults.append(str(error)))
 
@@ -114,8 +133,9 @@ class Visit:
 class Chain:
     """The running whole, and who may come in."""
 
-    def __init__(self, world, helpdesk, browser, directory):
-        self.world, self.helpdesk, self.browser, self.directory = world, helpdesk, browser, directory
+    def __init__(self, world, helpdesk, browser, directory, ticks):
+        self.world, self.helpdesk, self.browser = world, helpdesk, browser
+        self.directory, self.ticks = directory, ticks
         self.origin = f"http://{HOST}:{world.port}"
 
     @asynccontextmanager
@@ -162,16 +182,16 @@ class Chain:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def chain(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("chain")
+    directory, ticks = tmp_path_factory.mktemp("chain"), Ticks()
     async with AsyncExitStack() as stack:
         try:
             browser = await open_browser(stack)
-            world, helpdesk = await open_chain(stack, directory)
+            world, helpdesk = await open_chain(stack, directory, ticks)
         except HelpdeskNotInstalledError as exc:
             if os.environ.get("CI") == "true":
                 raise
             pytest.skip(str(exc))
-        yield Chain(world, helpdesk, browser, directory)
+        yield Chain(world, helpdesk, browser, directory, ticks)
 
 
 async def open_browser(stack):
@@ -185,7 +205,7 @@ async def open_browser(stack):
     return browser
 
 
-async def open_chain(stack, directory):
+async def open_chain(stack, directory, ticks):
     """Start the helpdesk, which has to know where the gateway's keys will be, then the gateway before it."""
     with socket.socket() as held:
         # Bound but not listening: nobody else is given the port, and the gateway may still bind it.
@@ -204,7 +224,7 @@ async def open_chain(stack, directory):
         issuer = await stack.enter_async_context(DemoIssuer())
         text = CONFIG.format(port=port, upstream=helpdesk.url, staff=issuer.issuer, audience=AUDIENCE)
         (directory / "config.toml").write_text(text)
-        gateway = await stack.enter_async_context(open_gateway(load(directory / "config.toml")))
+        gateway = await stack.enter_async_context(open_gateway(load(directory / "config.toml"), ticks=ticks))
     http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
     secret = new_secret()
     client = Client(id=ClientId("app"), secret_digest=digest_of(secret), roles=frozenset({"token", "grants"}))

@@ -474,8 +474,8 @@ async def test_a_token_of_one_account_opens_no_other(world):
 )
 async def test_a_token_is_read_in_one_way_or_refused(world, lines, reason):
     """Twice, wrapped, under another scheme or nominated away: what is ours and unclear is refused."""
-    heard = len(world.upstream.requests)
     raw = f"GET /tickets/1 HTTP/1.1\r\nHost: {HOST}\r\n{lines.format(t=await world.token())}\r\n\r\n"
+    heard = len(world.upstream.requests)
     status, _, body = parse(await world.raw(raw.encode()))
     if reason is None:
         assert 200 == status

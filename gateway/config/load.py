@@ -33,7 +33,7 @@ def build(document: dict[str, Any], environment: Mapping[str, str], *, base: Pat
     """Return the checked configuration from a decoded document; relative paths count from `base`."""
     for name in sorted(environment):
         if name.startswith(_PREFIX):
-            _override(document, name, environment[name])
+            _override(document, name, environment)
     _read_secrets(document, Config, base)
     try:
         config = msgspec.convert(document, Config, dec_hook=_decode)
@@ -44,7 +44,7 @@ def build(document: dict[str, Any], environment: Mapping[str, str], *, base: Pat
     return _resolve(config, base)
 
 
-def _override(document: dict[str, Any], name: str, text: str) -> None:
+def _override(document: dict[str, Any], name: str, environment: Mapping[str, str]) -> None:
     """Put one environment variable into the document, read as the key's own type."""
     path = name.removeprefix(_PREFIX).lower().split("__")
     table, struct = document, Config
@@ -53,19 +53,34 @@ def _override(document: dict[str, Any], name: str, text: str) -> None:
         if field is None or not (isinstance(field.type, type) and issubclass(field.type, Section)):
             raise ConfigError(f"{'.'.join(path)}: unknown section, set by the environment variable `{name}`")
         table, struct = table.setdefault(section, {}), field.type  # type: ignore[assignment]  # narrowed just above
+        if not isinstance(table, dict):
+            raise ConfigError(f"{section}: must be a table, so that `{name}` can set a key of it")
     fields = {f.name: f.type for f in msgspec.structs.fields(struct)}
     key = path[-1]
-    kind = str if key.endswith("_file") and _is_secret(fields.get(key.removesuffix("_file"))) else fields.get(key)
+    stem = key.removesuffix("_file")
+    if _is_secret(fields.get(stem)):
+        _override_secret(table, key, stem, name, environment)
+        return
+    kind = fields.get(key)
     if kind is None:
         raise ConfigError(f"{'.'.join(path)}: unknown key, set by the environment variable `{name}`")
+    text = environment[name]
     try:
         table[key] = tomllib.loads(f"v = {text}")["v"] if text[:1] in ("[", "{", '"') else _scalar(text, kind)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{'.'.join(path)}: `{name}` does not fit: {exc}") from exc
 
 
+def _override_secret(table: dict[str, Any], key: str, stem: str, name: str, environment: Mapping[str, str]) -> None:
+    """Put in a secret as it is, or the file that holds it; what the file gave in the other form gives way."""
+    other, other_name = (f"{stem}_file", f"{name}_FILE") if key == stem else (stem, name[: -len("_FILE")])
+    if other_name not in environment:
+        table.pop(other, None)
+    table[key] = environment[name]
+
+
 def _scalar(text: str, kind: Any) -> Any:
-    return text if _is_secret(kind) else msgspec.to_builtins(msgspec.convert(text, kind, strict=False))
+    return msgspec.to_builtins(msgspec.convert(text, kind, strict=False))
 
 
 def _read_secrets(document: dict[str, Any], struct: type[Section], base: Path, where: str = "") -> None:

@@ -1,5 +1,6 @@
 """After the story: assumption is on again, a token lies ready, and this is what to try with it."""
 
+import shutil
 from typing import Any
 
 from gateway.demo.story.folder import write_secret
@@ -22,9 +23,9 @@ the owner switches it off (`day` for on), after which the first line is refused:
 
 the journal, followed, searched, and verified with the checkpoint from the story:
 
-  locum --config {folder}/{config} audit tail --follow
-  locum --config {folder}/{config} audit search decision:deny actor:dana
-  locum --config {folder}/{config} audit verify --checkpoint {folder}/{held}
+  {locum} --config {folder}/{config} audit tail --follow
+  {locum} --config {folder}/{config} audit search decision:deny actor:dana
+  {locum} --config {folder}/{config} audit verify --checkpoint {folder}/{held}
 
 Ctrl-C ends it."""
 
@@ -36,6 +37,7 @@ async def invite(scene: Scene[Any], *, page: str, form: str) -> str:
     write_secret(scene.folder / "token", str(answer.document.get("access_token", "")))
     return _INVITATION.format(
         folder=scene.folder,
+        locum="locum" if shutil.which("locum") else "./dev locum",
         host=scene.host(),
         port=scene.gateway.public_url.rpartition(":")[2],
         page=page,
