@@ -76,12 +76,12 @@ class Attacker:
 
 
 @asynccontextmanager
-async def open_attack(directory, *, scope="tickets:read", permissions=("read",), **options):
-    """Run a gateway whose account allows `permissions`, and an attacker with a token for `scope`."""
+async def open_attack(directory, *, scope="tickets:read", permissions=("read",), token=True, **options):
+    """Run a gateway whose account allows `permissions`, and an attacker, by default with a token for `scope`."""
     async with open_world(directory, **options) as world:
         attacker = Attacker(world)
         assert 200 == (await world.choose("week", permissions))[0]
-        attacker.token = await world.token(scope)
+        attacker.token = await world.token(scope) if token else ""
         yield attacker
 
 

@@ -93,10 +93,12 @@ class GrantsApi:
         return _json(200, self._view(await self._service.find(_account(request))))
 
     async def _change(self, request: web.Request, client: Client) -> web.Response:
+        body = await read_at_most(request.content, _MOST_BODY_BYTES)
+        if body is None:
+            return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
         try:
-            body = await read_at_most(request.content, _MOST_BODY_BYTES)
-            wish = msgspec.json.decode(body or b"", type=_Wish)
-        except msgspec.DecodeError as exc:
+            wish = msgspec.json.decode(body, type=_Wish)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             return _problem(400, "malformed", f"the body does not fit: {exc}")
         if wish.assumption_duration not in list(Duration):
             return _refusal(GrantRefusal.UNKNOWN_DURATION)

@@ -52,12 +52,13 @@ class DjangoHelpdesk:
         hosts: tuple[str, ...] = ("127.0.0.1", "localhost"),
         cache: Path | None = None,
     ) -> None:
-        self._data = data
-        self._cache = cache or default_cache()
+        # The app runs in a folder of its own, so a path must mean the same from there.
+        self._data = data.absolute()
+        self._cache = (cache or default_cache()).absolute()
         self._environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "settings",
-            "HELPDESK_DATA": str(data),
+            "HELPDESK_DATA": str(self._data),
             "HELPDESK_HOSTS": ",".join(hosts),
             "HELPDESK_PASSWORD": PASSWORD,
             "HELPDESK_SECRET_KEY": secrets.token_urlsafe(32),
@@ -150,7 +151,7 @@ class DjangoHelpdesk:
             async with asyncio.timeout(_START_SECONDS):
                 await _answer(port)
         except (OSError, EOFError) as exc:
-            raise HelpdeskError(f"django-helpdesk does not answer: read `{self._log}`") from exc
+            raise HelpdeskError(f"django-helpdesk does not answer ({exc}): read `{self._log}`") from exc
         self.url = f"http://127.0.0.1:{port}"
 
     @property
@@ -194,13 +195,13 @@ async def _locked(path: Path) -> AsyncIterator[None]:
 
 
 async def _answer(port: int) -> None:
-    """Return once the login page has been served; raises OSError or EOFError when the process has gone."""
+    """Return once the login page has been served; raises OSError, or EOFError if it is something else or nothing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(b"GET /login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         status = await reader.readuntil(b"\r\n")
         if b" 200 " not in status:
-            raise HelpdeskError(f"django-helpdesk answers `{status.decode('latin-1').strip()}`")
+            raise EOFError(status.decode("latin-1").strip())
     finally:
         writer.close()
         await writer.wait_closed()

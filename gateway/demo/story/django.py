@@ -147,10 +147,8 @@ STORY: tuple[Chapter[DjangoHelpdesk], ...] = (
              "403 never_allowed", call("GET", "/admin/")),
         Step("ambiguous-target", "GET /tickets/..%2fadmin/",
              "400 ambiguous_target", call("GET", "/tickets/..%2fadmin/")),
-        Step("unknown-agent-token", "dana asks to stand in for nobody",
-             "200 sub=nobody act=dana scope=tickets:read", exchange("tickets:read", subject="nobody", keep="nobody")),
-        Step("unknown-agent", "GET /dashboard/ as nobody, whom the helpdesk itself refuses; no user is made",
-             "403", call("GET", "/dashboard/", using="nobody")),
+        Step("unknown-agent", "dana asks to stand in for ghost, whom the helpdesk does not know when it is asked",
+             "400 agent_unknown", exchange("tickets:read", subject="ghost")),
     )),
     Chapter("No changes without explicit permission", (
         Step("permit-write", "the owner permits changes",

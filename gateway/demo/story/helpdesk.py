@@ -57,6 +57,8 @@ STORY: tuple[Chapter[Backstage], ...] = (
              "401 token_invalid", acts.send_tampered),
         Step("other-account", "GET /tickets/1 of globex, with the token for acme",
              "403 wrong_account", call("GET", "/tickets/1", account="globex")),
+        Step("unknown-agent", "dana asks to stand in for ghost, whom the helpdesk does not know when it is asked",
+             "400 agent_unknown", exchange("tickets:read", subject="ghost")),
         Step("takes-a-seat", "POST /admin/agents, which takes a seat",
              "403 never_allowed", call("POST", "/admin/agents", form={"name": "dana"})),
         Step("makes-a-credential", "POST /api-tokens, which makes a credential",

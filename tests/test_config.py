@@ -1,0 +1,478 @@
+"""The configuration is right as a whole or refused with the path of what is wrong, and a secret never shows."""
+
+import copy
+import json
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from gateway.config.load import build, load
+from gateway.config.model import Config, ConfigError, Secret, Section
+from gateway.profiles import load_profile
+from gateway.tokens.keys import open_keys
+from policy.model import Permission
+from tests.forgery import NOON
+from tests.memory_store import MemoryStore
+
+ROOT = Path(__file__).resolve().parent.parent
+LEAST = """
+[server]
+issuer = "https://assume.vendor.example"
+
+[accounts]
+host = "{account}.helpdesk.example"
+
+[upstream]
+url = "http://127.0.0.1:3000"
+profile = "demo-helpdesk"
+
+[staff]
+issuer = "https://idp.vendor.example"
+audience = "locum"
+
+[[staff.rules]]
+group = "support"
+permissions = ["read"]
+"""
+ABSENT = object()
+BASE = Path("base")
+
+
+def document(path="", value=ABSENT, more=()):
+    """Return the least document with one key set (or taken out), and perhaps more."""
+    found = tomllib.loads(LEAST)
+    for where, what in [*([(path, value)] if path else []), *more]:
+        table = found
+        *sections, key = where.split(".")
+        for section in sections:
+            table = table[int(section)] if isinstance(table, list) else table.setdefault(section, {})
+        if what is ABSENT:
+            del table[key]
+        else:
+            table[key] = copy.deepcopy(what)
+    return found
+
+
+def refusal(found, environment=None, base=BASE):
+    with pytest.raises(ConfigError) as caught:
+        build(found, environment or {}, base=base)
+    return str(caught.value)
+
+
+def test_the_least_file_is_enough():
+    """What has a default need not be said, and the defaults are those of the documentation."""
+    config = build(document(), {}, base=BASE)
+    assert ("127.0.0.1:8080", "127.0.0.1:8081") == (config.server.listen, config.server.admin_listen)
+    assert (900, 60, 2.0, 1.0) == (
+        config.tokens.lifetime_seconds,
+        config.identity.assertion_seconds,
+        config.grants.fact_ttl_seconds,
+        config.grants.absent_ttl_seconds,
+    )
+    assert (True, True, None) == (config.tokens.require_ticket, config.tokens.require_reason, config.tokens.signing_key)
+    assert ("owner", "admin") == config.grants.administrator_roles
+    assert (Permission.READ,) == config.grants.trial_permissions
+    assert Path("base/data/locum.sqlite3") == config.store_path
+    assert Path("base/data/journal") == config.journal_directory
+
+
+def test_the_shipped_example_is_a_configuration():
+    """It loads as it stands, and every key that it shows commented out is one that exists."""
+    example = ROOT / "config.example.toml"
+    assert "https://assume.vendor.example" == load(example, {}).server.issuer
+    shown = [
+        line.removeprefix("# ") for line in example.read_text(encoding="utf-8").splitlines() if line.startswith("# ")
+    ]
+    keys = {line.partition(" = ")[0] for line in shown if " = " in line and line.partition(" = ")[0].isidentifier()}
+    assert keys - _every_key(Config) <= {"signing_key_file"}
+    assert {"listen", "strip", "fact_ttl_seconds"} <= keys
+
+
+def _every_key(struct):
+    found = set()
+    for field in msgspec.structs.fields(struct):
+        found.add(field.name)
+        for kind in (field.type, *getattr(field.type, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                found |= _every_key(kind)
+    return found | {"subject", "actor", "account", "assumption"}
+
+
+RULE = {"group": "support", "permissions": ["read"]}
+REFUSED = {
+    # what is unknown, at each level
+    "a section": ("serve.listen", "x", "unknown field `serve`"),
+    "a key": ("server.listten", "x", "server: object contains unknown field `listten`"),
+    "a key of a list's table": ("staff.rules.0.groups", "x", "staff.rules[0]: object contains unknown field `groups`"),
+    "a key of a catch": ("catch", [{"headers": "X"}], "catch[0]: object contains unknown field `headers`"),
+    "a way to switch it off": ("server.disable_auth", True, "unknown field `disable_auth`"),
+    "a plain header's source": ("identity.plain", {"email": "X-Email"}, "identity.plain.email: known are"),
+    # what must be there
+    "no issuer": ("server.issuer", ABSENT, "server: object missing required field `issuer`"),
+    "no accounts": ("accounts", ABSENT, "config: object missing required field `accounts`"),
+    "no upstream": ("upstream", ABSENT, "config: object missing required field `upstream`"),
+    "no upstream url": ("upstream.url", ABSENT, "upstream: object missing required field `url`"),
+    "no profile": ("upstream.profile", ABSENT, "upstream: object missing required field `profile`"),
+    "no staff": ("staff", ABSENT, "config: object missing required field `staff`"),
+    "no staff audience": ("staff.audience", ABSENT, "staff: object missing required field `audience`"),
+    "no rules": ("staff.rules", ABSENT, "staff: object missing required field `rules`"),
+    "empty rules": ("staff.rules", [], "staff.rules: without a rule"),
+    "a rule without permissions": ("staff.rules.0.permissions", ABSENT, "staff.rules[0]: object missing"),
+    # of the wrong kind
+    "a number for a text": ("server.issuer", 5, "server.issuer: expected `str`, got `int`"),
+    "a text for a number": ("tokens.lifetime_seconds", "900", "tokens.lifetime_seconds: expected `int`, got `str`"),
+    "a fraction for a number": ("tokens.lifetime_seconds", 1.5, "tokens.lifetime_seconds: expected `int`"),
+    "a text for a switch": ("tokens.require_ticket", "yes", "tokens.require_ticket: expected `bool`, got `str`"),
+    "a text for a list": ("staff.require_amr", "mfa", "staff.require_amr: expected `array`, got `str`"),
+    "a text for a section": ("tokens", "x", "tokens: expected `object`, got `str`"),
+    "an unknown permission": ("staff.rules.0.permissions", ["all"], "staff.rules[0].permissions[0]: invalid enum value"),
+    "an unknown source": ("accounts.source", "cookie", "accounts.source: invalid enum value"),
+    "an unknown forwarding": ("upstream.forwarded_for", "drop", "upstream.forwarded_for: invalid enum value"),
+    "a secret that is a number": ("tokens.signing_key", 5, "tokens.signing_key: expected a text"),
+    # beyond its bounds
+    "a token of 901 seconds": ("tokens.lifetime_seconds", 901, "tokens.lifetime_seconds: must be above 0 and at most 900"),
+    "a token of none": ("tokens.lifetime_seconds", 0, "tokens.lifetime_seconds: must be"),
+    "an assertion of 61 seconds": ("identity.assertion_seconds", 61, "identity.assertion_seconds: must be"),
+    "facts of more than 2 seconds": ("grants.fact_ttl_seconds", 2.1, "grants.fact_ttl_seconds: must be"),
+    "facts of no time": ("grants.fact_ttl_seconds", 0.0, "grants.fact_ttl_seconds: must be"),
+    "facts for ever": ("grants.fact_ttl_seconds", float("inf"), "grants.fact_ttl_seconds: must be"),
+    "facts of no number": ("grants.fact_ttl_seconds", float("nan"), "grants.fact_ttl_seconds: must be"),
+    "absence beyond 2 seconds": ("grants.absent_ttl_seconds", 3.0, "grants.absent_ttl_seconds: must be"),
+    "no connection": ("upstream.max_connections", 0, "upstream.max_connections: must be"),
+    "no time to connect": ("upstream.connect_timeout_seconds", 0.0, "upstream.connect_timeout_seconds: must be"),
+    "a day and more to answer": ("upstream.response_timeout_seconds", 1e9, "upstream.response_timeout_seconds: must be"),
+    "negative idleness": ("upstream.idle_timeout_seconds", -1.0, "upstream.idle_timeout_seconds: must be"),
+    "segments of nothing": ("audit.segment_mib", 0, "audit.segment_mib: must be"),
+    "a checkpoint never": ("audit.checkpoint_seconds", float("inf"), "audit.checkpoint_seconds: must be"),
+    "a stop that never waits": ("server.shutdown_seconds", -0.5, "server.shutdown_seconds: must be"),
+    # addresses, networks, names
+    "no port": ("server.listen", "127.0.0.1", "server.listen: `127.0.0.1` is not host:port"),
+    "an empty port": ("server.listen", "127.0.0.1:", "server.listen:"),
+    "no host": ("server.listen", ":80", "server.listen:"),
+    "brackets around nothing": ("server.listen", "[]:80", "server.listen:"),
+    "a port of words": ("server.admin_listen", "127.0.0.1:http", "server.admin_listen:"),
+    "a port in other digits": ("server.admin_listen", "127.0.0.1:\u0661", "server.admin_listen:"),
+    "a port beyond all": ("server.admin_listen", "127.0.0.1:65536", "server.admin_listen:"),
+    "a port of 5000 digits": ("server.admin_listen", "127.0.0.1:" + "1" * 5000, "server.admin_listen:"),
+    "a proxy that is no network": ("server.trusted_proxies", ["10.0.0.0/8", "proxy"], "server.trusted_proxies[1]: `proxy`"),
+    "a network with host bits": ("server.trusted_proxies", ["10.0.0.1/8"], "server.trusted_proxies[0]:"),
+    "an issuer that is no URL": ("server.issuer", "assume.vendor.example", "server.issuer: must be an http(s) URL"),
+    "an issuer with a slash": ("server.issuer", "https://assume.vendor.example/", "server.issuer: must be"),
+    "a staff issuer in the clear": ("staff.issuer", "http://idp.vendor.example", "staff.issuer: must be an https URL"),
+    "a staff issuer of another kind": ("staff.issuer", "file:///keys", "staff.issuer: must be"),
+    "a staff issuer of nothing": ("staff.issuer", "https://", "staff.issuer: must be"),
+    "a staff issuer that is broken": ("staff.issuer", "https://[", "staff.issuer: must be"),
+    "a host without its account": ("accounts.host", "helpdesk.example", "accounts.host: must hold `{account}` once"),
+    "a host with two": ("accounts.host", "{account}.{account}", "accounts.host: must hold"),
+    "a host in other letters": ("accounts.host", "{account}.hélp.example", "accounts.host: must be ASCII"),
+    "fixed to nothing": ("accounts.source", "fixed", "accounts.fixed: name the one account"),
+    "a header unnamed": ("accounts.source", "header", "accounts.header: name the header"),
+    "an identity header with a blank": ("identity.header", "X Locum", "identity.header: `X Locum` is not the name"),
+    "an identity header with a line break": ("identity.header", "X-A\r\nX-B", "identity.header:"),
+    "an identity header in other letters": ("identity.header", "X-Lócum", "identity.header:"),
+    "an empty identity header": ("identity.header", "", "identity.header:"),
+    "an identity header that frames": ("identity.header", "Content-Length", "identity.header:"),
+    "a plain header that frames": ("identity.plain", {"subject": "host"}, "identity.plain.subject:"),
+    "a plain header of nothing": ("identity.plain", {"subject": ""}, "identity.plain.subject:"),
+    "stripping what frames": ("identity.strip", ["X-Ok", "transfer_encoding"], "identity.strip[1]:"),
+    "a catch of nothing": ("catch", [{}], "catch[0]: set at least one"),
+    "a catch with a bad network": ("catch", [{"header": "X-A"}, {"network": "all"}], "catch[1].network: `all`"),
+    "a catch with a bad header": ("catch", [{"header": "X A"}], "catch[0].header:"),
+    "a catch with a bad host": ("catch", [{"host": "hélp"}], "catch[0].host:"),
+    "a rule for everybody": ("staff.rules", [{"permissions": ["read"]}], "staff.rules[0]: set `subject`"),
+    "a claim without its value": ("staff.rules", [{"permissions": ["read"], "claim": "team"}], "staff.rules[0]: set"),
+    "a value without its claim": ("staff.rules", [RULE | {"value": "x"}], "staff.rules[0]: set"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_refused_with_its_path(case):
+    """The message begins with the key and says what to do; nothing is passed over."""
+    path, value, words = REFUSED[case]
+    assert words in refusal(document(path, value))
+
+
+def test_a_header_source_needs_someone_to_send_it():
+    """An account that any client may name in a header would be no account."""
+    source = [("accounts.source", "header"), ("accounts.header", "X-Account")]
+    assert "server.trusted_proxies" in refusal(document(more=source))
+    trusted = document("server.trusted_proxies", ["10.0.0.0/8"], more=source)
+    assert "X-Account" == build(trusted, {}, base=BASE).accounts.header
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:8080", "localhost:65535", "0.0.0.0:80"])
+def test_addresses_have_a_host_and_a_port(listen):
+    """Both families, names, and port 0 for any."""
+    assert listen == build(document("server.listen", listen), {}, base=BASE).server.listen
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://idp.example", "https://idp.example/tenant/", "http://127.0.0.1:9000", "http://[::1]:1"]
+)
+def test_staff_s_issuer_is_safe_to_ask(issuer):
+    """Over TLS, or on this machine."""
+    assert issuer == build(document("staff.issuer", issuer), {}, base=BASE).staff.issuer
+
+
+# --- the environment ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path", "expected"),
+    [
+        ("LOCUM__SERVER__LISTEN", "127.0.0.1:9", "server.listen", "127.0.0.1:9"),
+        ("LOCUM__TOKENS__LIFETIME_SECONDS", "60", "tokens.lifetime_seconds", 60),
+        ("LOCUM__TOKENS__REQUIRE_TICKET", "false", "tokens.require_ticket", False),
+        ("LOCUM__GRANTS__FACT_TTL_SECONDS", "0.5", "grants.fact_ttl_seconds", 0.5),
+        ("LOCUM__STAFF__MAX_AGE_SECONDS", "3600", "staff.max_age_seconds", 3600),
+        ("LOCUM__STAFF__REQUIRE_AMR", '["mfa", "hwk"]', "staff.require_amr", ("mfa", "hwk")),
+        ("LOCUM__SERVER__TRUSTED_PROXIES", '["10.0.0.0/8"]', "server.trusted_proxies", ("10.0.0.0/8",)),
+        ("LOCUM__IDENTITY__PLAIN", '{subject = "Remote-User"}', "identity.plain", {"subject": "Remote-User"}),
+        ("LOCUM__SERVER__ISSUER", '"https://quoted.example"', "server.issuer", "https://quoted.example"),
+        ("LOCUM__ACCOUNTS__SOURCE", "host", "accounts.source", "host"),
+        ("LOCUM__UPSTREAM__URL", "unix:/run/app.sock", "upstream.url", "unix:/run/app.sock"),
+    ],
+)
+def test_the_environment_wins_over_the_file(name, text, path, expected):
+    """Read as the key's own type, whatever the file said, and also where it said nothing."""
+    section, key = path.split(".")
+    said = document(
+        more=[("server.listen", "127.0.0.1:1"), ("tokens.lifetime_seconds", 30), ("staff.require_amr", ["x"])]
+    )
+    for found in (document(), said):
+        assert expected == getattr(getattr(build(found, {name: text}, base=BASE), section), key)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "LOCUM__SERVER__LISTTEN",
+            "x",
+            "server.listten: unknown key, set by the environment variable `LOCUM__SERVER__LISTTEN`",
+        ),
+        ("LOCUM__SERVE__LISTEN", "x", "serve.listen: unknown section"),
+        ("LOCUM__SERVER__LISTEN__PORT", "x", "server.listen.port: unknown section"),
+        ("LOCUM__", "x", "unknown key"),
+        ("LOCUM__SERVER__", "x", "server.: unknown key"),
+        ("LOCUM__DISABLE_AUTH", "1", "disable_auth: unknown key"),
+        ("LOCUM__SERVER__LISTEN_FILE", "x", "server.listen_file: unknown key"),
+        (
+            "LOCUM__TOKENS__LIFETIME_SECONDS",
+            "soon",
+            "tokens.lifetime_seconds: `LOCUM__TOKENS__LIFETIME_SECONDS` does not fit",
+        ),
+        ("LOCUM__TOKENS__LIFETIME_SECONDS", "", "tokens.lifetime_seconds:"),
+        ("LOCUM__TOKENS__LIFETIME_SECONDS", "9000", "tokens.lifetime_seconds: must be"),
+        ("LOCUM__TOKENS__REQUIRE_TICKET", "maybe", "tokens.require_ticket:"),
+        ("LOCUM__STAFF__REQUIRE_AMR", "mfa", "staff.require_amr:"),
+        ("LOCUM__STAFF__REQUIRE_AMR", "[mfa", "staff.require_amr:"),
+        ("LOCUM__ACCOUNTS__SOURCE", "cookie", "accounts.source:"),
+        ("LOCUM__SERVER", "x", "server:"),
+        ("LOCUM__STAFF__RULES", "[]", "staff.rules: without a rule"),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_refused(name, text, words):
+    """A misspelt override must not be one that silently does nothing."""
+    assert words in refusal(document(), {name: text})
+
+
+def test_other_programs_variables_are_not_ours():
+    """Only what begins with LOCUM and two underscores is read."""
+    config = build(document(), {"LOCUM_LISTEN": "x", "locum__server__listen": "x", "PATH": "/"}, base=BASE)
+    assert "127.0.0.1:8080" == config.server.listen
+
+
+def test_a_variable_cannot_set_a_key_of_what_is_no_table():
+    """The file's own fault is told first."""
+    assert "server: must be a table" in refusal(document("server", "x"), {"LOCUM__SERVER__LISTEN": "127.0.0.1:1"})
+
+
+# --- the file ---
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    """Missing, a directory, not UTF-8, not TOML, a key twice: refused, never taken for an empty one."""
+    bad = tmp_path / "bad.toml"
+    cases = [(tmp_path / "none.toml", "No such file"), (tmp_path, "directory")]
+    for path, words in cases:
+        with pytest.raises(ConfigError, match=words) as caught:
+            load(path, {})
+        assert str(path) in str(caught.value)
+    for content, words in (
+        (b"\xff\xfe", "cannot be read"),
+        (b"[server", "not TOML"),
+        (LEAST.encode() + b'[server]\nlisten = "x"\n', "not TOML"),
+        (LEAST.replace("issuer =", 'issuer = "https://x.example"\nissuer =', 1).encode(), "not TOML"),
+        (b"", "missing required field"),
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(ConfigError, match=words):
+            load(bad, {})
+
+
+def test_relative_paths_count_from_the_file(tmp_path):
+    """Not from wherever the process was started."""
+    path = tmp_path / "locum.toml"
+    path.write_text(LEAST, encoding="utf-8")
+    assert tmp_path / "data" / "locum.sqlite3" == load(path, {}).store_path
+
+
+def test_an_unknown_profile_names_the_shipped_ones():
+    """A typo is answered with what there is."""
+    with pytest.raises(ConfigError, match=r"upstream\.profile: `demo` cannot be read; shipped are .*demo-helpdesk"):
+        load_profile("demo", base=BASE)
+
+
+# --- secrets ---
+
+CANARY = "canary-7d1f"
+
+
+def pem(key, password=None):
+    encryption = BestAvailableEncryption(password) if password else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+
+
+def secret_file(directory, text, mode=0o600):
+    path = directory / "key.pem"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def test_a_secret_comes_from_its_file(tmp_path):
+    """Relative to the configuration, or absolute; blanks and line ends around it do not count."""
+    secret_file(tmp_path, f"{CANARY}\n")
+    for where in ("key.pem", str(tmp_path / "key.pem")):
+        config = build(document("tokens.signing_key_file", where), {}, base=tmp_path)
+        assert CANARY == config.tokens.signing_key.reveal()
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "words"),
+    [
+        (0o604, CANARY, "is readable by everybody: chmod 600"),
+        (0o602, CANARY, "is readable by everybody"),
+        (0o666, CANARY, "is readable by everybody"),
+        (0o600, "", "is empty"),
+        (0o600, " \n\t\n", "is empty"),
+    ],
+)
+def test_a_secret_file_must_be_secret_and_hold_something(tmp_path, mode, text, words):
+    """A file that everybody may read holds no secret, and an empty one is a mistake."""
+    secret_file(tmp_path, text, mode)
+    message = refusal(document("tokens.signing_key_file", "key.pem"), base=tmp_path)
+    assert message.startswith("tokens.signing_key_file:")
+    assert words in message
+    assert CANARY not in message
+
+
+def test_a_secret_file_must_be_readable(tmp_path):
+    """Missing, a directory, not text."""
+    (tmp_path / "dir").mkdir(mode=0o700)
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    binary.chmod(0o600)
+    for name in ("none", "dir", "binary"):
+        message = refusal(document("tokens.signing_key_file", name), base=tmp_path)
+        assert message.startswith("tokens.signing_key_file:")
+        assert "cannot be read" in message
+
+
+def test_a_secret_is_given_once(tmp_path):
+    """Both in the file, or both in the environment, is a question and no answer."""
+    secret_file(tmp_path, CANARY)
+    both = document(more=[("tokens.signing_key_file", "key.pem"), ("tokens.signing_key", CANARY)])
+    message = refusal(both, base=tmp_path)
+    assert "tokens.signing_key_file: give either this or `signing_key`, not both" == message
+    variables = {"LOCUM__TOKENS__SIGNING_KEY": CANARY, "LOCUM__TOKENS__SIGNING_KEY_FILE": "key.pem"}
+    assert "not both" in refusal(document(), variables, base=tmp_path)
+
+
+def test_the_environment_s_secret_wins_in_either_form(tmp_path):
+    """Whatever form the file used gives way."""
+    secret_file(tmp_path, "from-the-file")
+    by_file, inline = document("tokens.signing_key_file", "missing.pem"), document("tokens.signing_key", "inline")
+    for said in (by_file, inline, document()):
+        for variables, expected in (
+            ({"LOCUM__TOKENS__SIGNING_KEY": "direct"}, "direct"),
+            ({"LOCUM__TOKENS__SIGNING_KEY_FILE": "key.pem"}, "from-the-file"),
+            ({"LOCUM__TOKENS__SIGNING_KEY": '"quoted"'}, '"quoted"'),
+            ({"LOCUM__TOKENS__SIGNING_KEY": "[x"}, "[x"),
+        ):
+            config = build(copy.deepcopy(said), variables, base=tmp_path)
+            assert expected == config.tokens.signing_key.reveal()
+
+
+def test_a_secret_never_shows(tmp_path):
+    """Not in a repr, a text, a format, an error about something else, or a dump of the whole."""
+    config = build(document("tokens.signing_key", CANARY), {}, base=BASE)
+    shown = [
+        repr(config),
+        str(config),
+        f"{config.tokens}",
+        f"{config.tokens.signing_key}",
+        str([config.tokens.signing_key]),
+    ]
+    for text in shown:
+        assert CANARY not in text
+    assert "Secret(…)" in repr(config.tokens)
+    with pytest.raises(TypeError) as caught:
+        json.dumps(config.tokens.signing_key)
+    assert CANARY not in str(caught.value)
+    with pytest.raises(TypeError) as caught:
+        msgspec.to_builtins(config)
+    assert CANARY not in str(caught.value)
+    for path, value in (("server.listen", 5), ("server.nonsense", 1), ("tokens.lifetime_seconds", "x")):
+        assert CANARY not in refusal(document(path, value, more=[("tokens.signing_key", CANARY)]))
+    for wrong in ([CANARY], {"key": CANARY}):
+        assert CANARY not in refusal(document("tokens.signing_key", wrong))
+
+
+ED = ed25519.Ed25519PrivateKey.generate()
+WEAK = {
+    "RSA": pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)),
+    "P-256": pem(ec.generate_private_key(ec.SECP256R1())),
+    "encrypted": pem(ED, b"password"),
+    "public": ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+    "OpenSSH": ED.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode(),
+    "no key": CANARY,
+    "half a key": pem(ED)[:60],
+}
+
+
+@pytest.mark.parametrize("case", WEAK)
+async def test_a_given_key_must_be_the_right_kind(case):
+    """Ed25519 in unencrypted PKCS#8; anything else is refused by the key's path, and is not shown."""
+    store = MemoryStore()
+    with pytest.raises(ConfigError) as caught:
+        await open_keys(store, Secret(WEAK[case]), now=NOON)
+    assert str(caught.value).startswith("tokens.signing_key: not an")
+    assert not [line for line in WEAK[case].splitlines() if len(line) > 8 and line in str(caught.value)]
+    assert [] == list(await store.list_keys())
+
+
+async def test_a_given_key_signs_and_the_stored_ones_still_verify():
+    """A key brought later does not end what was signed before; a restart makes no new key."""
+    store = MemoryStore()
+    made = await open_keys(store, None, now=NOON)
+    again = await open_keys(store, None, now=NOON)
+    assert (made.signing.id, made.journal.id) == (again.signing.id, again.journal.id)
+    given = await open_keys(store, Secret(pem(ED)), now=NOON)
+    assert given.signing.id != made.signing.id
+    assert {given.signing.id, made.signing.id} == {key.id for key in given.verifying}
+    assert given.journal.id not in {key.id for key in given.verifying}
+    twice = await open_keys(store, Secret(pem(ED)), now=NOON)
+    assert given.signing.id == twice.signing.id
+    assert not [entry for entry in given.jwks()["keys"] if "d" in entry]
