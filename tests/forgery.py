@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.tokens.signing import SigningKey
+
 ISSUER = "https://assume.vendor.example"
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
+PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+KEY = SigningKey("locum-0123456789abcdef", PRIVATE)
 DROP = object()
 """A member with this value is left out."""
 

@@ -19,12 +19,10 @@ from gateway.proxy.triage import Credential, find_credential
 from gateway.tokens.signing import SigningKey, TokenRefused, TokenVerifier
 from policy.model import ActorId, DenyReason
 from policy.scopes import parse_scopes
-from tests.forgery import DROP, ISSUER, NOON, Forger, b64, detail
+from tests.forgery import DROP, ISSUER, KEY, NOON, PRIVATE, Forger, b64, detail
 from tests.gateway_world import HOST, open_world, parse
 from tests.rawwire import RecordingUpstream
 
-PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-KEY = SigningKey("locum-0123456789abcdef", PRIVATE)
 # The public half in every form that a careless verifier might take for an HMAC secret.
 PUBLIC_FORMS = {
     "raw": PRIVATE.public_key().public_bytes_raw(),

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,88 +13,13 @@ from gateway.profiles import load_profile
 from gateway.stores.store import AccountRecord, StoreError
 from gateway.tasks import Tasks
 from policy.decide import decide
-from policy.grants import Change, GrantChange, grant_in_force
-from policy.model import (
-    AccessRequest,
-    Account,
-    AccountType,
-    ActorId,
-    Assumption,
-    AssumptionClaims,
-    Deny,
-    DenyReason,
-    Duration,
-    Facts,
-    Grant,
-    Permission,
-    Staff,
-)
+from policy.grants import grant_in_force
+from policy.model import AccessRequest, Account, AccountType, ActorId, Deny, DenyReason, Facts, Permission
 from policy.scopes import parse_scopes
 from policy.target import parse_target
+from tests.fact_scene import DANA, NOON, READ, Scene, assumption_of, claims_of, grant_of, staff_of, turns
 from tests.journals import Ticks
 from tests.memory_store import MemoryStore
-
-NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
-READ = frozenset({Permission.READ})
-DANA = ActorId(issuer="https://idp.example", subject="dana")
-
-
-class CountingStore(MemoryStore):
-    """Counts what is fetched, and can hold back one kind of fetch."""
-
-    def __init__(self):
-        super().__init__()
-        self.fetched = []
-        self.hold_accounts = None
-        self.hold_assumptions = None
-
-    async def find_account(self, account):
-        self.fetched.append(account)
-        found = await super().find_account(account)
-        if self.hold_accounts is not None:
-            await self.hold_accounts.wait()
-        return found
-
-    async def find_assumption(self, assumption):
-        found = await super().find_assumption(assumption)
-        if self.hold_assumptions is not None:
-            await self.hold_assumptions.wait()
-        return found
-
-    def count(self, account="acme"):
-        return self.fetched.count(account)
-
-
-class Scene:
-    """A cache before a store, with an account that staff are in."""
-
-    def __init__(self):
-        self.store = CountingStore()
-        self.tasks = Tasks()
-        self.ticks = Ticks()
-        self.cache = FactCache(
-            self.store, ttl_seconds=2, absent_ttl_seconds=1, trial_permissions=READ, ticks=self.ticks, tasks=self.tasks
-        )
-
-    async def furnish(self, account="acme", permissions=READ):
-        await self.store.add_account(Account(id=account, type=AccountType.PAID))
-        await self.change(grant_of(account, permissions=permissions))
-        await self.store.save_staff(staff_of(DANA), at=NOON)
-        await self.store.add_assumption(assumption_of(account))
-
-    async def change(self, grant):
-        stored = (await MemoryStore.find_account(self.store, grant.account)).account
-        after = GrantChange(change=Change.ENABLED, account=replace(stored, epoch=stored.epoch + 1), grant=grant)
-        await self.store.save_change(after, by="owner", at=NOON)
-
-    async def revoke(self):
-        await self.change(replace(grant_of("acme"), revoked_at=NOON))
-
-    async def of(self, account="acme"):
-        return await self.cache.of_request(account, claims_of(account))
-
-    async def verdict(self):
-        return judge(await self.of())
 
 
 @pytest.fixture
@@ -106,70 +31,11 @@ async def scene():
     await scene.tasks.close()
 
 
-def grant_of(account, **changes):
-    return replace(
-        Grant(
-            id=f"grant-{account}",
-            account=account,
-            epoch=1,
-            duration=Duration.WEEK,
-            permissions=READ,
-            not_before=NOON,
-            expires_at=NOON + timedelta(weeks=1),
-            given_by="owner",
-        ),
-        **changes,
-    )
-
-
-def staff_of(actor, permissions=READ):
-    return Staff(id=actor, name="Dana", permissions=permissions)
-
-
-def assumption_of(account, **changes):
-    return replace(
-        Assumption(
-            id=f"as-{account}",
-            account=account,
-            subject="maria",
-            actor=DANA,
-            grant_id=f"grant-{account}",
-            ticket="SUP-1",
-            reason="why",
-            scopes=parse_scopes("tickets:read tickets:write"),
-            started_at=NOON,
-        ),
-        **changes,
-    )
-
-
-def claims_of(account, **changes):
-    return replace(
-        AssumptionClaims(
-            token_id="t",
-            client="app",
-            account=account,
-            audience="x",
-            subject="maria",
-            actor=DANA,
-            assumption=f"as-{account}",
-            grant_id=f"grant-{account}",
-            grant_epoch=1,
-            scopes=parse_scopes("tickets:read tickets:write"),
-            issued_at=NOON,
-            expires_at=NOON + timedelta(minutes=15),
-        ),
-        **changes,
-    )
-
-
-async def turns(count=10):
-    """Let everybody else have their turn, so often."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 PROFILE = load_profile("demo-helpdesk", base=None)
+
+
+async def verdict_of(scene):
+    return judge(await scene.of())
 
 
 def judge(facts, account="acme", target=b"/tickets/1", method="GET", claims=None):
@@ -182,9 +48,9 @@ def judge(facts, account="acme", target=b"/tickets/1", method="GET", claims=None
 
 async def test_a_fact_is_fetched_once_and_then_known(scene):
     """The second asker is answered without the store, also while it is away."""
-    assert "permit" == await scene.verdict()
+    assert "permit" == await verdict_of(scene)
     scene.store.fail_with = StoreError("away")
-    assert "permit" == await scene.verdict()
+    assert "permit" == await verdict_of(scene)
     assert 1 == scene.store.count()
 
 
@@ -195,7 +61,7 @@ async def test_hits_never_make_a_fact_younger(scene):
         scene.ticks.now = step * 2 / 3
         if step == 6:
             await scene.revoke()
-        verdicts.append(await scene.verdict())
+        verdicts.append(await verdict_of(scene))
     first = verdicts.index(DenyReason.GRANT_REVOKED)
     assert 6 <= first <= 9, "no later than one time to live after the revoke"
     assert {DenyReason.GRANT_REVOKED} == set(verdicts[first:])
@@ -279,7 +145,7 @@ async def test_a_failed_fetch_is_nobody_s_yes(scene):
     assert [StoreError] * 3 == [type(found) for found in await asyncio.gather(*asking, return_exceptions=True)]
     assert 1 == scene.store.count()
     scene.store.fail_with = None
-    assert "permit" == await scene.verdict()
+    assert "permit" == await verdict_of(scene)
     assert 2 == scene.store.count()
 
 
@@ -304,22 +170,22 @@ async def test_a_forgotten_fact_is_fetched_anew(scene):
     """After a change is told of, the old fact serves nobody."""
     await scene.of()
     await scene.revoke()
-    assert "permit" == await scene.verdict()
+    assert "permit" == await verdict_of(scene)
     scene.cache.forget_account("acme")
-    assert DenyReason.GRANT_REVOKED == await scene.verdict()
+    assert DenyReason.GRANT_REVOKED == await verdict_of(scene)
 
 
 async def test_an_overtaken_fetch_serves_nobody(scene):
     """The store was read before the change and answers after it: those who waited ask again."""
     scene.store.hold_accounts = asyncio.Event()
-    asking = asyncio.ensure_future(scene.verdict())
+    asking = asyncio.ensure_future(verdict_of(scene))
     await turns()
     await scene.revoke()
     scene.cache.forget_account("acme")
     scene.store.hold_accounts.set()
     async with asyncio.timeout(1):
         assert DenyReason.GRANT_REVOKED == await asking
-    assert DenyReason.GRANT_REVOKED == await scene.verdict()
+    assert DenyReason.GRANT_REVOKED == await verdict_of(scene)
     assert 2 == scene.store.count()
 
 
@@ -327,7 +193,7 @@ async def test_an_overtaken_fetch_serves_nobody(scene):
 async def test_a_fact_at_hand_may_change_while_another_is_awaited(scene, how):
     """The account is known, its assumption is being fetched, the customer says no: the answer is no."""
     scene.store.hold_assumptions = asyncio.Event()
-    asking = asyncio.ensure_future(scene.verdict())
+    asking = asyncio.ensure_future(verdict_of(scene))
     await turns()
     assert 1 == scene.store.count()
     await scene.revoke()
@@ -382,13 +248,13 @@ async def test_staff_and_assumptions_are_forgotten_by_name(scene):
     await scene.of()
     await scene.store.disable_staff(DANA, disabled=True)
     await scene.store.end_assumption("as-acme", at=NOON)
-    assert "permit" == await scene.verdict()
+    assert "permit" == await verdict_of(scene)
     scene.cache.forget_staff(DANA)
-    assert DenyReason.STAFF_DISABLED == await scene.verdict()
+    assert DenyReason.STAFF_DISABLED == await verdict_of(scene)
     scene.cache.forget_assumption("as-acme")
     await scene.store.disable_staff(DANA, disabled=False)
     scene.cache.forget_staff(DANA)
-    assert DenyReason.ASSUMPTION_ENDED == await scene.verdict()
+    assert DenyReason.ASSUMPTION_ENDED == await verdict_of(scene)
 
 
 # Ids that become equal when they are joined, cut, folded or normalised.

@@ -16,16 +16,15 @@ from gateway.proxy.live import Live
 from gateway.proxy.triage import AccountReader, Credential
 from gateway.proxy.wire import RequestHead, ResponseHead
 from gateway.tasks import Tasks
-from gateway.tokens.signing import SigningKey, TokenVerifier
+from gateway.tokens.signing import TokenVerifier
 from policy.grants import convert
 from policy.model import AccountType, ActorId, Permission
-from tests.forgery import ISSUER, NOON, Forger
+from tests.fact_scene import Scene, grant_of, turns
+from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger
 from tests.gateway_world import HOST, open_world
 from tests.journals import Ticks
 from tests.memory_store import MemoryStore
 from tests.rawwire import response
-from tests.test_assumption_tokens import KEY, PRIVATE
-from tests.test_facts import Scene, grant_of, turns
 
 AT_ONCE = 1.0
 """Seconds within which what is open is cut: the promise is one."""
@@ -358,9 +357,7 @@ class Bench:
             facts=self.facts,
             profile=self.profile,
             journal=self.journal,
-            assertions=Assertions(
-                SigningKey(KEY.id, PRIVATE), identity, issuer=ISSUER, audience="app", bind=False, ticks=self.ticks
-            ),
+            assertions=Assertions(KEY, identity, issuer=ISSUER, audience="app", bind=False, ticks=self.ticks),
             reserved=Reserved.of((identity.header,)),
             live=self.live,
             upstream=self.app,

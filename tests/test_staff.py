@@ -19,7 +19,7 @@ from gateway.tokens.compact import read_compact
 from gateway.tokens.signing import KeyRefused, TokenRefused, read_jwks, verify_foreign
 from policy.model import ActorId, Deny, DenyReason, Permission
 from policy.staff import SignInPolicy, StaffRule, admit
-from tests.forgery import DROP, NOON, Forger, b64
+from tests.forgery import DROP, NOON, PRIVATE, Forger, b64
 from tests.gateway_world import TestClock, open_world
 from tests.journals import Ticks
 from tests.rawwire import RecordingUpstream, hold, response, then_close
@@ -27,7 +27,6 @@ from tests.rawwire import RecordingUpstream, hold, response, then_close
 IDP = "https://idp.vendor.example"
 ME = "locum"
 AT = int(NOON.timestamp())
-PRIVATE = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 

@@ -93,20 +93,14 @@ class GrantsApi:
         return _json(200, self._view(await self._service.find(_account(request))))
 
     async def _change(self, request: web.Request, client: Client) -> web.Response:
-        body = await read_at_most(request.content, _MOST_BODY_BYTES)
-        if body is None:
-            return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
-        try:
-            wish = msgspec.json.decode(body, type=_Wish)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            return _problem(400, "malformed", f"the body does not fit: {exc}")
+        wish = await _read_wish(request)
+        if isinstance(wish, web.Response):
+            return wish
         if wish.assumption_duration not in list(Duration):
             return _refusal(GrantRefusal.UNKNOWN_DURATION)
         if not wish.permissions or not set(wish.permissions) <= set(Permission):
             return _refusal(GrantRefusal.UNKNOWN_PERMISSION)
         who = wish.administrator
-        if not who.id:
-            return _problem(400, "malformed", "`administrator.id` must say who made the choice")
         caller = Caller.direct(request)
         outcome = await self._service.choose(
             ChangeRequest(
@@ -139,6 +133,20 @@ class GrantsApi:
             "permissions": sorted(grant.permissions) if live and grant else [],
             "epoch": record.account.epoch,
         }
+
+
+async def _read_wish(request: web.Request) -> _Wish | web.Response:
+    """Return what the body asks for, or the answer to a body that does not fit."""
+    body = await read_at_most(request.content, _MOST_BODY_BYTES)
+    if body is None:
+        return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
+    try:
+        wish = msgspec.json.decode(body, type=_Wish)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        return _problem(400, "malformed", f"the body does not fit: {exc}")
+    if not wish.administrator.id:
+        return _problem(400, "malformed", "`administrator.id` must say who made the choice")
+    return wish
 
 
 def _account(request: web.Request) -> AccountId:
