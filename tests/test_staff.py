@@ -1,19 +1,14 @@
 """Staff are who the vendor's issuer says they are, to us, now; and they stay so only while nobody locks them out."""
 
-import asyncio
 import json
-import logging
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import aiohttp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.config.model import StaffRuleTable, StaffSection
-from gateway.demo.issuer import DemoIssuer, Fault, public_jwk, sign
-from gateway.staff.issuer import Issuer, IssuerError
+from gateway.demo.issuer import public_jwk, sign
 from gateway.staff.verify import SignedIn, StaffVerifier
 from gateway.tokens.compact import read_compact
 from gateway.tokens.signing import KeyRefused, TokenRefused, read_jwks, verify_foreign
@@ -21,27 +16,10 @@ from policy.model import ActorId, Deny, DenyReason, Permission
 from policy.staff import SignInPolicy, StaffRule, admit
 from tests.forgery import DROP, NOON, PRIVATE, Forger, b64
 from tests.gateway_world import TestClock, open_world
-from tests.journals import Ticks
-from tests.rawwire import RecordingUpstream, hold, response, then_close
+from tests.scripted_idp import AT, IDP, ME, id_token, idp, jwk
 
-IDP = "https://idp.vendor.example"
-ME = "locum"
-AT = int(NOON.timestamp())
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
-
-
-def jwk(kid="k1", **changes):
-    """The forger's public key as an issuer publishes it."""
-    entry = {"kty": "OKP", "crv": "Ed25519", "x": b64(PRIVATE.public_key().public_bytes_raw()), "kid": kid} | changes
-    return {name: value for name, value in entry.items() if value is not DROP}
-
-
-def id_token(issuer=IDP, kid="k1", *, header=None, **changes):
-    """An ID token of the forger: {iss, sub, aud, iat, exp, groups} with changes."""
-    payload = {"iss": issuer, "sub": "dana", "aud": ME, "iat": AT, "exp": AT + 300, "groups": ["support"]} | changes
-    forger = Forger(private=PRIVATE, key_id=kid)
-    return forger.token(payload, {"alg": "EdDSA", "kid": kid, "typ": "JWT"} if header is None else header)
 
 
 def judge(token, keys=None, *, now=NOON):
@@ -247,217 +225,6 @@ def test_what_is_no_key_set_is_refused_as_a_whole(document):
     with pytest.raises(KeyRefused):
         read_jwks(document)
     assert () == read_jwks({"keys": [None, 5, [], "k"]})
-
-
-# --- the issuer ---
-
-
-@asynccontextmanager
-async def issuer_of(address, ticks=None):
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as http:
-        yield Issuer(address, http=http, ticks=ticks or Ticks())
-
-
-def token_of(kid):
-    return read_compact(id_token(kid=kid))
-
-
-@asynccontextmanager
-async def idp(discovery=None, keys=None, *, slash=""):
-    """A scripted issuer; each answer is raw bytes, a document, or None for the right one."""
-
-    def raw(answer):
-        return response(json.dumps(answer).encode()) if isinstance(answer, dict) else answer
-
-    def script(request):
-        if request.target == b"/.well-known/openid-configuration":
-            right = {"issuer": upstream.url + slash, "jwks_uri": f"{upstream.url}/keys"}
-            return raw(right if discovery is None else discovery)
-        return raw({"keys": [jwk()]} if keys is None else keys)
-
-    async with RecordingUpstream(script) as upstream, issuer_of(upstream.url + slash) as issuer:
-        yield upstream, issuer
-
-
-async def test_discovery_leads_to_the_keys():
-    """The document under the well-known path, then the keys it names; a second token asks nobody."""
-    async with idp() as (upstream, issuer):
-        for _ in range(3):
-            assert ["k1"] == [key.id for key in await issuer.keys_for(token_of("k1"))]
-        assert [b"/.well-known/openid-configuration", b"/keys"] == [request.target for request in upstream.requests]
-
-
-async def test_an_issuer_may_end_in_a_slash():
-    """Its documents are asked for without a second slash, and its name is still compared whole."""
-    async with idp(slash="/") as (upstream, issuer):
-        assert await issuer.keys_for(token_of("k1"))
-        assert b"/.well-known/openid-configuration" == upstream.requests[0].target
-
-
-BIG = b'{"keys":[],"x":"' + b"x" * 70_000 + b'"}'
-REDIRECT = response(b"", status=b"302 Found", headers=[(b"Location", b"/keys")])
-BROKEN = {
-    "500": response(b"{}", status=b"500 Oops"),
-    "404": response(b"{}", status=b"404 Not Found"),
-    "204": b"HTTP/1.1 204 No Content\r\n\r\n",
-    "a redirect": REDIRECT,
-    "HTML": response(b"<!doctype html><title>Sign in</title>"),
-    "nothing": response(b""),
-    "null": response(b"null"),
-    "a list": response(b"[]"),
-    "a text": response(b'"keys"'),
-    "JSON cut short": response(b'{"keys":[{"kty":'),
-    "not UTF-8": response(b'{"keys":"\xff\xfe"}'),
-    "nested 30000 deep": response(b'{"keys":' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
-    "too long": response(BIG),
-    "a body cut short": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"),
-    "a head cut short": then_close(b"HTTP/1.1 200 OK\r\nContent-Le"),
-    "no HTTP": then_close(b"220 mail.example ESMTP\r\n"),
-    "a closed connection": then_close(b""),
-    "a false gzip": response(b"{}", headers=[(b"Content-Encoding", b"gzip")]),
-}
-
-
-@pytest.mark.parametrize("where", ["discovery", "keys"])
-@pytest.mark.parametrize("case", BROKEN)
-async def test_a_broken_issuer_has_no_keys(where, case, caplog):
-    """Whatever comes instead of a document: it cannot be asked, a line in the log says so, and no redirect is followed."""
-    async with idp(**{where: BROKEN[case]}) as (upstream, issuer):
-        with caplog.at_level(logging.WARNING), pytest.raises(IssuerError):
-            await issuer.keys_for(token_of("k1"))
-        assert "could not be fetched" in caplog.text
-        # By address: aiohttp repeats a GET once when the connection breaks off before the answer.
-        asked = {request.target for request in upstream.requests}
-        assert {b"/.well-known/openid-configuration"} | ({b"/keys"} if where == "keys" else set()) == asked
-
-
-@pytest.mark.parametrize(
-    "discovery",
-    [
-        {"issuer": "https://other.example", "jwks_uri": "http://127.0.0.1/keys"},
-        {"jwks_uri": "http://127.0.0.1/keys"},
-        {"issuer": None},
-        {},
-    ],
-)
-async def test_a_foreign_discovery_document_is_not_believed(discovery):
-    """It must be this issuer's own (OpenID Connect Discovery 1.0 section 4.3), and name its keys."""
-    async with idp(discovery) as (upstream, issuer):
-        with pytest.raises(IssuerError):
-            await issuer.keys_for(token_of("k1"))
-        assert 1 == len(upstream.requests)
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["http://idp.invalid/keys", "http://10.0.0.1/keys", "http://127.0.0.1.evil.invalid/", "file:///dev/null", "ftp://127.0.0.1/", "/keys", "", "http://[", 5],
-)  # fmt: skip
-async def test_keys_come_over_tls_or_from_this_machine(address):
-    """Anything else could be anybody's; it is refused before a name is looked up."""
-
-    def script(request):
-        return response(json.dumps({"issuer": upstream.url, "jwks_uri": address}).encode())
-
-    async with RecordingUpstream(script) as upstream, issuer_of(upstream.url) as issuer:
-        with pytest.raises(IssuerError, match=r"https|names no keys|cannot be asked"):
-            await issuer.keys_for(token_of("k1"))
-
-
-@pytest.mark.parametrize(
-    "address", ["http://idp.vendor.example", "ftp://127.0.0.1", "idp.vendor.example", "file:///etc"]
-)
-async def test_an_issuer_in_the_clear_is_never_asked(address):
-    """Plain http is for loopback alone."""
-    async with issuer_of(address) as issuer:
-        with pytest.raises(IssuerError, match=r"https|cannot be asked"):
-            await issuer.keys_for(token_of("k1"))
-
-
-async def test_new_keys_are_found_and_old_ones_forgotten():
-    """After a rotation an unknown key id leads to the new set; a key that is gone from it verifies nothing more."""
-    ticks = Ticks()
-    async with DemoIssuer() as demo, issuer_of(demo.issuer, ticks) as issuer:
-
-        async def verify(token):
-            parsed = read_compact(token)
-            keys = await issuer.keys_for(parsed)
-            return verify_foreign(parsed, keys, issuer=demo.issuer, audience=ME, now=datetime.now(UTC))  # noqa: TID251 - the demo's clock
-
-        old = demo.token("dana", audience=ME)
-        assert "dana" == (await verify(old))["sub"]
-        demo.rotate(overlap=False)
-        new = demo.token("dana", audience=ME)
-        with pytest.raises(TokenRefused):
-            await verify(new)
-        ticks.now += 60
-        assert "dana" == (await verify(new))["sub"]
-        with pytest.raises(TokenRefused):
-            await verify(old)
-
-
-async def test_unknown_keys_are_asked_for_once_a_minute():
-    """Ten thousand invented key ids make one fetch a minute, also when they come at once."""
-    ticks = Ticks()
-    async with DemoIssuer() as demo, issuer_of(demo.issuer, ticks) as issuer:
-        await asyncio.gather(*[issuer.keys_for(token_of(f"first-{n}")) for n in range(50)])
-        assert 1 == demo.jwks_fetches
-        for minute in range(1, 4):
-            ticks.now = minute * 60 - 0.001
-            await asyncio.gather(*[issuer.keys_for(token_of(f"{minute}-{n}")) for n in range(50)])
-            assert minute == demo.jwks_fetches
-            ticks.now = minute * 60
-            for n in range(2500):
-                await issuer.keys_for(token_of(f"{minute}.{n}"))
-            assert minute + 1 == demo.jwks_fetches
-
-
-async def test_keys_are_fetched_anew_each_hour():
-    """A key that the issuer took back does not count for ever."""
-    ticks = Ticks()
-    async with DemoIssuer() as demo, issuer_of(demo.issuer, ticks) as issuer:
-        known = read_compact(demo.token("dana", audience=ME))
-        await issuer.keys_for(known)
-        ticks.now = 3599
-        await issuer.keys_for(known)
-        assert 1 == demo.jwks_fetches
-        ticks.now = 3600
-        await issuer.keys_for(known)
-        assert 2 == demo.jwks_fetches
-
-
-@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.SILENT])
-async def test_an_outage_keeps_the_keys_known_last(fault):
-    """While the issuer is away what it said goes on counting, and it is asked no more than once a minute."""
-    ticks = Ticks()
-    async with DemoIssuer() as demo, issuer_of(demo.issuer, ticks) as issuer:
-        known = read_compact(demo.token("dana", audience=ME))
-        before = await issuer.keys_for(known)
-        demo.down(fault)
-        ticks.now = 7200
-        for _ in range(20):
-            assert before == await issuer.keys_for(known)
-            assert before == await issuer.keys_for(token_of("unknown"))
-        # aiohttp repeats a GET once when the connection breaks off before the answer.
-        assert (3 if fault is Fault.ABORTING else 2) == demo.discovery_fetches
-
-
-async def test_a_failed_or_cancelled_first_fetch_is_made_again():
-    """There is nothing to lose by asking: the first answer is not put off for a minute."""
-    answers = [response(b"", status=b"503 Away"), hold(asyncio.Event()), None]
-
-    def script(request):
-        right = {"keys": [jwk()], "issuer": upstream.url, "jwks_uri": f"{upstream.url}/keys"}
-        return (answers.pop(0) if answers else None) or response(json.dumps(right).encode())
-
-    async with RecordingUpstream(script) as upstream, issuer_of(upstream.url) as issuer:
-        with pytest.raises(IssuerError):
-            await issuer.keys_for(token_of("k"))
-        asking = asyncio.ensure_future(issuer.keys_for(token_of("k")))
-        await upstream.until(lambda: len(upstream.requests) == 2)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        assert ["k1"] == [key.id for key in await issuer.keys_for(token_of("k"))]
 
 
 # --- the person ---
