@@ -71,7 +71,8 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
 def check_token(request: AccessRequest, now: datetime) -> DenyReason | None:
     """The token is for this account's host, and its time has come and not passed."""
     claims = request.claims
-    if claims.account != request.account:
+    # RFC 9068 section 4: a token for another resource is not accepted, whatever else it says.
+    if claims.account != request.account or claims.audience != request.audience:
         return DenyReason.WRONG_ACCOUNT
     if not claims.issued_at <= now < claims.expires_at:
         return DenyReason.TOKEN_EXPIRED

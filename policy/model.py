@@ -180,6 +180,8 @@ class AccessRequest:
     target: Target
     account: AccountId
     """Whose host was asked, as the gateway read it; not what the token says."""
+    audience: str
+    """What a token for that account must be for: the account's host."""
     claims: AssumptionClaims
     has_body: bool = False
     overrides: bool = False

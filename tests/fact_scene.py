@@ -125,7 +125,7 @@ def claims_of(account, **changes):
             token_id="t",
             client="app",
             account=account,
-            audience="x",
+            audience=f"{account}.helpdesk.example",
             subject="maria",
             actor=DANA,
             assumption=f"as-{account}",

@@ -114,7 +114,7 @@ async def test_a_line_is_rendered_for_people(directory):
     assert [
         "12:00:01 deny   dana→maria@acme  POST /tickets/1/reply  insufficient_scope  SUP-1",
         "12:00:02 allow  @globex  /ticketsabc",
-        "12:00:03 grant  carol@acme  enabled",
+        "12:00:03 grant  carol @acme  enabled",
     ] == [render(entry) for entry in read(directory)]
 
 
@@ -184,7 +184,7 @@ async def test_the_configured_journal_is_the_default(directory):
         journal_directory: Path
 
     result = _run("tail", "-n", "1", settings=Settings(journal_directory=directory))
-    assert (0, "12:00:03 grant  carol@acme  enabled\n") == (result.exit_code, result.output)
+    assert (0, "12:00:03 grant  carol @acme  enabled\n") == (result.exit_code, result.output)
 
 
 async def test_verify_exits_with_the_verdict(directory, tmp_path):

@@ -40,7 +40,11 @@ async def verdict_of(scene):
 
 def judge(facts, account="acme", target=b"/tickets/1", method="GET", claims=None):
     request = AccessRequest(
-        method=method, target=parse_target(target), account=account, claims=claims or claims_of(account)
+        method=method,
+        target=parse_target(target),
+        account=account,
+        audience=f"{account}.helpdesk.example",
+        claims=claims or claims_of(account),
     )
     outcome = decide(request, facts, PROFILE, now=NOON + timedelta(minutes=1))
     return outcome.reason if isinstance(outcome, Deny) else "permit"

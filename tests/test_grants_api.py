@@ -449,6 +449,9 @@ async def test_a_choice_on_older_facts_is_made_again_on_newer_ones(times, done):
         outcome = await service.choose(wish())
         assert (Change.ENABLED, times + 1) == (outcome.change, store.reads)
         assert [outcome.account] == [record.account for record in changed]
+        # Each try that came to nothing is taken back on the record: one `enabled` is left standing.
+        said = [record.reason for record in journal.records]
+        assert ["enabled", "overtaken"] * times + ["enabled"] == said
         return
     with pytest.raises(StoreError):
         await service.choose(wish())

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.audit.log import AuditLog
 from gateway.audit.record import Record
@@ -101,6 +101,9 @@ class GrantService:
         try:
             await self._store.save_change(outcome, by=request.administrator.id, at=self._clock())
         except StoreConflict:
+            # What stands on the record above did not happen; the next try has a record of its own.
+            overtaken = replace(_record(outcome, before, request), decision="deny", reason="overtaken")
+            await self._journal.append(overtaken, durable=True)
             return False
         self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True

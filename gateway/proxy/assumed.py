@@ -71,7 +71,7 @@ class AssumedTraffic:
             case Deny():
                 await self._refuse(inbound, decision, request_id, request.claims, facts)
             case Permit():
-                with self._live.opened(request, facts, decision, inbound.abort) as exchange:
+                with self._live.opened(request, facts, decision) as exchange:
                     await self._permitted(inbound, exchange, request_id)
             case _:
                 assert_never(decision)
@@ -104,6 +104,7 @@ class AssumedTraffic:
             method=head.method.decode("latin-1"),
             target=target,
             account=account,
+            audience=self._accounts.host_of(account),
             claims=claims,
             has_body=inbound.has_body,
             overrides=headers.is_override(head.headers),
@@ -126,7 +127,7 @@ class AssumedTraffic:
             unrecorded = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
             await replies.refuse(inbound, unrecorded, request_id=request_id)
             return
-        if (verdict := exchange.verdict()) is not None:
+        if (verdict := exchange.begin(inbound.abort)) is not None:
             # The customer took it back while it was being recorded.
             await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
             return

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiohttp import http_parser, web
+from aiohttp import StreamReader, http_parser, web
 
 from gateway.proxy.wire import Body, Handler, Headers, RequestHead, ResponseHead
 
@@ -43,6 +43,8 @@ def make_server(handler: Handler) -> web.Server:
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         inbound = ClientRequest(request)
+        if isinstance(request.protocol, _Connection):
+            request.protocol.body = request.content
         try:
             await handler(inbound)
         except ConnectionError:
@@ -169,7 +171,20 @@ class _Server(web.Server):
 class _Connection(web.RequestHandler):
     """What the parser cannot read may hold a credential, so neither the answer nor the log repeats any of it."""
 
-    __slots__ = ()
+    __slots__ = ("body",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.body: StreamReader | None = None
+        """Of the request that is being answered."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio; a body whose framing breaks ends here."""
+        super().data_received(data)
+        # The one private part that is used: the parser gives such a body up without a word to whoever reads it, and
+        # queues the error behind the request that waits for it.
+        if self._messages and hasattr(self._messages[-1][0], "exc") and self.body and not self.body.is_eof():
+            self.body.set_exception(web.RequestPayloadError("the framing of the body is broken"))
 
     def handle_error(
         self,

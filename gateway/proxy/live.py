@@ -16,13 +16,18 @@ class Exchange:
 
     __slots__ = ("_abort", "_verdict", "facts", "permit", "request", "timer")
 
-    def __init__(self, request: AccessRequest, facts: Facts, permit: Permit, abort: Callable[[], None]) -> None:
+    def __init__(self, request: AccessRequest, facts: Facts, permit: Permit) -> None:
         self.request = request
         self.facts = facts
         self.permit = permit
-        self._verdict: Deny | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self._verdict: Deny | None = None
+        self._abort: Callable[[], None] | None = None
+
+    def begin(self, abort: Callable[[], None]) -> Deny | None:
+        """Have `abort` called by a cut from now on; returns why the exchange was cut already, and must not begin."""
         self._abort = abort
+        return self._verdict
 
     def stop(self) -> None:
         """Forget the timer."""
@@ -34,10 +39,11 @@ class Exchange:
         return self._verdict
 
     def cut(self, deny: Deny) -> None:
-        """End the exchange now: nothing more goes either way."""
+        """End the exchange now: nothing more goes either way. Before it has begun, it will not begin."""
         if self._verdict is None:
             self._verdict = deny
-            self._abort()
+            if self._abort is not None:
+                self._abort()
 
 
 class Live:
@@ -52,14 +58,12 @@ class Live:
         return sum(len(exchanges) for exchanges in self._open.values())
 
     @contextmanager
-    def opened(
-        self, request: AccessRequest, facts: Facts, permit: Permit, abort: Callable[[], None]
-    ) -> Iterator[Exchange]:
-        """Register an exchange until the block ends; `abort` is called if it has to end before, also by the clock.
+    def opened(self, request: AccessRequest, facts: Facts, permit: Permit) -> Iterator[Exchange]:
+        """Register an exchange until the block ends, so that a change or the clock can cut it before.
 
         Must be entered in the same step as the decision, with no await between.
         """
-        exchange = Exchange(request, facts, permit, abort)
+        exchange = Exchange(request, facts, permit)
         exchanges = self._open.setdefault(permit.account, set())
         exchanges.add(exchange)
         self._set_timer(exchange, permit)

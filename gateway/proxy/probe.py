@@ -49,7 +49,7 @@ class AgentProbe:
             return None
         claims = check_token(issue.claims, issuer=self._issuer)
         target = parse_target(self._profile.agent_probe.encode("ascii"))
-        request = AccessRequest(method="GET", target=target, account=claims.account, claims=claims)
+        request = AccessRequest(method="GET", target=target, account=claims.account, audience=host, claims=claims)
         decision = decide(request, facts, self._profile, now=self._clock())
         head = RequestHead(method=b"GET", target=target.raw, headers=((b"Host", host.encode("ascii")),))
         record = record_decision(

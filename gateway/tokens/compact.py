@@ -32,16 +32,15 @@ class UnverifiedToken:
         return "UnverifiedToken(…)"
 
 
-def read_compact(text: str, *, payload_only: bool = False) -> UnverifiedToken:
-    """Return the token's parts, or raise CompactError; `payload_only` leaves the header empty and unread."""
+def read_compact(text: str) -> UnverifiedToken:
+    """Return the token's parts, or raise CompactError."""
     if len(text) > MOST_BYTES:
         raise CompactError(f"it is longer than {MOST_BYTES} bytes")
     parts = _SHAPE.fullmatch(text)
     if parts is None:
         raise CompactError("it is not three base64url parts")
-    if not payload_only:
-        _octets(parts[3])
-    return UnverifiedToken(text=text, header={} if payload_only else _object(parts[1]), payload=_object(parts[2]))
+    _octets(parts[3])
+    return UnverifiedToken(text=text, header=_object(parts[1]), payload=_object(parts[2]))
 
 
 def names_issuer(text: str, issuer: str) -> bool:

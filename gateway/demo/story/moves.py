@@ -25,7 +25,7 @@ def exchange(scope: str, *, subject: str = "maria", account: str = "acme", keep:
         if answer.status != 200:
             return Got(text=answer.outcome, note=answer.said)
         scene.tokens[keep] = str(answer.document["access_token"])
-        claims = read_compact(scene.tokens[keep], payload_only=True).payload
+        claims = read_compact(scene.tokens[keep]).payload
         text = f"200 sub={claims['sub']} act={claims['act']['sub']} scope={claims['scope']}"
         return Got(text=text, note=f"lives for {answer.document['expires_in']} s")
 
