@@ -18,9 +18,11 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.clock import Clock, Ticks, boot_seconds, utc_now
 from gateway.config.check import parse_address, parse_network
 from gateway.config.model import Config, ConfigError
+from gateway.files import claim_directory, write_new
 from gateway.grants.api import GrantsApi
 from gateway.grants.facts import FactCache
 from gateway.grants.service import GrantService
+from gateway.grants.settle import settle
 from gateway.grants.watch import watch
 from gateway.health import Health
 from gateway.profiles import load_profile
@@ -98,10 +100,11 @@ class _State:
 
 
 async def _open_state(stack: AsyncExitStack, config: Config, clock: Clock, ticks: Ticks) -> _State:
+    claim_directory(Path(config.server.data_directory))
     store = await open_sqlite(config.store_path)
     stack.push_async_callback(store.close)
     keys = await open_keys(store, config.tokens.signing_key, now=clock())
-    config.journal_key.write_bytes(keys.journal.public_pem())
+    write_new(config.journal_key, keys.journal.public_pem())
     journal = await Journal.open(
         config.journal_directory,
         origin=JOURNAL_ORIGIN,
@@ -157,6 +160,7 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
     )
     control = web.Application()
     probe = AgentProbe(
+        accounts=accounts,
         profile=profile,
         upstream=upstream,
         assertions=assertions,
@@ -177,7 +181,7 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
         reserved=reserved,
         append_forwarded_for=config.upstream.forwarded_for == "append",
     )
-    admin = _make_admin(config, state, clients, facts, live)
+    admin = _make_admin(stack, config, state, clients=clients, facts=facts, live=live)
     return _Parts(handler=handler, admin=admin, live=live, facts=facts)
 
 
@@ -237,7 +241,13 @@ async def _open_endpoint(
 
 
 def _make_admin(
-    config: Config, state: _State, clients: ClientAuthenticator, facts: FactCache, live: Live
+    stack: AsyncExitStack,
+    config: Config,
+    state: _State,
+    *,
+    clients: ClientAuthenticator,
+    facts: FactCache,
+    live: Live,
 ) -> web.Application:
     def changed(record: AccountRecord) -> int:
         facts.forget_account(record.account.id)
@@ -250,6 +260,9 @@ def _make_admin(
         clock=state.clock,
         changed=changed,
     )
+    tasks = Tasks()
+    stack.push_async_callback(tasks.close)
+    tasks.start(settle(service), name="settle with the journal")
     trial = frozenset(config.grants.trial_permissions)
     admin = web.Application()
     admin.add_routes(GrantsApi(service, clients, trial_permissions=trial, clock=state.clock).routes())

@@ -78,7 +78,6 @@ def describe(assumption: Assumption, *, audience: str, grant_epoch: int) -> dict
         "locations": [audience],
         "account": assumption.account,
         "ticket": assumption.ticket,
-        "reason": assumption.reason,
         "grant_epoch": grant_epoch,
     }
 

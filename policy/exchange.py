@@ -123,10 +123,10 @@ def read_request(fields: Iterable[tuple[str, str]]) -> ExchangeRequest:
 
 def exchange(
     request: ExchangeRequest,
+    *,
     facts: Facts,
     actor: Staff,
     terms: ExchangeTerms,
-    *,
     audience: str,
     client: ClientId,
     assumption_id: AssumptionId,

@@ -112,7 +112,7 @@ async def test_a_full_disk_keeps_staff_out_until_there_is_room(attacker):
             outcome = await attacker.refused(raw)
             assert (503, "journal_unavailable", []) == (outcome.status, outcome.reason, outcome.heard)
         assert (503, "journal_unavailable") == _told(await world.ask(scope="tickets:read"))
-        assert (503, "journal_unavailable") == _told(await world.choose("off"))
+        assert (503, "journal_unavailable") == _told(await world.choose("year"))
     world.clock.forward(seconds=1)
     await expect_everybody(attacker)
     assert 1 == len(world.records(kind="journal", reason="recovered"))

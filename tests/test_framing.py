@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import re
@@ -255,6 +256,31 @@ async def test_a_chunk_that_can_be_read_as_another_is_refused(striker):
     assert [] == await striker.judge(named(cases))
 
 
+@whole
+async def test_a_body_that_breaks_on_its_way_ends_both_connections(striker):
+    """The app has the head already; then it gets no more, and neither side is left waiting."""
+
+    async def strike(index, chunk):
+        world = striker.attacker.world
+        nonce = b"way%02d" % index
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            writer.write(message(CHUNKED).replace(NONCE, nonce))
+            await world.upstream.until(lambda: any(nonce in seen.target for seen in world.upstream.requests))
+            writer.write(chunk + b"0\r\n\r\n" + LAST.replace(NONCE, nonce))
+            with contextlib.suppress(ConnectionError):
+                assert b" 200 " not in await reader.read()
+            [seen] = [seen for seen in world.upstream.requests if nonce in seen.target]
+            await world.upstream.connections[seen.connection_id].ended.wait()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        return chunk if seen.complete.is_set() else None
+
+    done = await asyncio.gather(*(strike(index, chunk) for index, chunk in enumerate(CHUNKS)))
+    assert {None} == set(done)
+
+
 TRAILERS = (
     b"X-Locum-Assertion: admin", b"X_Locum_Assertion: admin", b"Host: evil.example", b"Content-Length: 99",
     b"Transfer-Encoding: chunked", b"Authorization: Bearer x.y.z", b"Connection: close", b"X-Other: 1",
@@ -329,6 +355,14 @@ async def test_only_two_versions_are_http_here(striker):
         (message(b"Connection: keep-alive", b"Content-Length: 5", version=b"HTTP/1.0", body=b"hello"), b"hello")
     )
     assert [] == await striker.judge(named(cases))
+
+
+@whole
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/9.9"])
+async def test_a_lone_request_of_another_version_is_refused_too(striker, version):
+    """With nothing behind it the parser takes some of them; they end here all the same."""
+    result = await striker.strike(message(method=b"GET", version=version), last=b"")
+    assert (True, []) == (result.status in (400, 505), result.heard)
 
 
 HOSTS = (

@@ -120,7 +120,7 @@ HEARSAY = [
     b"Forwarded", b"Via", b"X-Forwarded-For", b"X-Forwarded-Host", b"X-Forwarded-Proto", b"X-Forwarded-Port",
     b"X-Forwarded-Uri", b"X-Forwarded-Method", b"X-Forwarded-Prefix", b"X-Forwarded-Server", b"X-Forwarded-Ssl",
     b"X-Original-URI", b"X-Original-Method", b"X-Original-Host", b"X-Real-IP", b"True-Client-IP", b"CF-Connecting-IP",
-    b"X-Client-IP", b"X_Forwarded_For", b"X.Real.IP", b"X-Forwarded-User", b"Remote-User", b"X-Auth-Request-Email",
+    b"X-Client-IP", b"X-Forwarded-User", b"Remote-User", b"X-Auth-Request-Email",
 ]  # fmt: skip
 
 
@@ -135,6 +135,17 @@ async def test_what_others_say_of_the_client_reaches_neither_app_nor_record_for_
 
     outcome = await attacker.send(request(None, *lines))
     assert [request(None, *lines)] == [seen.head for seen in outcome.heard]
+
+
+@whole
+@pytest.mark.parametrize("mark", sorted(set(SEPARATORS) - {"-"}))
+async def test_a_name_that_may_be_taken_for_another_is_refused_for_staff(attacker, mark):
+    """Whichever header an app would fold it into: staff's programs have no need of such names; customers keep theirs."""
+    for name in ("X{}Forwarded-For", "X-Anything{}At-All", "Cookie{}", "{}"):
+        line = name.format(mark).encode() + b": 1"
+        outcome = await attacker.refused(request(attacker.token, line))
+        assert (400, "ambiguous_header", 0, ["ambiguous_header"]) == outcome.verdict
+        assert [request(None, line)] == [seen.head for seen in (await attacker.send(request(None, line))).heard]
 
 
 # --- the credential, twice or half hidden ---
@@ -257,6 +268,8 @@ async def test_the_token_is_told_to_nobody(attacker, caplog):
     secret = token.rpartition(b".")[2]
     told = {"answers": b"".join(answers), "journal": journal, "upstream": upstream, "log": caplog.text.encode()}
     assert [] == [where for where, text in told.items() if secret in text]
+    # And all of it is the client's fault, so nobody is called for it.
+    assert [] == [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.ERROR]
 
 
 @whole

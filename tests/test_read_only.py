@@ -1,5 +1,6 @@
 """Read-only means read-only: other methods in disguise, GETs that write, bodies where none belongs, routes for nobody."""
 
+import re
 from itertools import product
 
 import pytest
@@ -100,7 +101,8 @@ async def test_no_header_or_field_turns_a_reading_request_into_another(attacker,
         target = "/tickets/1" if method == "GET" else "/tickets/search"
         for line in OVERRIDE_LINES:
             outcome = await attacker.refused(request(token, line, method=method, target=target))
-            assert (403, "method_override", 0, ["method_override"]) == outcome.verdict, line
+            told = (400, "ambiguous_header") if re.search(rb"[_.].*:", line) else (403, "method_override")
+            assert (*told, 0, [told[1]]) == outcome.verdict, line
         for query in OVERRIDE_QUERIES:
             outcome = await attacker.refused(request(token, method=method, target=f"{target}?{query}"))
             assert (403, "method_override", 0, ["method_override"]) == outcome.verdict, query

@@ -158,7 +158,17 @@ def _who(entry: Entry) -> str:
 
 
 def _what(entry: Entry) -> str:
-    return " ".join(_cells(entry, "method", "path", "duration", "segment", "offset"))
+    return " ".join(
+        _cells(
+            entry,
+            "method",
+            "path",
+            "duration",
+            *(("client_id",) if entry.get("kind") == "client" else ()),
+            "segment",
+            "offset",
+        )
+    )
 
 
 def _cells(entry: Entry, *names: str) -> list[str]:

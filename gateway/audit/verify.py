@@ -5,6 +5,7 @@ anew, cut off or rolled back, up to the newest checkpoint. Not found: what was c
 never written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,25 +55,27 @@ class Report:
         return not self.findings
 
 
-def verify(directory: Path, *, public_key: Ed25519PublicKey | None = None, checkpoint: str | None = None) -> Report:
+def verify(directory: Path, *, public_key: Ed25519PublicKey | None = None, held: Sequence[str] = ()) -> Report:
     """Check every origin of the journal in `directory` against itself and its checkpoints.
 
-    `checkpoint` is a note that was kept elsewhere. With `public_key`, every checkpoint must be signed by it, and an
-    origin without one is a finding. A torn last line is accepted where a later record speaks of it. Reads each file
-    once and holds none of them; the journal may be written to meanwhile. Raises OSError.
+    `held` are notes that were kept elsewhere, one for each origin: an origin that none of them speaks of could be gone
+    as a whole. With `public_key`, every checkpoint must be signed by it, and an origin without one is a finding. A torn
+    last line is accepted where a later record speaks of it. Reads each file once and holds none of them; the journal
+    may be written to meanwhile. Raises OSError.
     """
-    held = None if checkpoint is None else _open_held(checkpoint.encode(), key=public_key)
+    opened = [_open_held(note.encode(), key=public_key) for note in held]
+    checkpoints = [note for note in opened if isinstance(note, Checkpoint)]
     segments = list_segments(directory)
     origins = {*segments, *(path.stem for path in directory.glob("*.checkpoint"))}
-    if isinstance(held, Checkpoint):
-        origins.add(held.origin)
-    extents, findings = [], [held] if isinstance(held, Finding) else []
+    origins.update(checkpoint.origin for checkpoint in checkpoints)
+    extents, findings = [], [note for note in opened if isinstance(note, Finding)]
     for origin in sorted(origins):
         check = _OriginCheck(origin)
         # Before the lines, so that those written meanwhile are more than the checkpoints speak of, never fewer.
         check.expect_own(directory, key=public_key)
-        if isinstance(held, Checkpoint) and held.origin == origin:
-            check.expect("the checkpoint held elsewhere", held)
+        for checkpoint in checkpoints:
+            if checkpoint.origin == origin:
+                check.expect("the checkpoint held elsewhere", checkpoint)
         for path in segments.get(origin, []):
             check.read(path)
         extents.append(check.finish())

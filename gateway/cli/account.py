@@ -6,7 +6,7 @@ from gateway.audit.record import Record
 from gateway.cli.context import Context, open_office, open_store, run_async
 from gateway.cli.show import describe_account, found
 from gateway.clock import utc_now
-from gateway.stores.store import StoreConflict
+from gateway.proxy.triage import is_account_name
 from policy.grants import GrantRefusal
 from policy.model import Account, AccountId, AccountType
 
@@ -22,15 +22,16 @@ def account() -> None:
 @click.pass_obj
 def add(context: Context, name: str, kind: str) -> None:
     """Add an account; a paid one is not assumable until its administrator says so."""
+    if not is_account_name(name):
+        raise click.UsageError("an account's name is a host's label: lower-case letters, digits and hyphens")
 
     async def work() -> None:
         async with open_office(context.config) as office:
             entry = Account(id=AccountId(name), type=AccountType(kind))
+            if await office.store.find_account(entry.id) is not None:
+                raise click.ClickException(f"the account `{name}` is there already")
             await office.journal.append(Record(kind="account", reason=f"added_{kind}", account=entry.id), durable=True)
-            try:
-                await office.store.add_account(entry)
-            except StoreConflict:
-                raise click.ClickException(f"the account `{name}` is there already") from None
+            await office.store.add_account(entry)
         click.echo(f"{name}: added, {kind}")
 
     run_async(work())

@@ -25,6 +25,8 @@ def end(context: Context, sid: str, *, who: str) -> None:
             found = await office.store.find_assumption(AssumptionId(sid))
             if found is None:
                 raise click.ClickException(f"there is no assumption `{sid}`")
+            if found.ended_at is not None:
+                raise click.ClickException(f"the assumption `{sid}` has ended before")
             record = Record(
                 kind="assumption",
                 reason="ended",
@@ -37,8 +39,7 @@ def end(context: Context, sid: str, *, who: str) -> None:
                 granted_by=who,
             )
             await office.journal.append(record, durable=True)
-            if not await office.store.end_assumption(found.id, at=utc_now()):
-                raise click.ClickException(f"the assumption `{sid}` had ended before")
+            await office.store.end_assumption(found.id, at=utc_now())
         click.echo(f"{sid}: ended")
 
     run_async(work())

@@ -91,7 +91,7 @@ def search(journal: Path, *, as_json: bool, query: tuple[str, ...]) -> None:
 
 @audit.command("verify")
 @_journal_option
-@click.option("--checkpoint", type=click.File(), help="A checkpoint that was kept elsewhere.")
+@click.option("--checkpoint", type=click.File(), multiple=True, help="One kept elsewhere; give one for each origin.")
 @click.option(
     "--public-key",
     type=click.File("rb"),
@@ -101,7 +101,7 @@ def search(journal: Path, *, as_json: bool, query: tuple[str, ...]) -> None:
 def verify_command(journal: Path, *, checkpoint: Any, public_key: Any) -> None:
     """Find what was changed, removed, moved, put in or cut off; exit with 1 if anything was."""
     key = None if public_key is None else _read_key(public_key.read())
-    report = verify(journal, public_key=key, checkpoint=None if checkpoint is None else checkpoint.read())
+    report = verify(journal, public_key=key, held=[note.read() for note in checkpoint])
     _show(report, signed=key is not None)
     if not report.ok:
         raise click.exceptions.Exit(1)

@@ -6,7 +6,7 @@ import click
 
 from gateway.audit.record import Record
 from gateway.cli.context import Context, open_office, run_async
-from gateway.stores.store import Client, StoreConflict
+from gateway.stores.store import Client
 from gateway.tokens.clients import ROLES, digest_of, new_secret
 from policy.model import ClientId
 
@@ -30,12 +30,11 @@ def add(context: Context, name: str, roles: tuple[str, ...]) -> None:
 
     async def work() -> None:
         async with open_office(context.config) as office:
+            if await office.store.find_client(ClientId(name)) is not None:
+                raise click.ClickException(f"the client `{name}` is there already")
             entry = Client(id=ClientId(name), secret_digest=digest_of(secret), roles=frozenset(roles))
             await office.journal.append(Record(kind="client", reason="added", client_id=entry.id), durable=True)
-            try:
-                await office.store.add_client(entry)
-            except StoreConflict:
-                raise click.ClickException(f"the client `{name}` is there already") from None
+            await office.store.add_client(entry)
 
     run_async(work())
     click.echo(secret)

@@ -16,6 +16,7 @@ from gateway.audit.log import JournalError
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import load
 from gateway.config.model import Config
+from gateway.files import claim_directory
 from gateway.grants.service import GrantService
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.tokens.keys import open_keys
@@ -59,6 +60,7 @@ class Office:
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
     """Open the store, for a command that only reads."""
+    claim_directory(Path(config.server.data_directory))
     store = await open_sqlite(config.store_path)
     try:
         yield store

@@ -19,7 +19,7 @@ from gateway.cli.policy import policy
 from gateway.cli.run import run
 from gateway.cli.staff import staff
 from gateway.config.model import ConfigError
-from gateway.stores.store import StoreError
+from gateway.stores.store import StoreConflict, StoreError
 
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 
@@ -34,7 +34,7 @@ class Root(click.Group):
         except ConfigError as exc:
             click.echo(f"locum: configuration: {exc}", err=True)
             ctx.exit(EX_CONFIG)
-        except (StoreError, JournalError) as exc:
+        except (StoreError, StoreConflict, JournalError) as exc:
             click.echo(f"locum: {exc}", err=True)
             ctx.exit(1)
 

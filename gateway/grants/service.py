@@ -1,15 +1,18 @@
 """Changing a grant: decide, record, store, tell; used by the API and the command line alike."""
 
+import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.audit.log import AuditLog
+from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.stores.store import AccountRecord, Store, StoreConflict, StoreError
-from policy.grants import Administrator, GrantChange, GrantRefusal, choose, convert
+from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert
 from policy.model import AccountId, ClientId, Duration, GrantId, Permission
+
+log = logging.getLogger(__name__)
 
 _MOST_TRIES = 5
 
@@ -35,7 +38,8 @@ class UnknownAccount(Exception):
 class GrantService:
     """The one way in which a grant changes.
 
-    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed.
+    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed. What only takes power away is done
+    even if it cannot be recorded at once.
     """
 
     def __init__(
@@ -52,6 +56,13 @@ class GrantService:
         self._accepted = accepted_roles
         self._clock = clock
         self._changed = changed
+        self._owed: list[Record] = []
+
+    async def settle(self) -> None:
+        """Record what was done while the journal could not be written; raises JournalError while it still cannot."""
+        while self._owed:
+            await self._journal.append(self._owed[0], durable=True)
+            del self._owed[0]
 
     async def find(self, account: AccountId) -> AccountRecord:
         """Return the account with its newest grant."""
@@ -95,18 +106,42 @@ class GrantService:
         self, outcome: GrantChange | GrantRefusal, before: AccountRecord, request: ChangeRequest
     ) -> bool:
         """Record the outcome and make it so; False if the account changed meanwhile and has to be read again."""
-        await self._journal.append(_record(outcome, before, request), durable=True)
+        record = _record(outcome, before, request)
+        try:
+            await self.settle()
+            await self._journal.append(record, durable=True)
+        except JournalError:
+            if isinstance(outcome, GrantRefusal) or not _only_takes(outcome, before):
+                raise
+            # Nothing may keep a customer from taking back what they gave: it is done, and recorded when that works.
+            log.exception("the end of a grant of %s could not be recorded yet", request.account)
+            self._owed.append(record)
         if isinstance(outcome, GrantRefusal) or outcome.account == before.account:
             return True
         try:
             await self._store.save_change(outcome, by=request.administrator.id, at=self._clock())
         except StoreConflict:
             # What stands on the record above did not happen; the next try has a record of its own.
-            overtaken = replace(_record(outcome, before, request), decision="deny", reason="overtaken")
-            await self._journal.append(overtaken, durable=True)
+            await self._journal.append(replace(record, decision="deny", reason="overtaken"), durable=True)
             return False
+        except StoreError:
+            await self._journal.append(replace(record, decision="deny", reason="store_unavailable"), durable=True)
+            raise
         self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True
+
+
+def _only_takes(change: GrantChange, before: AccountRecord) -> bool:
+    """Tell whether a change leaves staff with nothing that they did not have: no more time, no more permissions."""
+    if change.change in (Change.TURNED_OFF, Change.CONVERTED):
+        return True
+    shorter = change.change in (Change.REDUCED, Change.PERMISSIONS_CHANGED)
+    return (
+        shorter
+        and change.grant is not None
+        and before.grant is not None
+        and change.grant.permissions <= before.grant.permissions
+    )
 
 
 def _record(outcome: GrantChange | GrantRefusal, before: AccountRecord, request: ChangeRequest) -> Record:

@@ -94,6 +94,8 @@ class AssumedTraffic:
             raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_HEADER), claims)
         if any(self._assertions.is_identity(name) for name, _ in head.headers):
             raise _Refused(Deny(reason=DenyReason.FORGED_HEADER), claims)
+        if headers.is_odd_name(head.headers):
+            raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_HEADER), claims)
         if any(headers.fold(name) == b"upgrade" for name, _ in head.headers):
             raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
         try:

@@ -6,6 +6,8 @@ is one that sends nothing of its own, and the head and the framing are written s
 
 import asyncio
 import logging
+import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,6 +22,7 @@ MOST_HEADERS = 256
 MOST_HEADER_BYTES = 32 * 1024
 _IDLE_SECONDS = 75.0
 _LINGER_SECONDS = 2.0
+_DISCARD = struct.pack("ii", 1, 0)  # linger on, for no time: drop what is unsent, and reset
 _BODILESS = frozenset({204, 304})
 _UNREADABLE = (
     b'{"type":"urn:locum:problem:malformed","title":"the message cannot be read as HTTP/1.1 in one way","status":400}'
@@ -44,7 +47,7 @@ def make_server(handler: Handler) -> web.Server:
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         inbound = ClientRequest(request)
         if isinstance(request.protocol, _Connection):
-            request.protocol.body = request.content
+            request.protocol.read_body(request.content)
         try:
             await handler(inbound)
         except ConnectionError:
@@ -110,8 +113,14 @@ class ClientRequest:
     def abort(self) -> None:
         """See Inbound."""
         self.reusable = False
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        transport = self._request.transport
+        if transport is None:
+            return
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            # A plain close would let the kernel go on delivering what a slow reader has not taken yet.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        transport.abort()
 
     async def fail(self) -> None:
         """Answer 500 if nothing was answered yet, and end the connection either way."""
@@ -171,20 +180,27 @@ class _Server(web.Server):
 class _Connection(web.RequestHandler):
     """What the parser cannot read may hold a credential, so neither the answer nor the log repeats any of it."""
 
-    __slots__ = ("body",)
+    __slots__ = ("_body",)
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.body: StreamReader | None = None
-        """Of the request that is being answered."""
+        self._body: StreamReader | None = None
+
+    def read_body(self, body: StreamReader) -> None:
+        """Watch over the body of the request that is answered from now on."""
+        self._body = body
+        self._end_broken_body()
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio; a body whose framing breaks ends here."""
+        """Called by asyncio; reads on."""
         super().data_received(data)
-        # The one private part that is used: the parser gives such a body up without a word to whoever reads it, and
-        # queues the error behind the request that waits for it.
-        if self._messages and hasattr(self._messages[-1][0], "exc") and self.body and not self.body.is_eof():
-            self.body.set_exception(web.RequestPayloadError("the framing of the body is broken"))
+        self._end_broken_body()
+
+    def _end_broken_body(self) -> None:
+        # The one private part that is used: where the framing of a body breaks, the parser gives it up without a word
+        # to whoever reads it, and queues the error behind the request that then waits for ever.
+        if self._messages and hasattr(self._messages[-1][0], "exc") and self._body and not self._body.is_eof():
+            self._body.set_exception(web.RequestPayloadError("the framing of the body is broken"))
 
     def handle_error(
         self,

@@ -53,7 +53,7 @@ class ProxyHandler:
         if head.target.startswith(CONTROL_PREFIX):
             await self._to_control(inbound)
             return
-        credential = find_credential(head.headers, self._verifier)
+        credential = find_credential(head, self._verifier)
         if credential is not None or self._catch.fit(head, inbound.peer):
             await self._assumed.answer(inbound, credential)
             return

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from gateway.clock import Clock
+from gateway.stores.store import StoreError
 from policy.decide import decide
-from policy.model import AccessRequest, Account, AccountId, Deny, Facts, Grant, Permit
+from policy.model import AccessRequest, Account, AccountId, Deny, DenyReason, Facts, Grant, Permit
 from policy.routes import Profile
+
+_LONGEST_SLEEP_SECONDS = 1.0
 
 
 class Exchange:
@@ -84,9 +87,16 @@ class Live:
         return cut
 
     async def anything_changed(self, load: Callable[[AccessRequest], Awaitable[Facts]]) -> None:
-        """Decide anew about everything open, on facts loaded anew: something changed, and it is not known what."""
+        """Decide anew about everything open, on facts loaded anew: something changed, and it is not known what.
+
+        What cannot be loaded is cut, and keeps nobody else from being looked at.
+        """
         for exchange in [each for exchanges in self._open.values() for each in exchanges]:
-            facts = await load(exchange.request)
+            try:
+                facts = await load(exchange.request)
+            except StoreError:
+                exchange.cut(Deny(reason=DenyReason.STORE_UNAVAILABLE))
+                continue
             # It may have ended meanwhile, and its connection may serve somebody else's request by now.
             if exchange in self._open.get(exchange.permit.account, ()):
                 exchange.facts = facts
@@ -102,7 +112,9 @@ class Live:
                 return True
 
     def _set_timer(self, exchange: Exchange, permit: Permit) -> None:
-        # The end may have moved, either way; and a timer may fire a moment early, so it only ever asks again.
+        # The end may have moved, either way; a timer may fire early, and it stands still while the machine sleeps or
+        # the clock is set. So it only ever asks again, and often enough.
         exchange.stop()
         left = (permit.ends_at - self._clock()).total_seconds()
-        exchange.timer = asyncio.get_running_loop().call_later(max(left, 0.001), self._recheck, exchange)
+        pause = min(max(left, 0.001), _LONGEST_SLEEP_SECONDS)
+        exchange.timer = asyncio.get_running_loop().call_later(pause, self._recheck, exchange)

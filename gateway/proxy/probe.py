@@ -8,6 +8,7 @@ from gateway.audit.log import AuditLog
 from gateway.clock import Clock
 from gateway.proxy.identity import Assertions
 from gateway.proxy.records import record_decision
+from gateway.proxy.triage import AccountReader
 from gateway.proxy.wire import RequestHead, Upstream, UpstreamFault
 from policy.claims import check_token
 from policy.decide import decide
@@ -26,6 +27,7 @@ class AgentProbe:
     def __init__(
         self,
         *,
+        accounts: AccountReader,
         profile: Profile,
         upstream: Upstream,
         assertions: Assertions,
@@ -33,6 +35,7 @@ class AgentProbe:
         issuer: str,
         clock: Clock,
     ) -> None:
+        self._accounts = accounts
         self._profile = profile
         self._upstream = upstream
         self._assertions = assertions
@@ -40,7 +43,7 @@ class AgentProbe:
         self._issuer = issuer
         self._clock = clock
 
-    async def ask(self, issue: Issue, facts: Facts, *, host: str, request_id: str) -> Deny | None:
+    async def ask(self, issue: Issue, facts: Facts, *, request_id: str) -> Deny | None:
         """Return why the assumption must not start, or None; raises JournalError.
 
         `facts` are those that the assumption will have once it has started.
@@ -48,10 +51,11 @@ class AgentProbe:
         if not self._profile.agent_probe:
             return None
         claims = check_token(issue.claims, issuer=self._issuer)
+        host = self._accounts.host_of(claims.account)
         target = parse_target(self._profile.agent_probe.encode("ascii"))
         request = AccessRequest(method="GET", target=target, account=claims.account, audience=host, claims=claims)
         decision = decide(request, facts, self._profile, now=self._clock())
-        head = RequestHead(method=b"GET", target=target.raw, headers=((b"Host", host.encode("ascii")),))
+        head = RequestHead(method=b"GET", target=target.raw, headers=self._accounts.lines_for(claims.account))
         record = record_decision(
             decision, head, facts, claims, account=claims.account, client_ip=None, request_id=request_id
         )

@@ -1,8 +1,11 @@
 """What the journal says of a decision about a request."""
 
+import re
+
 from gateway.audit.record import Record
 from gateway.proxy import headers
 from gateway.proxy.wire import RequestHead
+from gateway.tokens.signing import OUR_BEGINNING
 from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit
 from policy.scopes import format_scopes
 
@@ -18,7 +21,7 @@ def record_decision(
     request_id: str,
 ) -> Record:
     """Return the record; of the query it holds the names only, of the headers none that could be a credential."""
-    path, _, query = head.target.decode("latin-1").partition("?")
+    path, _, query = _without_token(head.target).partition("?")
     agents = headers.values(head.headers, b"user-agent")
     hosts = headers.values(head.headers, b"host")
     started, grant, staff = facts.assumption, facts.grant, facts.staff
@@ -41,12 +44,20 @@ def record_decision(
         scopes=None if isinstance(decision, Deny) else tuple(format_scopes(decision.scopes).split()),
         method=head.method.decode("latin-1"),
         path=path,
-        query_names=tuple(part.partition("=")[0] for part in query.split("&")) if query else None,
+        query_names=tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None,
         host=hosts[0].decode("latin-1") if hosts else None,
         client_ip=client_ip,
-        user_agent=agents[0].decode("latin-1") if agents else None,
+        user_agent=_without_token(agents[0]) if agents else None,
         token_id=claims.token_id if claims else None,
         client_id=claims.client if claims else None,
         assumption=claims.assumption if claims else None,
         request_id=request_id,
     )
+
+
+_TOKEN = re.compile(OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")
+
+
+def _without_token(text: bytes) -> str:
+    """Return the text with any token of ours hidden, wherever somebody put it."""
+    return (_TOKEN.sub(b"(token)", text) if OUR_BEGINNING in text else text).decode("latin-1")

@@ -8,7 +8,7 @@ from gateway.config.check import Network, parse_network
 from gateway.config.model import Accounts, Catch
 from gateway.proxy.headers import fold, nominated, values
 from gateway.proxy.wire import Headers, RequestHead
-from gateway.tokens.signing import TokenVerifier
+from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import AccountId, DenyReason
 
 _ACCOUNT = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -46,6 +46,11 @@ class AccountReader:
     def host_of(self, account: AccountId) -> str:
         """Return the account's host, which is the audience of its tokens."""
         return self._pattern.replace("{account}", account)
+
+    def lines_for(self, account: AccountId) -> Headers:
+        """Return the lines by which a request of our own says which account it is for."""
+        host = (b"Host", self.host_of(account).encode("ascii"))
+        return (host, (self._header, account.encode("ascii"))) if self._source == "header" else (host,)
 
     def read(self, head: RequestHead, peer: str) -> AccountId | None:
         """Return the account that the request is for, or None if it does not say so in exactly one way."""
@@ -96,11 +101,17 @@ class CatchRules:
         return network is None or (bool(peer) and ipaddress.ip_address(peer) in network)
 
 
-def find_credential(headers: Headers, verifier: TokenVerifier) -> Credential | DenyReason | None:
+def find_credential(head: RequestHead, verifier: TokenVerifier) -> Credential | DenyReason | None:
     """Return the assumption token, None if there is none of ours, or why it cannot be told which one counts.
 
-    A bearer token of another issuer is the app's own business.
+    A token of ours anywhere but in `Authorization` is refused, so that it reaches neither the app nor a log. A bearer
+    token of another issuer is the app's own business.
     """
+    headers = head.headers
+    if OUR_BEGINNING in head.target or any(
+        OUR_BEGINNING in value for name, value in headers if fold(name) != b"authorization"
+    ):
+        return DenyReason.AMBIGUOUS_HEADER
     lines = [value for name, value in headers if fold(name) == b"authorization"]
     if not lines:
         return None
@@ -123,6 +134,11 @@ def _tokens(value: bytes) -> list[str]:
 def _name_of(host: bytes) -> bytes:
     """Return the name in a Host header: lower case, without the port and the root's dot."""
     return re.sub(rb":[0-9]{0,5}\Z", b"", host.lower()).removesuffix(b".")
+
+
+def is_account_name(name: str) -> bool:
+    """Tell whether a host could name this account."""
+    return name.isascii() and _ACCOUNT.fullmatch(name.encode("ascii")) is not None
 
 
 def _account(name: bytes) -> AccountId | None:

@@ -39,6 +39,7 @@ class Issuer:
         self._keys: tuple[ForeignKey, ...] = ()
         self._asked_at: float | None = None
         self._asking = asyncio.Lock()
+        self._attempts = 0
 
     async def keys_for(self, token: UnverifiedToken) -> tuple[ForeignKey, ...]:
         """Return the issuer's keys, fetched anew if none of them has the token's `kid`.
@@ -46,8 +47,10 @@ class Issuer:
         Raises IssuerError when no key is known and the issuer cannot be asked.
         """
         if self._is_due(token):
+            attempts = self._attempts
             async with self._asking:
-                if self._is_due(token):
+                # Whoever waited for an attempt shares how it came out; a silent issuer is not asked once by each.
+                if self._attempts == attempts and self._is_due(token):
                     await self._ask()
         if not self._keys:
             raise IssuerError("the issuer's keys are not known")
@@ -62,6 +65,7 @@ class Issuer:
 
     async def _ask(self) -> None:
         started = self._ticks()
+        self._attempts += 1
         try:
             # An issuer that ends in a slash is asked without it (OpenID Connect Discovery 1.0 section 4.1).
             document = await self._fetch(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration")

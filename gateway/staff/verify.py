@@ -13,6 +13,9 @@ from gateway.tokens.signing import TokenRefused, verify_foreign
 from policy.model import Deny, DenyReason, Staff
 from policy.staff import SignInPolicy, StaffRule, admit
 
+_LONGEST_WORD = 128
+_MOST_METHODS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
@@ -52,8 +55,20 @@ class StaffVerifier:
         staff = admit(claims, self._rules, self._policy, now=now)
         if isinstance(staff, Deny):
             return staff
-        kept = {name: claims[name] for name in ("acr", "amr", "auth_time") if name in claims}
-        return SignedIn(staff=staff, authentication=kept)
+        return SignedIn(staff=staff, authentication=_authentication(claims))
+
+
+def _authentication(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of the sign-in, where it has the shape and size that a token can carry on."""
+    acr, amr, auth_time = claims.get("acr"), claims.get("amr"), claims.get("auth_time")
+    kept: dict[str, Any] = {}
+    if isinstance(acr, str) and len(acr) <= _LONGEST_WORD:
+        kept["acr"] = acr
+    if isinstance(amr, list) and len(amr) <= _MOST_METHODS:
+        kept["amr"] = [method for method in amr if isinstance(method, str) and len(method) <= _LONGEST_WORD]
+    if type(auth_time) is int:
+        kept["auth_time"] = auth_time
+    return kept
 
 
 def read_rules(section: StaffSection) -> Sequence[StaffRule]:

@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -111,33 +112,36 @@ class TokenEndpoint:
         account = AccountId(asked.account)
         facts = await self._facts.of_exchange(account, signed_in.staff.id)
         attempt = replace(attempt, signed_in=signed_in, facts=facts)
-        outcome = exchange(
+        decide = partial(
+            exchange,
             asked,
-            facts,
-            signed_in.staff,
-            self._terms,
+            actor=signed_in.staff,
+            terms=self._terms,
             audience=self._accounts.host_of(account),
             client=client.id,
             assumption_id=AssumptionId(f"as_{secrets.token_hex(10)}"),
             token_id=TokenId(secrets.token_urlsafe(16)),
             authentication=signed_in.authentication,
-            now=self._clock(),
         )
+        outcome = decide(facts=facts, now=self._clock())
         if isinstance(outcome, Deny):
             return await self._refuse(outcome, attempt)
         then = replace(facts, assumption=outcome.assumption, staff=signed_in.staff)
-        host = self._accounts.host_of(account)
-        refused = await self._probe.ask(outcome, then, host=host, request_id=attempt.caller.request_id)
+        refused = await self._probe.ask(outcome, then, request_id=attempt.caller.request_id)
         if refused is not None:
             return await self._refuse(refused, attempt)
-        return await self._issue(outcome, attempt, signed_in)
-
-    async def _issue(self, issue: Issue, attempt: "Attempt", signed_in: SignedIn) -> web.Response:
-        """Record, store, sign: in this order, so that no token is out that the record does not know."""
-        await self._journal.append(attempt.record(issue), durable=True)
+        await self._journal.append(attempt.record(outcome), durable=True)
         await self._store.save_staff(signed_in.staff, at=self._clock())
-        await self._store.add_assumption(issue.assumption)
+        await self._store.add_assumption(outcome.assumption)
         self._facts.forget_staff(signed_in.staff.id)
+        # The app took its time to answer, and recording takes some: what is signed is decided on what holds by now.
+        issue = decide(facts=await self._facts.of_exchange(account, signed_in.staff.id), now=self._clock())
+        if isinstance(issue, Deny):
+            await self._store.end_assumption(outcome.assumption.id, at=self._clock())
+            return await self._refuse(issue, attempt)
+        return self._sign(issue)
+
+    def _sign(self, issue: Issue) -> web.Response:
         claims = issue.claims
         body = {
             "access_token": self._keys.signing.sign(claims, type_=TOKEN_TYPE),

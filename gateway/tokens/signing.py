@@ -95,7 +95,7 @@ class TokenVerifier:
         """Tell whether a bearer token claims to be from here; if so it is ours to judge and never the app's."""
         # A damaged token of ours must still be refused here and not be handed to the app: every header that we
         # write begins with the same bytes, and where those are damaged the payload still names us.
-        return text.startswith(_OUR_BEGINNING) or names_issuer(text, self._issuer)
+        return text.startswith(OUR_BEGINNING.decode("ascii")) or names_issuer(text, self._issuer)
 
     def _verify(self, text: str) -> AssumptionClaims:
         try:
@@ -180,7 +180,8 @@ def _check_signature(token: UnverifiedToken, key: Any, algorithm: str) -> None:
         raise TokenRefused("its signature does not fit") from exc
 
 
-_OUR_BEGINNING = "eyJhbGciOiJFZERTQSIsImtpZCI6ImxvY3Vt"  # {"alg":"EdDSA","kid":"locum
+OUR_BEGINNING = b"eyJhbGciOiJFZERTQSIsImtpZCI6ImxvY3Vt"
+"""How every token that we sign begins: `{"alg":"EdDSA","kid":"locum` in base64url."""
 
 
 def _foreign_key(entry: Mapping[str, Any]) -> ForeignKey | None:

@@ -137,6 +137,8 @@ class DjangoHelpdesk:
             options = ["--bind", f"fd://{fd}", "--threads", "4", "--keep-alive", "75", "--chdir", str(APP)]
             # The list of tickets asks for its rows with a query of several kilobytes.
             options += ["--limit-request-line", "8190", "--graceful-timeout", "2", "--no-control-socket"]
+            # No client may move the path that the app sees: gunicorn would let a peer on loopback do that.
+            options += ["--forwarder-headers", ""]
             self._process = await asyncio.create_subprocess_exec(
                 self._python,
                 *["-m", "gunicorn", *options, "django.core.wsgi:get_wsgi_application()"],

@@ -99,7 +99,7 @@ def _hold_newest(journal: Path, held: Path) -> bool:
 
 def _verify(scene: Scene[Any], journal: Path) -> Report:
     key: Ed25519PublicKey = scene.gateway.keys.journal.public
-    return verify(journal, public_key=key, checkpoint=(scene.folder / HELD).read_text(encoding="utf-8"))
+    return verify(journal, public_key=key, held=[(scene.folder / HELD).read_text(encoding="utf-8")])
 
 
 def _alter(journal: Path, copy: Path, *, rehash: bool) -> int:

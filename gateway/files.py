@@ -1,0 +1,27 @@
+"""Files of our own in a directory that nobody else may write."""
+
+import os
+import stat
+from pathlib import Path
+
+from gateway.config.model import ConfigError
+
+
+def claim_directory(directory: Path) -> None:
+    """Make the directory for our user alone, or check one that is there; raises ConfigError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+    except OSError as exc:
+        raise ConfigError(f"server.data_directory: `{directory}` cannot be used: {exc.strerror}") from exc
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise ConfigError(f"server.data_directory: `{directory}` can be written by others: chmod 700 it")
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Put a file in place whole; a link that stands there is replaced, never followed."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
+        file.write(content)
+    draft.replace(path)
