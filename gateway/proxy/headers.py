@@ -30,6 +30,7 @@ _PLAIN_OPTIONS = frozenset({b"close", b"keep-alive", b"te", b"trailer", b"traile
 _FORWARDING = frozenset(
     {
         b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"x-client-ip",
+        b"x-cluster-client-ip",
         b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto",
         b"x-forwarded-server", b"x-forwarded-ssl", b"x-forwarded-uri", b"x-forwarded-method", b"x-original-url",
         b"x-original-uri", b"x-original-method", b"x-original-host", b"x-rewrite-url",
@@ -39,11 +40,19 @@ _FORWARDING = frozenset(
 _IDENTITY_PREFIXES = (
     b"x-forwarded-user", b"x-forwarded-email", b"x-forwarded-groups", b"x-forwarded-preferred-username",
     b"x-forwarded-access-token", b"remote-", b"x-remote-", b"x-auth-request-", b"x-authentik-", b"x-pomerium-",
-    b"cf-access-", b"x-goog-", b"impersonate-",
+    b"cf-access-", b"x-goog-", b"impersonate-", b"x-webauth-",
 )  # fmt: skip
 _OVERRIDES = frozenset(
-    {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"}
-)
+    {
+        b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url",
+        b"x-forwarded-path", b"x-script-name", b"script-name", b"path-info",
+    }
+)  # fmt: skip
+# gunicorn takes these from a peer on loopback, which we are, and moves the path that the app sees. From a client that
+# comes through us they are never meant.
+_CGI = frozenset({b"script-name", b"path-info"})
+# A name of other characters is taken for another header by some app or server.
+_PLAIN_NAME = re.compile(rb"[A-Za-z0-9-]+")
 # RFC 9112 section 3.2: an invalid Host is refused. Sub-delimiters and escapes, which the grammar of a registered name
 # allows, are left out: no name in use has them, and `,` `;` `%` are where readers differ.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
@@ -65,7 +74,7 @@ class Reserved:
     @classmethod
     def of(cls, names: Iterable[str]) -> "Reserved":
         """Reserve configured names on top of the prefix."""
-        return cls(names=frozenset(fold(name.encode("ascii")) for name in names))
+        return cls(names=_CGI.union(fold(name.encode("ascii")) for name in names))
 
     def has(self, name: bytes) -> bool:
         """Tell whether a header of this name would be taken for one of ours."""
@@ -89,6 +98,11 @@ def nominated(headers: Headers) -> frozenset[bytes]:
 def is_odd_nomination(headers: Headers) -> bool:
     """Tell whether `Connection` names a header that says something about the request."""
     return not nominated(headers) <= _PLAIN_OPTIONS
+
+
+def is_odd_name(headers: Headers) -> bool:
+    """Tell whether a header's name has another character than letters, digits and hyphens."""
+    return any(_PLAIN_NAME.fullmatch(name) is None for name, _ in headers)
 
 
 def is_override(headers: Headers) -> bool:
@@ -165,13 +179,17 @@ def with_forwarded_for(lines: list[tuple[bytes, bytes]], peer: str) -> list[tupl
 
 
 def without_cookies(lines: Iterable[tuple[bytes, bytes]], withheld: frozenset[str]) -> list[tuple[bytes, bytes]]:
-    """Return the lines with the withheld cookies taken out; the others keep their bytes and order."""
+    """Return the lines with the withheld cookies taken out; the others keep their bytes and order.
+
+    Servers differ in what separates cookies and what may stand around a name (commas, quotes, odd white space), so a
+    pair goes as soon as a withheld name stands anywhere in it as a word before `=`.
+    """
     kept = []
     for name, value in lines:
-        if name.lower() != b"cookie":
+        if name.lower() != b"cookie" or not withheld:
             kept.append((name, value))
             continue
-        pairs = [pair for pair in value.split(b";") if _cookie_name(pair) not in withheld]
+        pairs = [pair for pair in value.split(b";") if not _names_any(withheld).search(pair)]
         if pairs:
             kept.append((name, b";".join(pairs).lstrip(b" ")))
     return kept
@@ -190,12 +208,14 @@ def for_staff(lines: Iterable[tuple[bytes, bytes]], withheld: frozenset[str]) ->
         lower = name.lower()
         if lower == b"cache-control" or fold(name).startswith(RESERVED_PREFIX):
             continue
-        if lower == b"set-cookie" and _cookie_name(value.partition(b";")[0]) in withheld:
+        if lower == b"set-cookie" and withheld and _names_any(withheld).search(value.partition(b";")[0]):
             continue
         kept.append((name, value))
     kept.append((b"Cache-Control", b"no-store"))
     return kept
 
 
-def _cookie_name(pair: bytes) -> str:
-    return pair.partition(b"=")[0].strip(b" \t").decode("latin-1")
+@lru_cache(maxsize=16)
+def _names_any(names: frozenset[str]) -> re.Pattern[bytes]:
+    alternatives = b"|".join(re.escape(name.encode("latin-1")) for name in sorted(names))
+    return re.compile(rb"(?<![A-Za-z0-9_-])(?:" + alternatives + rb")[^A-Za-z0-9_=-]*=")
