@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.proxy.triage import Credential, find_credential
+from gateway.proxy.wire import RequestHead
 from gateway.tokens.signing import SigningKey, TokenRefused, TokenVerifier
 from policy.model import ActorId, DenyReason
 from policy.scopes import parse_scopes
@@ -281,7 +282,7 @@ def test_every_bit_of_a_token_counts(verifier, forger):
         flipped = bytearray(good)
         flipped[index] ^= 1 << bit
         header = ((b"Host", HOST.encode()), (b"Authorization", b"Bearer " + bytes(flipped)))
-        found = find_credential(header, verifier)
+        found = find_credential(RequestHead(method=b"GET", target=b"/", headers=header), verifier)
         assert found is not None, (index, bit)
         if isinstance(found, Credential):
             assert not is_accepted(verifier, found.token), (index, bit)
@@ -485,11 +486,23 @@ async def test_a_token_is_read_in_one_way_or_refused(world, lines, reason):
 
 @shared
 async def test_a_token_in_the_query_or_a_cookie_is_no_credential(world):
-    """RFC 6750 section 2.3 is not served: the request goes the way of ordinary traffic, with no identity set."""
+    """RFC 6750 section 2.3 is not served: it is refused, and neither the app nor the journal gets to see the token."""
     token = await world.token()
-    status, _, _ = await world.get(None, f"/tickets/1?access_token={token}", headers=[("Cookie", f"token={token}")])
-    assert 200 == status
-    assert [] == world.upstream.requests[-1].values(b"X-Locum-Assertion")
+    heard = len(world.upstream.requests)
+    for target, headers in (
+        (f"/tickets/1?access_token={token}", []),
+        (f"/tickets/1?{token}", []),
+        (f"/tickets/{token}", []),
+        ("/tickets/1", [("Cookie", f"token={token}")]),
+        ("/tickets/1", [("Proxy-Authorization", f"Bearer {token}")]),
+        ("/tickets/1", [("User-Agent", token)]),
+    ):
+        for credential in (None, token):
+            status, _, body = await world.get(credential, target, headers=headers)
+            assert (400, True) == (status, b"ambiguous_header" in body), (target, headers)
+    assert heard == len(world.upstream.requests)
+    journal = b"".join(path.read_bytes() for path in (world.directory / "journal").iterdir())
+    assert token.encode()[:60] not in journal
 
 
 def refusals(world):

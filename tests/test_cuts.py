@@ -1,0 +1,171 @@
+"""What a fresh attack found, and what must stay mended: ends that come late, or not at all."""
+
+import asyncio
+import socket
+
+import pytest
+
+from gateway.audit.log import JournalError
+from gateway.audit.record import Record
+from gateway.grants.service import ChangeRequest, GrantService
+from gateway.stores.store import AccountRecord, StoreError
+from policy.grants import Administrator, Change
+from policy.model import Account, AccountId, AccountType, Duration, Permission
+from tests.gateway_world import HOST, open_world
+from tests.memory_store import MemoryStore
+from tests.rawwire import hold, response
+
+
+@pytest.mark.parametrize(
+    "header", ["SCRIPT_NAME: /tickets", "script_name: /a", "PATH_INFO: /x", "X_Other: 1", "Path-Info: /x"]
+)
+async def test_no_header_moves_the_path_that_was_judged(tmp_path, header):
+    """gunicorn and others let such a header choose the path; staff may not send it, and customers' is taken out."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token()
+        name, _, value = header.partition(": ")
+        status, _, body = await world.get(token, headers=[(name, value)])
+        assert 400 == status or b"method_override" in body
+        assert [] == world.upstream.requests
+        await world.get(None, headers=[(name, value)])
+        [request] = world.upstream.requests
+        kept = name == "X_Other"
+        assert kept == (name.encode() in request.head)
+
+
+async def test_a_slow_reader_gets_nothing_more_once_it_is_cut(tmp_path):
+    """What waits in the kernel for a slow reader is dropped: after the cut there is a reset, not the rest."""
+    body = b"x" * 8_000_000
+    async with open_world(tmp_path, script=lambda _request: response(body)) as world:
+        await world.choose("day")
+        token = await world.token()
+        reader = socket.socket()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(reader, ("127.0.0.1", world.port))
+        request = f"GET /attachments/1 HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        await loop.sock_sendall(reader, request.encode())
+        assert (await loop.sock_recv(reader, 1000)).startswith(b"HTTP/1.1 200")
+        assert 200 == (await world.choose("off"))[0]
+        got = 0
+        with pytest.raises(ConnectionResetError):
+            async with asyncio.timeout(5):
+                while piece := await loop.sock_recv(reader, 65536):
+                    got += len(piece)
+        reader.close()
+        # No more than what the reader's own buffer held when the cut came.
+        assert got < 200_000
+
+
+async def test_a_revoke_while_the_app_is_asked_leaves_no_token(tmp_path):
+    """The app takes its time to say that the agent exists; the customer ends it meanwhile; nothing is issued."""
+    asked = asyncio.Event()
+
+    def probing(document):
+        document["upstream"]["profile"] = "demo-helpdesk"
+
+    async with open_world(tmp_path, change=probing, script=lambda _request: hold(asked, after=response())) as world:
+        await world.choose("day")
+        asking = asyncio.ensure_future(world.ask(scope="tickets:read"))
+        async with asyncio.timeout(5):
+            await world.upstream.until(lambda: world.upstream.requests)
+            await world.choose("off")
+            asked.set()
+            status, document = await asking
+        assert 400 == status
+        assert document["reason"] in ("grant_off", "grant_revoked")
+        assert "access_token" not in document
+        assert ["allow", "deny"] == [record["decision"] for record in world.records(kind="token")][-2:]
+
+
+class Moody:
+    """An audit log that can be told to fail: implements AuditLog."""
+
+    def __init__(self):
+        self.records: list[Record] = []
+        self.broken = False
+
+    @property
+    def healthy(self):
+        return not self.broken
+
+    async def append(self, record, *, durable=False):
+        if self.broken:
+            raise JournalError("the disk is full")
+        self.records.append(record)
+        return len(self.records)
+
+    async def close(self):
+        self.broken = True
+
+
+def a_service(store, journal, changed, clock):
+    return GrantService(store, journal, accepted_roles=frozenset({"admin"}), clock=clock, changed=changed)
+
+
+def a_choice(duration, *permissions):
+    return ChangeRequest(
+        account=AccountId("acme"),
+        duration=duration,
+        permissions=frozenset(permissions or (Permission.READ,)),
+        administrator=Administrator(id="olga", roles={"support": "admin"}),
+    )
+
+
+@pytest.fixture
+async def office(tmp_path):
+    from gateway.clock import utc_now  # noqa: PLC0415 - only here
+
+    store, journal, told = MemoryStore(), Moody(), []
+    await store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
+
+    def changed(record: AccountRecord):
+        told.append(record)
+        return 0
+
+    return store, journal, told, a_service(store, journal, changed, utc_now)
+
+
+async def test_taking_back_works_without_a_journal_and_is_recorded_later(office):
+    """The customer's `off` is stored and told at once; its record is owed, and paid first when the disk is back."""
+    _, journal, told, service = office
+    await service.choose(a_choice(Duration.WEEK, Permission.WRITE))
+    journal.broken = True
+    assert Change.REDUCED == (await service.choose(a_choice(Duration.DAY))).change
+    assert Change.TURNED_OFF == (await service.choose(a_choice(Duration.OFF))).change
+    assert 3 == len(told)
+    with pytest.raises(JournalError):
+        await service.settle()
+    journal.broken = False
+    await service.settle()
+    assert ["enabled", "reduced", "turned_off"] == [record.reason for record in journal.records]
+
+
+@pytest.mark.parametrize("choice", [a_choice(Duration.YEAR), a_choice(Duration.DAY, Permission.WRITE)])
+async def test_nothing_is_given_without_a_journal(office, choice):
+    """More time, or more permissions even for less time, wait for their record."""
+    store, journal, told, service = office
+    await service.choose(a_choice(Duration.WEEK))
+    journal.broken = True
+    with pytest.raises(JournalError):
+        await service.choose(choice)
+    assert (1, 1) == (len(told), (await store.find_account(AccountId("acme"))).account.epoch)
+
+
+async def test_a_change_that_could_not_be_stored_is_taken_back_on_the_record(office):
+    """The journal says that it was meant, and that it did not happen."""
+    store, journal, told, service = office
+    real = store.save_change
+
+    async def broken(*_args, **_kwargs):
+        raise StoreError("away")
+
+    store.save_change = broken
+    with pytest.raises(StoreError):
+        await service.choose(a_choice(Duration.WEEK))
+    store.save_change = real
+    said = [(record.decision, record.reason) for record in journal.records]
+    assert [("allow", "enabled"), ("deny", "store_unavailable")] == said
+    assert [] == told
