@@ -21,11 +21,11 @@ from gateway.config.model import Config, ConfigError
 from gateway.files import claim_directory, write_new
 from gateway.grants.api import GrantsApi
 from gateway.grants.facts import FactCache
+from gateway.grants.owed import record_owed
 from gateway.grants.service import GrantService
-from gateway.grants.settle import settle
 from gateway.grants.watch import watch
 from gateway.health import Health
-from gateway.profiles import load_profile
+from gateway.profiles import load_profile, read_upstream_url
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.front import FrontError, make_server
 from gateway.proxy.handler import ProxyHandler
@@ -71,7 +71,7 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Run a gateway until the block ends; raises one of START_ERRORS if it cannot start."""
     async with AsyncExitStack() as stack:
-        profile = load_profile(config.upstream.profile, base=Path())
+        profile = load_profile(config.upstream.profile)
         state = await _open_state(stack, config, clock, ticks)
         parts = await _build(stack, config, profile, state)
         server = make_server(parts.handler)
@@ -125,7 +125,6 @@ class _Parts:
     handler: ProxyHandler
     admin: web.Application
     live: Live
-    facts: FactCache
 
 
 async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state: _State) -> _Parts:
@@ -182,7 +181,7 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
         append_forwarded_for=config.upstream.forwarded_for == "append",
     )
     admin = _make_admin(stack, config, state, clients=clients, facts=facts, live=live)
-    return _Parts(handler=handler, admin=admin, live=live, facts=facts)
+    return _Parts(handler=handler, admin=admin, live=live)
 
 
 def _open_facts(stack: AsyncExitStack, config: Config, state: _State, live: Live) -> FactCache:
@@ -262,7 +261,7 @@ def _make_admin(
     )
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
-    tasks.start(settle(service), name="settle with the journal")
+    tasks.start(record_owed(service), name="record what is owed")
     trial = frozenset(config.grants.trial_permissions)
     admin = web.Application()
     admin.add_routes(GrantsApi(service, clients, trial_permissions=trial, clock=state.clock).routes())
@@ -272,10 +271,7 @@ def _make_admin(
 
 def _open_upstream(stack: AsyncExitStack, config: Config) -> Pool:
     section = config.upstream
-    try:
-        address = parse_upstream_url(section.url)
-    except ValueError as exc:
-        raise ConfigError(f"upstream.url: {exc}") from exc
+    address = read_upstream_url(section.url)
     limits = PoolLimits(
         connect_timeout_seconds=section.connect_timeout_seconds,
         first_byte_timeout_seconds=section.response_timeout_seconds,

@@ -1,10 +1,11 @@
-"""Finds and reads app profiles: shipped ones by name, the operator's own by path."""
+"""What is known of the app behind: its profile, shipped or the operator's own, and where it is."""
 
 import tomllib
 from importlib import resources
 from pathlib import Path
 
 from gateway.config.model import ConfigError
+from gateway.proxy.pool import UpstreamAddress, parse_upstream_url
 from policy.routes import Profile, ProfileError, read_profile
 
 
@@ -14,12 +15,12 @@ def shipped() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
-def load_profile(name: str, *, base: Path) -> Profile:
+def load_profile(name: str) -> Profile:
     """Return the profile of that name, or in that file if it ends in .toml; raises ConfigError."""
     own = name.endswith(".toml")
     try:
         if own:
-            text = (base / name).read_text(encoding="utf-8")
+            text = Path(name).read_text(encoding="utf-8")
         else:
             text = resources.files("policy").joinpath("profiles", f"{name}.toml").read_text(encoding="utf-8")
         profile = read_profile(tomllib.loads(text))
@@ -33,3 +34,13 @@ def load_profile(name: str, *, base: Path) -> Profile:
     if profile.name != Path(name).name.removesuffix(".toml"):
         raise ConfigError(f"upstream.profile: `{name}` calls itself `{profile.name}`: make them the same")
     return profile
+
+
+def read_upstream_url(url: str) -> UpstreamAddress:
+    """Return where the app is; raises ConfigError."""
+    if url.startswith("https:"):
+        raise ConfigError("upstream.url: https to the app is not supported yet: use http on a private network, or unix")
+    try:
+        return parse_upstream_url(url)
+    except ValueError as exc:
+        raise ConfigError(f"upstream.url: {exc}") from exc

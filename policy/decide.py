@@ -143,7 +143,7 @@ def _check_routes(routes: Sequence[RouteRule], held: frozenset[Scope], granted: 
             return Deny(reason=DenyReason.NEVER_ALLOWED, rule=route.id, detail=route.never)
     for route in routes:
         if route.scope is not None and not covers(granted, route.scope):
-            lacking = covers(held, route.scope)
-            reason = DenyReason.PERMISSION_NOT_GRANTED if lacking else DenyReason.INSUFFICIENT_SCOPE
+            in_token = covers(held, route.scope)
+            reason = DenyReason.PERMISSION_NOT_GRANTED if in_token else DenyReason.INSUFFICIENT_SCOPE
             return Deny(reason=reason, rule=route.id, needs=frozenset({route.scope}))
     return None

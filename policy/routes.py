@@ -59,7 +59,7 @@ class Profile:
     """Every scope that a rule uses, with words for people."""
     rules: tuple[RouteRule, ...]
     agent_probe: str = ""
-    """A target that the app answers with 2xx for an agent it knows, and with a refusal for one it does not."""
+    """A target that the app answers with 2xx for an agent it knows, and with a refusal for another; empty: none."""
     withhold_cookies: frozenset[str] = frozenset()
     """Cookies that never cross for assumed traffic, in either direction."""
 
@@ -108,9 +108,19 @@ def read_profile(document: Mapping[str, object]) -> Profile:
         description=_text(document, "description", "description"),
         scopes=scopes,
         rules=rules,
-        agent_probe=_text(document, "agent_probe", "agent_probe") if "agent_probe" in document else "",
+        agent_probe=_probe(document),
         withhold_cookies=frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")),
     )
+
+
+def _probe(document: Mapping[str, object]) -> str:
+    # Leaving it out must not mean that nobody is asked: whoever wants that says so.
+    if document.get("agent_probe") is False:
+        return ""
+    probe = document.get("agent_probe")
+    if not isinstance(probe, str) or not probe.startswith("/"):
+        raise ProfileError("agent_probe: a target such as /whoami that only known agents get, or false to ask nobody")
+    return probe
 
 
 def _scopes(table: object) -> dict[Scope, str]:

@@ -176,7 +176,7 @@ def quiet_profile(directory: Path):
     """Return the demo's profile without its probe, so that the upstream hears nothing but what a test sends."""
     path = directory / "demo-helpdesk.toml"
     shipped = resources.files("policy").joinpath("profiles", "demo-helpdesk.toml").read_text()
-    path.write_text("\n".join(line for line in shipped.splitlines() if not line.startswith("agent_probe")))
+    path.write_text(shipped.replace('agent_probe = "/whoami"', "agent_probe = false"))
     return path
 
 

@@ -137,9 +137,9 @@ async def test_taking_back_works_without_a_journal_and_is_recorded_later(office)
     assert Change.TURNED_OFF == (await service.choose(a_choice(Duration.OFF))).change
     assert 3 == len(told)
     with pytest.raises(JournalError):
-        await service.settle()
+        await service.record_owed()
     journal.broken = False
-    await service.settle()
+    await service.record_owed()
     assert ["enabled", "reduced", "turned_off"] == [record.reason for record in journal.records]
 
 

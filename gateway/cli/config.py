@@ -1,14 +1,11 @@
 """`locum config`: is it right, and what is in force."""
 
-from pathlib import Path
-
 import click
 import msgspec
 
 from gateway.cli.context import Context
-from gateway.config.model import ConfigError, Secret
-from gateway.profiles import load_profile
-from gateway.proxy.pool import parse_upstream_url
+from gateway.config.model import Secret
+from gateway.profiles import load_profile, read_upstream_url
 
 
 @click.group()
@@ -19,13 +16,10 @@ def config() -> None:
 @config.command()
 @click.pass_obj
 def check(context: Context) -> None:
-    """Say whether the gateway could start with it; exits with 78 if not."""
+    """Say whether it can be used as it stands; exits with 78 if not. Ports and the store are not looked at."""
     found = context.config
-    profile = load_profile(found.upstream.profile, base=Path())
-    try:
-        parse_upstream_url(found.upstream.url)
-    except ValueError as exc:
-        raise ConfigError(f"upstream.url: {exc}") from exc
+    profile = load_profile(found.upstream.profile)
+    read_upstream_url(found.upstream.url)
     click.echo(f"ok: {found.upstream.url} with profile {profile.name}, {len(profile.rules)} rules")
 
 

@@ -79,6 +79,7 @@ async def open_office(config: Config) -> AsyncIterator[Office]:
             roles = frozenset(config.grants.administrator_roles)
             grants = GrantService(store, journal, accepted_roles=roles, clock=utc_now)
             yield Office(store=store, journal=journal, grants=grants)
+            await grants.record_owed()
         finally:
             await journal.close()
 

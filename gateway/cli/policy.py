@@ -1,7 +1,5 @@
 """`locum policy`: what a profile says about a request, and why."""
 
-from pathlib import Path
-
 import click
 
 from gateway.profiles import load_profile, shipped
@@ -18,7 +16,7 @@ def policy() -> None:
 def list_() -> None:
     """Name the profiles that come with Locum."""
     for name in shipped():
-        profile = load_profile(name, base=Path())
+        profile = load_profile(name)
         click.echo(f"{name}: {profile.description} ({len(profile.rules)} rules, {format_scopes(profile.scopes)})")
 
 
@@ -29,7 +27,7 @@ def list_() -> None:
 @click.option("--scope", default="", help="The scopes held, with spaces between.")
 def explain(name: str, method: str, target: str, scope: str) -> None:
     """Say which rules speak about a request, and whether the scopes suffice; exits with 1 if they do not."""
-    profile = load_profile(name, base=Path())
+    profile = load_profile(name)
     try:
         held = parse_scopes(scope)
         rules = profile.match(method, parse_target(target.encode("utf-8")))

@@ -121,4 +121,8 @@ def _decode(kind: type, value: Any) -> Any:
 
 def _resolve(config: Config, base: Path) -> Config:
     directory = str(base / config.server.data_directory)
-    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, data_directory=directory))
+    upstream = config.upstream
+    if upstream.profile.endswith(".toml"):
+        upstream = msgspec.structs.replace(upstream, profile=str(base / upstream.profile))
+    server = msgspec.structs.replace(config.server, data_directory=directory)
+    return msgspec.structs.replace(config, server=server, upstream=upstream)

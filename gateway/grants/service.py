@@ -1,5 +1,6 @@
 """Changing a grant: decide, record, store, tell; used by the API and the command line alike."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -38,8 +39,8 @@ class UnknownAccount(Exception):
 class GrantService:
     """The one way in which a grant changes.
 
-    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed. What only takes power away is done
-    even if it cannot be recorded at once.
+    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed. What only takes power away is the one
+    exception to "record before effect": it is done even if it cannot be recorded at once.
     """
 
     def __init__(
@@ -57,12 +58,17 @@ class GrantService:
         self._clock = clock
         self._changed = changed
         self._owed: list[Record] = []
+        self._recording_owed = asyncio.Lock()
 
-    async def settle(self) -> None:
-        """Record what was done while the journal could not be written; raises JournalError while it still cannot."""
-        while self._owed:
-            await self._journal.append(self._owed[0], durable=True)
-            del self._owed[0]
+    async def record_owed(self) -> None:
+        """Record what was done while the journal could not be written; raises JournalError while it still cannot.
+
+        Until then the store's history of the account is the only trace of it.
+        """
+        async with self._recording_owed:
+            while self._owed:
+                await self._journal.append(self._owed[0], durable=True)
+                del self._owed[0]
 
     async def find(self, account: AccountId) -> AccountRecord:
         """Return the account with its newest grant."""
@@ -108,14 +114,13 @@ class GrantService:
         """Record the outcome and make it so; False if the account changed meanwhile and has to be read again."""
         record = _record(outcome, before, request)
         try:
-            await self.settle()
+            await self.record_owed()
             await self._journal.append(record, durable=True)
         except JournalError:
             if isinstance(outcome, GrantRefusal) or not _only_takes(outcome, before):
                 raise
-            # Nothing may keep a customer from taking back what they gave: it is done, and recorded when that works.
             log.exception("the end of a grant of %s could not be recorded yet", request.account)
-            self._owed.append(record)
+            return await self._take_back(outcome, record, request)
         if isinstance(outcome, GrantRefusal) or outcome.account == before.account:
             return True
         try:
@@ -128,6 +133,16 @@ class GrantService:
             await self._journal.append(replace(record, decision="deny", reason="store_unavailable"), durable=True)
             raise
         self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
+        return True
+
+    async def _take_back(self, change: GrantChange, record: Record, request: ChangeRequest) -> bool:
+        """Do what cannot be recorded now: nothing may keep a customer from taking back what they gave."""
+        try:
+            await self._store.save_change(change, by=request.administrator.id, at=self._clock())
+        except StoreConflict:
+            return False
+        self._owed.append(record)
+        self._changed(AccountRecord(account=change.account, grant=change.grant))
         return True
 
 

@@ -29,13 +29,13 @@ async def refuse(inbound: Inbound, deny: Deny, *, request_id: str) -> None:
     else:
         kind, content = b"application/problem+json", refusals.problem(deny, request_id=request_id)
         lines = refusals.headers(deny)
-    await _send(inbound, status, kind, content, lines, close=True)
+    await _send(inbound, status, kind, content, lines)
 
 
 async def report(inbound: Inbound, status: int, title: str, *, kind: str) -> None:
     """Send problem details that are no refusal; `kind` ends the stable problem type."""
     document = {"type": f"urn:locum:problem:{kind}", "title": title, "status": status}
-    await _send(inbound, status, b"application/problem+json", msgspec.json.encode(document), [], close=True)
+    await _send(inbound, status, b"application/problem+json", msgspec.json.encode(document), [])
 
 
 async def report_fault(inbound: Inbound, fault: UpstreamFault) -> None:
@@ -44,15 +44,13 @@ async def report_fault(inbound: Inbound, fault: UpstreamFault) -> None:
     await report(inbound, fault.status, title, kind="upstream")
 
 
-async def _send(
-    inbound: Inbound, status: int, kind: bytes, content: bytes, lines: list[tuple[bytes, bytes]], *, close: bool
-) -> None:
+async def _send(inbound: Inbound, status: int, kind: bytes, content: bytes, lines: list[tuple[bytes, bytes]]) -> None:
     head = ResponseHead(
         status=status,
         reason=_REASONS[status],
         headers=((b"Content-Type", kind), (b"Content-Length", b"%d" % len(content)), *lines),
     )
-    await inbound.respond(head, _once(content), close=close)
+    await inbound.respond(head, _once(content), close=True)
 
 
 async def _once(content: bytes) -> Body:

@@ -61,12 +61,12 @@ class SqliteStore(Store):
         await writer
 
     async def data_version(self) -> int:
-        """Return a number that is another one than last time if anything was committed since, by any process.
+        """Return a number that is another one than last time if anybody else committed since.
 
-        This process's own writes count too. Not in the Store contract: it is how a process that polls notices
-        what others wrote to the file (https://sqlite.org/pragma.html#pragma_data_version).
+        Own writes do not count, because it is asked on the connection that writes. Not in the Store contract: it is
+        how a process that polls notices what others wrote (https://sqlite.org/pragma.html#pragma_data_version).
         """
-        return (await self._list(lambda row: int(row[0]), "PRAGMA data_version"))[0]
+        return await self._writer.run(lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0]))
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
         return await self._find(

@@ -8,11 +8,11 @@ from gateway.grants.service import GrantService
 _SECONDS = 1.0
 
 
-async def settle(service: GrantService) -> None:
+async def record_owed(service: GrantService) -> None:
     """Try once a second; runs until cancelled."""
     while True:
         await asyncio.sleep(_SECONDS)
         try:
-            await service.settle()
+            await service.record_owed()
         except JournalError:
             continue
