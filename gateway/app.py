@@ -40,7 +40,7 @@ from gateway.staff.verify import StaffVerifier
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import AccountRecord, StoreError
 from gateway.tasks import Tasks
-from gateway.tokens.clients import ClientAuthenticator
+from gateway.clients import ClientAuthenticator
 from gateway.tokens.endpoint import TokenEndpoint
 from gateway.tokens.keys import KeyRing, open_keys
 from gateway.tokens.signing import TokenVerifier
@@ -224,8 +224,8 @@ async def _open_endpoint(
         keys=state.keys,
         staff=StaffVerifier(issuer, config.staff, state.clock),
         facts=facts,
-        accounts=accounts,
-        probe=probe,
+        host_of=accounts.host_of,
+        agents=probe,
         terms=ExchangeTerms(
             issuer=config.server.issuer,
             lifetime=timedelta(seconds=config.tokens.lifetime_seconds),

@@ -17,7 +17,7 @@ from gateway.clock import utc_now
 from gateway.config.load import build
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
-from gateway.tokens.clients import digest_of, new_secret
+from gateway.clients import digest_of, new_secret
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests.rawwire import RecordingUpstream, exchange, response
 

@@ -15,7 +15,7 @@ from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
 from gateway.stores.store import AccountRecord, Client, StoreError
-from gateway.tokens.clients import ClientAuthenticator
+from gateway.clients import ClientAuthenticator
 from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
 from policy.model import AccountId, AccountType, Duration, Permission
 

@@ -3,10 +3,10 @@
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -18,12 +18,10 @@ from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
-from gateway.proxy.probe import AgentProbe
-from gateway.proxy.triage import AccountReader
 from gateway.refusals import REFUSALS
 from gateway.staff.verify import SignedIn, StaffVerifier
 from gateway.stores.store import Client, Store, StoreError
-from gateway.tokens.clients import ClientAuthenticator
+from gateway.clients import ClientAuthenticator
 from gateway.tokens.keys import KeyRing
 from policy.claims import TOKEN_TYPE
 from policy.exchange import (
@@ -46,6 +44,16 @@ _NOT_DESCRIPTIVE = re.compile(r"[^ !#-\[\]-~]")
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
+class AgentCheck(Protocol):
+    """Knows whether an agent exists."""
+
+    async def ask(self, issue: Issue, facts: Facts, *, request_id: str) -> Deny | None:
+        """Return why the assumption must not start, or None; raises JournalError.
+
+        `facts` are those that the assumption will have once it has started.
+        """
+
+
 class TokenEndpoint:
     """Exchanges a staff member's token for an assumption token."""
 
@@ -56,8 +64,8 @@ class TokenEndpoint:
         keys: KeyRing,
         staff: StaffVerifier,
         facts: FactCache,
-        accounts: AccountReader,
-        probe: AgentProbe,
+        host_of: Callable[[AccountId], str],
+        agents: AgentCheck,
         terms: ExchangeTerms,
         journal: AuditLog,
         clients: ClientAuthenticator,
@@ -67,8 +75,8 @@ class TokenEndpoint:
         self._keys = keys
         self._staff = staff
         self._facts = facts
-        self._accounts = accounts
-        self._probe = probe
+        self._host_of = host_of
+        self._agents = agents
         self._terms = terms
         self._journal = journal
         self._clients = clients
@@ -117,7 +125,7 @@ class TokenEndpoint:
             asked,
             actor=signed_in.staff,
             terms=self._terms,
-            audience=self._accounts.host_of(account),
+            audience=self._host_of(account),
             client=client.id,
             assumption_id=AssumptionId(f"as_{secrets.token_hex(10)}"),
             token_id=TokenId(secrets.token_urlsafe(16)),
@@ -127,7 +135,7 @@ class TokenEndpoint:
         if isinstance(outcome, Deny):
             return await self._refuse(outcome, attempt)
         then = replace(facts, assumption=outcome.assumption, staff=signed_in.staff)
-        refused = await self._probe.ask(outcome, then, request_id=attempt.caller.request_id)
+        refused = await self._agents.ask(outcome, then, request_id=attempt.caller.request_id)
         if refused is not None:
             return await self._refuse(refused, attempt)
         await self._journal.append(attempt.record(outcome), durable=True)

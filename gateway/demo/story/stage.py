@@ -22,7 +22,7 @@ from gateway.demo.story.folder import write_secret
 from gateway.demo.story.scene import HELPDESK, STAFF_AUDIENCE, STAFF_GROUP, SUPPORT_TOOL, Scene
 from gateway.stores.store import Client
 from gateway.tasks import Tasks
-from gateway.tokens.clients import digest_of, new_secret
+from gateway.clients import digest_of, new_secret
 from policy.model import Account, AccountId, AccountType, ClientId
 
 A = TypeVar("A")
