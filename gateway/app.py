@@ -15,6 +15,7 @@ from aiohttp import web
 from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
 from gateway.audit.log import AuditLog, JournalError
+from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock, Ticks, boot_seconds, utc_now
 from gateway.config.check import parse_address, parse_network
 from gateway.config.model import Config, ConfigError
@@ -40,7 +41,6 @@ from gateway.staff.verify import StaffVerifier
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import AccountRecord, StoreError
 from gateway.tasks import Tasks
-from gateway.clients import ClientAuthenticator
 from gateway.tokens.endpoint import TokenEndpoint
 from gateway.tokens.keys import KeyRing, open_keys
 from gateway.tokens.signing import TokenVerifier

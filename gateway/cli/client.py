@@ -6,8 +6,8 @@ import click
 
 from gateway.audit.record import Record
 from gateway.cli.context import Context, open_office, run_async
-from gateway.stores.store import Client
 from gateway.clients import ROLES, digest_of, new_secret
+from gateway.stores.store import Client
 from policy.model import ClientId
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)

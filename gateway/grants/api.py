@@ -12,10 +12,10 @@ from aiohttp import web
 from gateway.audit.log import JournalError
 from gateway.bodies import read_at_most
 from gateway.caller import Caller
+from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
 from gateway.stores.store import AccountRecord, Client, StoreError
-from gateway.clients import ClientAuthenticator
 from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
 from policy.model import AccountId, AccountType, Duration, Permission
 

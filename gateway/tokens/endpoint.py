@@ -16,12 +16,12 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.bodies import read_at_most
 from gateway.caller import Caller
+from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
 from gateway.refusals import REFUSALS
 from gateway.staff.verify import SignedIn, StaffVerifier
 from gateway.stores.store import Client, Store, StoreError
-from gateway.clients import ClientAuthenticator
 from gateway.tokens.keys import KeyRing
 from policy.claims import TOKEN_TYPE
 from policy.exchange import (

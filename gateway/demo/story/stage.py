@@ -12,6 +12,7 @@ from typing import TypeVar
 import aiohttp
 
 from gateway.app import Gateway, open_gateway
+from gateway.clients import digest_of, new_secret
 from gateway.config.load import load
 from gateway.demo.django_helpdesk.runner import DjangoHelpdesk
 from gateway.demo.helpdesk import DemoHelpdesk
@@ -22,7 +23,6 @@ from gateway.demo.story.folder import write_secret
 from gateway.demo.story.scene import HELPDESK, STAFF_AUDIENCE, STAFF_GROUP, SUPPORT_TOOL, Scene
 from gateway.stores.store import Client
 from gateway.tasks import Tasks
-from gateway.clients import digest_of, new_secret
 from policy.model import Account, AccountId, AccountType, ClientId
 
 A = TypeVar("A")
