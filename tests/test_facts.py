@@ -31,7 +31,7 @@ async def scene():
     await scene.tasks.close()
 
 
-PROFILE = load_profile("demo-helpdesk", base=None)
+PROFILE = load_profile("demo-helpdesk")
 
 
 async def verdict_of(scene):

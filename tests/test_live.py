@@ -340,7 +340,7 @@ class Bench:
         self.ticks = Ticks()
         self.journal = HeldJournal()
         self.app = QuietApp()
-        self.profile = load_profile("demo-helpdesk", base=None)
+        self.profile = load_profile("demo-helpdesk")
         self.live = Live(self.profile, lambda: NOON)
         self.facts = FactCache(
             store,

@@ -193,6 +193,7 @@ SPELLINGS = [
 LAX = {
     "name": "lax",
     "description": "an app whose pages all look alike",
+    "agent_probe": False,
     "scopes": {"pages:read": "see pages"},
     "routes": [
         {"id": "page", "methods": ["GET"], "path": "/{page}", "scope": "pages:read"},
