@@ -14,12 +14,12 @@ import pytest_asyncio
 from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
+from gateway.clients import digest_of, new_secret
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import load
 from gateway.demo.django_helpdesk.runner import DjangoHelpdesk, HelpdeskNotInstalledError
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
-from gateway.tokens.clients import digest_of, new_secret
 from policy.model import ClientId
 from tests.gateway_world import AUDIENCE, World
 

@@ -13,11 +13,11 @@ import aiohttp
 
 from gateway.app import Gateway, open_gateway
 from gateway.audit.search import read
+from gateway.clients import digest_of, new_secret
 from gateway.clock import utc_now
 from gateway.config.load import build
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
-from gateway.clients import digest_of, new_secret
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests.rawwire import RecordingUpstream, exchange, response
 

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from gateway.audit.log import JournalError
+from gateway.clients import digest_of
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
 from gateway.stores.store import Client, StoreConflict, StoreError
-from gateway.tokens.clients import digest_of
 from policy.grants import Administrator, Change, GrantRefusal, convert
 from policy.model import Account, AccountId, AccountType, ClientId, Duration, Permission
 from tests.forgery import NOON

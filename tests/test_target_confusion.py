@@ -175,7 +175,7 @@ def test_a_field_is_recognised_however_it_is_spelt(name):
         page | {"id": "close", "query_has": ["close_as"], "never": "closes it"},
         page | {"id": "plain", "query_only": ["page"], "scope": "tickets:read"},
     ]
-    words = {"name": "x", "description": "x", "scopes": {"tickets:read": "x"}}
+    words = {"name": "x", "description": "x", "agent_probe": False, "scopes": {"tickets:read": "x"}}
     profile = read_profile(words | {"routes": rules})
     found = profile.match("GET", parse_target(b"/tickets?page[]=1&" + name.encode() + b"=1"))
     assert {"show", "close"} == {rule.id for rule in found}

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.clients import digest_of
 from gateway.demo.issuer import Fault
 from gateway.stores.store import Client
-from gateway.tokens.clients import digest_of
 from policy.claims import TOKEN_TYPE
 from policy.model import AccountType, ActorId, ClientId, DenyReason
 from tests.forgery import Forger
