@@ -331,7 +331,7 @@ def test_relative_paths_count_from_the_file(tmp_path):
 def test_an_unknown_profile_names_the_shipped_ones():
     """A typo is answered with what there is."""
     with pytest.raises(ConfigError, match=r"upstream\.profile: `demo` cannot be read; shipped are .*demo-helpdesk"):
-        load_profile(str(BASE / "demo.toml"))
+        load_profile("demo")
 
 
 # --- secrets ---

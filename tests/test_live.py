@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -169,15 +170,26 @@ async def test_an_upload_is_cut(world):
     await recorded(world, "grant_revoked", 1)
 
 
+@asynccontextmanager
+async def elsewhere(world):
+    """The same store, opened as another process would."""
+    store = await open_sqlite(world.directory / "locum.sqlite3")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 async def test_conversion_cuts_what_the_trial_had_open(tmp_path):
     """The implicit grant of a trial ends when the customer pays; told by the store alone, by another process."""
     async with holding_world(tmp_path, account=None) as world:
         await world.add_account(kind=AccountType.TRIAL)
         token = await world.token()
         async with download(world, token) as one:
-            record = await world.gateway.store.find_account("acme")
-            change = convert(record.account, record.grant, now=world.clock.now)
-            await world.gateway.store.save_change(change, by="billing", at=world.clock.now)
+            async with elsewhere(world) as store:
+                record = await store.find_account("acme")
+                change = convert(record.account, record.grant, now=world.clock.now)
+                await store.save_change(change, by="billing", at=world.clock.now)
             assert b"" == await one.is_cut()
         assert 403 == (await world.get(token))[0]
         await recorded(world, "grant_revoked", 2)
@@ -190,10 +202,11 @@ async def test_the_vendor_can_cut_too(world, what):
     dana = ActorId(issuer=world.issuer.issuer, subject="dana")
     sid = world.records(kind="token", decision="allow")[-1]["assumption"]
     async with download(world, token) as one:
-        if what == "staff_disabled":
-            assert await world.gateway.store.disable_staff(dana, disabled=True)
-        else:
-            assert await world.gateway.store.end_assumption(sid, at=world.clock.now)
+        async with elsewhere(world) as store:
+            if what == "staff_disabled":
+                assert await store.disable_staff(dana, disabled=True)
+            else:
+                assert await store.end_assumption(sid, at=world.clock.now)
         assert b"" == await one.is_cut()
     await recorded(world, what, 1)
 
