@@ -16,6 +16,7 @@ from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
 from gateway.proxy.triage import AccountReader, Credential
 from gateway.proxy.wire import RequestHead, ResponseHead
+from gateway.stores.sqlite import open_sqlite
 from gateway.tasks import Tasks
 from gateway.tokens.signing import TokenVerifier
 from policy.grants import convert
