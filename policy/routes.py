@@ -7,7 +7,8 @@ A request must satisfy *every* rule that it matches, so a stricter rule beside a
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from policy.model import Scope, Target
 from policy.scopes import ScopeError, parse_scope
@@ -62,22 +63,26 @@ class Profile:
     """A target that the app answers with 2xx for an agent it knows, and with a refusal for another; empty: none."""
     withhold_cookies: frozenset[str] = frozenset()
     """Cookies that never cross for assumed traffic, in either direction."""
+    by_method: Mapping[str, tuple[RouteRule, ...]] = field(default_factory=dict)
+    """The rules again, those that can speak about a method; saves most of the work of a request."""
 
     def match(self, method: str, target: Target) -> tuple[RouteRule, ...]:
         """Return every rule that speaks about the request; an empty answer means: refuse."""
         names = frozenset(reading for name, _ in target.query for reading in read_field(name))
-        found = tuple(rule for rule in self.rules if rule.matches(method, target.path, names))
-        folded = unicodedata.normalize("NFKC", target.path)
-        if not found or folded == target.path:
+        rules, path = self.by_method.get(method, self.rules), target.path
+        found = tuple([rule for rule in rules if rule.matches(method, path, names)])
+        if not found or path.isascii():
             return found
         # Some servers take a fullwidth letter for the plain one: what speaks about that path must be satisfied too.
-        return found + tuple(rule for rule in self.rules if rule not in found and rule.matches(method, folded, names))
+        folded = unicodedata.normalize("NFKC", path)
+        return found + tuple(rule for rule in rules if rule not in found and rule.matches(method, folded, names))
 
     def overrides_method(self, target: Target) -> bool:
         """Tell whether the query asks the app for another method, as Rack, Rails and Symfony honour it."""
         return any(not _OVERRIDES.isdisjoint(read_field(name)) for name, _ in target.query)
 
 
+@lru_cache(maxsize=1024)
 def read_field(name: str) -> frozenset[str]:
     """Return all that frameworks may take a query field's name for: to PHP, `a[b` without its end is `a_b`."""
     unclosed = "[" in name and "]" not in name.partition("[")[2]
@@ -108,6 +113,10 @@ def read_profile(document: Mapping[str, object]) -> Profile:
         description=_text(document, "description", "description"),
         scopes=scopes,
         rules=rules,
+        by_method={
+            method: tuple(rule for rule in rules if method in rule.methods or _ANY in rule.methods)
+            for method in METHODS
+        },
         agent_probe=_probe(document),
         withhold_cookies=frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")),
     )
