@@ -63,6 +63,15 @@ class FactCache:
         """
         return await self._load(account, claims.actor, claims.assumption)
 
+    def at_hand(self, account: AccountId, claims: AssumptionClaims) -> Facts | None:
+        """Return the same facts without waiting, if all of them are known already."""
+        record = self._accounts.at_hand(account)
+        started = self._assumptions.at_hand(claims.assumption)
+        staff = self._staff.at_hand(claims.actor)
+        if record is None or started is None or staff is None:
+            return None
+        return self.facts(record, assumption=started, staff=staff)
+
     async def of_exchange(self, account: AccountId, actor: ActorId) -> Facts:
         """Return the facts for starting an assumption; likewise."""
         return await self._load(account, actor, None)
@@ -129,6 +138,10 @@ class _Table(Generic[K, V]):
             _MOST_ENTRIES, ttu=lambda _key, started, _now: started + absent_ttl, timer=ticks
         )
         self._running: dict[K, _Flight] = {}
+
+    def at_hand(self, key: K) -> V | None:
+        entry = self._found.get(key)
+        return None if entry is None else entry[1]
 
     async def get(self, key: K) -> V | None:
         if (entry := self._found.get(key)) is not None:

@@ -62,7 +62,7 @@ class AssumedTraffic:
         request_id = f"req_{secrets.token_hex(8)}"
         try:
             request = self._parse(inbound, credential)
-            facts = await self._load(request)
+            facts = self._facts.at_hand(request.account, request.claims) or await self._load(request)
         except _Refused as refused:
             await self._refuse(inbound, refused.deny, request_id, refused.claims, _NO_FACTS)
             return

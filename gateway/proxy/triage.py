@@ -13,6 +13,8 @@ from policy.model import AccountId, DenyReason
 
 _ACCOUNT = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BEARER = re.compile(rb"bearer +", re.IGNORECASE)
+# How nearly every credential of ours looks; the rest is looked at word by word.
+_PLAIN = re.compile(rb"(?i:bearer) +(" + OUR_BEGINNING + rb"[A-Za-z0-9._-]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,23 +109,31 @@ def find_credential(head: RequestHead, verifier: TokenVerifier) -> Credential | 
     A token of ours anywhere but in `Authorization` is refused, so that it reaches neither the app nor a log. A bearer
     token of another issuer is the app's own business.
     """
-    headers = head.headers
-    if OUR_BEGINNING in head.target or any(
-        OUR_BEGINNING in value for name, value in headers if fold(name) != b"authorization"
-    ):
+    lines, elsewhere = [], OUR_BEGINNING in head.target
+    for name, value in head.headers:
+        if fold(name) == b"authorization":
+            lines.append((name.lower(), value))
+        elif OUR_BEGINNING in value:
+            elsewhere = True
+    if elsewhere:
         return DenyReason.AMBIGUOUS_HEADER
-    lines = [value for name, value in headers if fold(name) == b"authorization"]
-    if not lines:
+    return _read_authorization(lines, head.headers, verifier) if lines else None
+
+
+def _read_authorization(
+    lines: list[tuple[bytes, bytes]], headers: Headers, verifier: TokenVerifier
+) -> Credential | DenyReason | None:
+    plain = _PLAIN.fullmatch(lines[0][1])
+    if plain is None and not any(verifier.is_ours(word) for _, value in lines for word in _tokens(value)):
         return None
-    tokens = [token for value in lines for token in _tokens(value) if verifier.is_ours(token)]
-    if not tokens:
-        return None
-    exact = values(headers, b"authorization")
-    if len(lines) > 1 or len(exact) != 1 or _BEARER.match(exact[0]) is None or "," in exact[0].decode("latin-1"):
+    if len(lines) > 1 or lines[0][0] != b"authorization" or b"authorization" in nominated(headers):
         return DenyReason.AMBIGUOUS_HEADER
-    if b"authorization" in nominated(headers):
+    if plain is not None:
+        return Credential(token=plain[1].decode("ascii"))
+    value = lines[0][1]
+    if _BEARER.match(value) is None or b"," in value:
         return DenyReason.AMBIGUOUS_HEADER
-    return Credential(token=_BEARER.sub(b"", exact[0], count=1).decode("latin-1"))
+    return Credential(token=_BEARER.sub(b"", value, count=1).decode("latin-1"))
 
 
 def _tokens(value: bytes) -> list[str]:
