@@ -247,7 +247,7 @@ async def test_without_an_authoriser_nobody_asks(tmp_path):
 
 async def test_a_server_that_ends_at_once_is_a_fault_with_its_last_words(tmp_path):
     """The reason comes from what it printed."""
-    command = [sys.executable, "-c", "print('first'); raise SystemExit('no such option')"]
+    command = [sys.executable, "-c", "print('first', flush=True); raise SystemExit('no such option')"]
     with pytest.raises(Fault, match="no such option"):
         async with serving(command, port=free_port(), core=choose_cores().rest, directory=tmp_path):
             pass
