@@ -32,6 +32,7 @@ from gateway.proxy.front import FrontError, make_server
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.headers import Reserved
 from gateway.proxy.identity import Assertions
+from gateway.proxy.listener import Listener, ListenerLimits, make_listener
 from gateway.proxy.live import Live
 from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
 from gateway.proxy.probe import AgentProbe
@@ -74,7 +75,7 @@ async def open_gateway(
         profile = load_profile(config.upstream.profile)
         state = await _open_state(stack, config, clock, ticks)
         parts = await _build(stack, config, profile, state)
-        server = make_server(parts.handler)
+        server = _make_front(config, parts.handler)
         stack.push_async_callback(server.shutdown, config.server.shutdown_seconds)
         public = await _listen(stack, server, *parse_address(config.server.listen, "server.listen"))
         admin = await _serve(stack, parts.admin, *parse_address(config.server.admin_listen, "server.admin_listen"))
@@ -269,6 +270,10 @@ def _make_admin(
     return admin
 
 
+def _make_front(config: Config, handler: ProxyHandler) -> web.Server | Listener:
+    return make_server(handler) if config.server.front == "aiohttp" else make_listener(handler, ListenerLimits())
+
+
 def _open_upstream(stack: AsyncExitStack, config: Config) -> Pool:
     section = config.upstream
     address = read_upstream_url(section.url)
@@ -296,7 +301,7 @@ async def _open_control(stack: AsyncExitStack, application: web.Application) -> 
     return pool
 
 
-async def _listen(stack: AsyncExitStack, server: web.Server, host: str, port: int) -> str:
+async def _listen(stack: AsyncExitStack, server: web.Server | Listener, host: str, port: int) -> str:
     listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=1024)
     stack.callback(listener.close)
     return f"http://{host}:{listener.sockets[0].getsockname()[1]}"

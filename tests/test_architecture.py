@@ -26,7 +26,7 @@ ONLY_MAKER = {
 }
 ONLY_IMPORTERS = {
     "jwt": {"gateway/tokens/signing.py"},
-    "httptools": {"gateway/proxy/connection.py", "gateway/proxy/response.py", "gateway/proxy/request.py"},
+    "httptools": {"gateway/proxy/response.py", "gateway/proxy/witness.py"},
     "sqlite3": {"gateway/stores/"},
     "gateway.demo": {"gateway/demo/", "gateway/cli/demo.py"},
 }

@@ -199,3 +199,27 @@ def test_every_key_of_the_configuration_is_explained():
     assert [] == [
         key for key in keys(Config) if not any(way in text for way in (f"{key} =", f"{key}_file =", f".{key}]"))
     ]
+
+
+async def test_without_the_c_parser_there_is_no_start(locum):
+    """The parser in pure Python reads some messages as two, so the gateway does not run on it."""
+    assert "aiohttp's C parser is missing" in await locum("run", code=1, AIOHTTP_NO_EXTENSIONS="1")
+
+
+async def test_our_own_front_serves_as_well(locum):
+    """The front on trial passes ordinary traffic and stops by SIGTERM like the other one."""
+    async with RecordingUpstream(lambda _request: response()) as upstream:
+        locum.config(CONFIG % upstream.url)
+        process = await locum.start("run", LOCUM__SERVER__FRONT="httptools")
+        try:
+            async with asyncio.timeout(20):
+                line = (await process.stderr.readline()).decode()
+                while "for everybody" not in line:
+                    line = (await process.stderr.readline()).decode()
+            port = int(line.split()[1].rpartition(":")[2])
+            answer = await exchange("127.0.0.1", port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        finally:
+            process.terminate()
+            _, errors = await process.communicate()
+        assert 0 == process.returncode, errors

@@ -13,6 +13,7 @@ from tests.rawwire import (
     UpstreamConnection,
     chunked_response,
     drip,
+    hold,
     response,
     then_close,
     then_reset,
@@ -368,3 +369,77 @@ async def test_hundreds_of_interleaved_requests_each_get_their_own_answer_or_a_f
         assert [] == upstream.violations
         assert 50 < faults < 200
         assert len(upstream.connections) < 300, "connections are not used again, so nothing could be poisoned"
+
+
+# --- beside the answer ---
+
+
+async def test_interim_answers_are_told_of_before_the_final_one_has_come():
+    """103 is worth something only while the client still waits; with a body under way as well as without."""
+    hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    for body in (None, body_of(b"x")):
+        gate = asyncio.Event()
+        told = []
+
+        def inform(head, told=told, gate=gate):
+            told.append(head)
+            gate.set()
+
+        async with (
+            RecordingUpstream(hold(gate, before=hints, after=response()), answer_at_head=True) as upstream,
+            pool_to(upstream.url) as pool,
+        ):
+            answer = await pool.send(request(b"GET" if body is None else b"POST"), body, inform=inform)
+
+            assert b"ok" == await read_all(answer)
+        assert [(103, ((b"Link", b"</a>"),))] == [(head.status, head.headers) for head in told]
+
+
+async def test_interim_answers_in_one_segment_with_the_final_one_are_told_of_in_order():
+    """Before `send` returns, and never again for the next request."""
+    script = [b"".join(b"HTTP/1.1 %d Interim\r\n\r\n" % status for status in range(102, 118)) + response(), response()]
+    async with RecordingUpstream(script) as upstream, pool_to(upstream.url) as pool:
+        told: list[int] = []
+        for _ in range(2):
+            answer = await pool.send(request(), None, inform=lambda head: told.append(head.status))
+            assert list(range(102, 118)) == told
+            await read_all(answer)
+        assert 1 == len(upstream.connections)
+
+
+async def test_an_error_of_who_is_told_comes_through_and_costs_the_connection():
+    """Say, the client is gone; the answer that is still to come is nobody's."""
+
+    class ClientGone(Exception):
+        pass
+
+    def inform(_):
+        raise ClientGone
+
+    script = [b"HTTP/1.1 103 Early Hints\r\n\r\n" + response(b"late"), response(b"mine")]
+    async with RecordingUpstream(script) as upstream, pool_to(upstream.url) as pool:
+        with pytest.raises(ClientGone):
+            await pool.send(request(), None, inform=inform)
+
+        assert (200, b"mine") == await fetch(pool)
+        assert 2 == len(upstream.connections)
+
+
+async def test_trailers_are_there_when_the_body_is_exhausted():
+    """And not before, although they may have come in one segment with it."""
+    raw = chunked_response(b"hello", trailers=[(b"X-Sum", b"1"), (b"Set-Cookie", b"evil=1")])
+    async with RecordingUpstream([raw, response()]) as upstream, pool_to(upstream.url) as pool:
+        answer = await pool.send(request(), None)
+        assert () == answer.trailers
+        assert b"hello" == await read_all(answer)
+        assert ((b"X-Sum", b"1"),) == answer.trailers
+
+        assert () == (await sent_and_read(pool)).trailers
+        assert ((b"X-Sum", b"1"),) == answer.trailers
+        assert 1 == len(upstream.connections)
+
+
+async def sent_and_read(pool: Pool):
+    answer = await pool.send(request(), None)
+    await read_all(answer)
+    return answer

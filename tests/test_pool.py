@@ -1,6 +1,7 @@
 """The pool: which connection is used again, what is sent a second time, how many there are, and how it all ends."""
 
 import asyncio
+import os
 import socket
 import ssl
 
@@ -201,6 +202,28 @@ async def test_a_connection_that_the_upstream_closed_while_idle_is_not_even_trie
         assert [0, 1] == [seen.connection_id for seen in upstream.requests]
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"PATCH"])
+async def test_an_end_that_we_have_not_been_told_of_yet_is_seen_before_anything_is_sent(method):
+    """The kernel knows that the connection has ended, the event loop does not; nothing is sent, so any may go again."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
+        await fetch(pool)
+        with socket.socket(fileno=os.dup(upstream.connections[0].socket.fileno())) as same:
+            same.shutdown(socket.SHUT_WR)
+
+        assert (200, b"ok") == await fetch(pool, request(method), None if method == b"GET" else body_of(b"x"))
+        assert [0, 1] == [seen.connection_id for seen in upstream.requests]
+
+
+async def test_bytes_that_came_before_a_request_are_not_its_answer():
+    """An early 408, or the body of another answer: in the kernel already, and not read when the connection is taken."""
+    async with RecordingUpstream([response(), response(b"mine")]) as upstream, pool_to(upstream.url) as pool:
+        await fetch(pool)
+        os.write(upstream.connections[0].socket.fileno(), response(b"forged", status=b"408 Request Timeout"))
+
+        assert (200, b"mine") == await fetch(pool)
+        assert [0, 1] == [seen.connection_id for seen in upstream.requests]
+
+
 # --- how many ---
 
 
@@ -276,6 +299,68 @@ async def test_a_refused_connection_is_a_fault_that_says_what_to_do():
     async with pool_to(url) as pool:
         with pytest.raises(UpstreamFault, match=f"`{url}`.*check that it is running"):
             await fetch(pool)
+
+
+async def test_after_a_failed_attempt_others_fail_without_one():
+    """Nobody waits for what was found out a moment ago, and what still has a connection goes on."""
+    server = await asyncio.start_server(answer_ok, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with pool_to(f"http://127.0.0.1:{port}", unreachable_pause_seconds=3600) as pool:
+        busy = await pool.send(request(), None)
+        server.close()
+        with pytest.raises(UpstreamFault, match="check that it is running"):
+            await fetch(pool)
+        attempts = []
+        async with await asyncio.start_server(lambda *_: attempts.append(1), "127.0.0.1", port):
+            for _ in range(3):
+                with pytest.raises(UpstreamFault, match="a moment ago: check that it is running"):
+                    await fetch(pool)
+
+            assert b"ok" == await read_all(busy)
+            assert (200, b"ok") == await fetch(pool)
+        assert [] == attempts
+
+
+async def test_an_upstream_that_is_back_is_found_by_the_next_request_after_the_pause():
+    """Nothing has to be reset, and nothing tries by itself."""
+    port = unused_port()
+    async with pool_to(f"http://127.0.0.1:{port}", unreachable_pause_seconds=SOON) as pool:
+        with pytest.raises(UpstreamFault):
+            await fetch(pool)
+        server = await asyncio.start_server(answer_ok, "127.0.0.1", port)
+        async with server:
+            answered = False
+            while not answered:
+                try:
+                    answered = await fetch(pool) == (200, b"ok")
+                except UpstreamFault:
+                    await asyncio.sleep(0)
+
+            assert [(200, b"ok")] * 3 == await asyncio.gather(*[fetch(pool) for _ in range(3)])
+            await pool.close()
+
+
+async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(65536):
+        writer.write(response())
+    writer.close()
+
+
+async def test_while_one_request_tries_again_the_others_do_not():
+    """An upstream that lets everybody wait costs one of them the wait."""
+    async with RecordingUpstream(hold(asyncio.Event())) as upstream:
+        url = upstream.url.replace("http:", "https:")
+        limits = {"connect_timeout_seconds": SOON, "unreachable_pause_seconds": 4 * SOON}
+        async with pool_to(url, tls=ssl.create_default_context(), **limits) as pool:
+            with pytest.raises(UpstreamTimeout):
+                await fetch(pool)
+            outcomes = []
+            while not any(isinstance(outcome, UpstreamTimeout) for outcome in outcomes):
+                outcomes = await asyncio.gather(*[fetch(pool) for _ in range(20)], return_exceptions=True)
+                await asyncio.sleep(0)
+
+            assert [502] * 19 + [504] == sorted(outcome.status for outcome in outcomes)
+            assert 2 == len(upstream.connections)
 
 
 async def test_a_server_that_hangs_up_at_once_is_a_fault_and_leaves_nothing_behind():

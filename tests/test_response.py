@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.proxy.response import MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES, ResponseAnomaly, ResponseParser
+from gateway.proxy.response import MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES, MAX_TRAILERS, ResponseAnomaly, ResponseParser
 from tests.rawwire import chunked_response, cut_at, each_byte, response
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -22,6 +22,10 @@ SOUND = {
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
     "304": (b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", b""),
     "no reason": (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+    "chunked, with blanks around the coding": (
+        OK + b"Transfer-Encoding: \tchunked \t\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"ok",
+    ),
     "upgrade offered": (response(headers=[(b"Upgrade", b"h2c"), (b"Connection", b"Upgrade")]), b"ok"),
     "1.0, kept alive": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", b"ok"),
 }
@@ -76,6 +80,8 @@ ANOMALIES = {
     "chunked in HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     "interim with a body": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\nok" + response(),
+    "interim with an empty chunked body": b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n" + response(),
+    "interim that announces a body": b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\n" + response(),
     "interim without end": b"HTTP/1.1 102 Processing\r\n\r\n" * (MAX_INTERIM_RESPONSES + 1) + response(),
     "a long head": OK + b"X: y\r\n" * (MAX_HEAD_BYTES // 6) + b"\r\n",
     "a head without end": OK + b"X: " + b"y" * MAX_HEAD_BYTES,
@@ -94,6 +100,10 @@ ANOMALIES = {
     "bare LF in the trailers": CHUNKED + b"0\r\nX: y\n\r\n",
     "Content-Length in the trailers": CHUNKED + b"0\r\nContent-Length: 2\r\n\r\n",
     "extensions without end": CHUNKED + b"2;" + b"a" * (2 * MAX_HEAD_BYTES),
+    "too many trailers": CHUNKED + b"2\r\nok\r\n0\r\n" + b"X:y\r\n" * (MAX_TRAILERS + 1) + b"\r\n",
+    "a folded trailer": CHUNKED + b"0\r\nX: y\r\n z\r\n\r\n",
+    "NUL in a trailer": CHUNKED + b"0\r\nX: y\0z\r\n\r\n",
+    "space before the colon of a trailer": CHUNKED + b"0\r\nX : y\r\n\r\n",
     "trailers without end": CHUNKED + b"0\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 3),
 }  # fmt: skip
 
@@ -238,3 +248,59 @@ def test_many_tiny_chunks_in_one_segment_come_out_as_one_piece():
     parser = read([CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"])
 
     assert ([b"x" * 10_000], 10_000) == (list(parser.chunks), parser.buffered)
+
+
+# --- beside the response ---
+
+
+def test_interim_responses_are_kept_in_order_but_for_100():
+    """Wherever the segments are cut, and without a length that a client might believe."""
+    raw = (
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 0\r\nlink: </b>\r\n\r\n" + response()
+    )
+    for pieces in [each_byte(raw), *(cut_at(raw, offset) for offset in range(len(raw)))]:
+        interim = read(pieces).interim
+
+        assert [(102, ()), (103, ((b"Link", b"</a>"), (b"link", b"</b>")))] == [
+            (head.status, head.headers) for head in interim
+        ]
+
+
+def test_trailers_keep_bytes_order_case_and_repetition():
+    """Wherever the segments are cut; the headers are not among them."""
+    lines = [
+        (b"X-Sum", b"1"),
+        (b"x-sum", b"\xff 2"),
+        (b"Content-Digest", b"sha-256=:x:"),
+        (b"X-Locum-Assertion", b"forged"),
+    ]
+    raw = chunked_response(b"he", b"llo", headers=[(b"X-Head", b"y")], trailers=lines)
+    for pieces in [each_byte(raw), *(cut_at(raw, offset) for offset in range(len(raw)))]:
+        parser = read(pieces)
+
+        assert tuple(lines) == parser.trailers
+        assert parser.head is not None
+        assert ((b"X-Head", b"y"), (b"Transfer-Encoding", b"chunked")) == parser.head.headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Transfer-Encoding", b"Host", b"Set-Cookie", b"cookie", b"Authorization", b"WWW-Authenticate", b"Proxy-Authorization", b"Connection",
+        b"Trailer", b"TE", b"Upgrade", b"Keep-Alive", b"Content-Type", b"CONTENT-ENCODING", b"Content-Range",
+        b"Content-Security-Policy", b"Cache-Control", b"Expires", b"Age", b"Date", b"Location", b"Vary", b"Expect", b"Range",
+        b"If-Match", b"Max-Forwards", b"Access-Control-Allow-Origin", b"Sec-WebSocket-Accept",
+    ],
+)  # fmt: skip
+def test_what_may_not_stand_in_trailers_is_dropped(name):
+    """RFC 9110 section 6.5.1: nobody reads it there, or somebody merges it into the headers."""
+    parser = read([chunked_response(b"hello", trailers=[(b"X", b"1"), (name, b"evil"), (b"Y", b"2")])])
+
+    assert ((b"X", b"1"), (b"Y", b"2")) == parser.trailers
+
+
+@pytest.mark.parametrize("raw", [response(), b"HTTP/1.1 204 No Content\r\n\r\n", chunked_response(b"x")])
+def test_most_responses_have_no_trailers(raw):
+    """Not even those of another response."""
+    assert () == read([raw]).trailers

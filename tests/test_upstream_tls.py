@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.proxy.wire import UpstreamFault
 from tests.rawwire import RecordingUpstream
+from tests.test_upgrade import handshake, switching
 from tests.upstream_client import body_of, fetch, pool_to, request
 
 BOTH_LOOPS = True
@@ -68,3 +69,21 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_request(contexts):
         with pytest.raises(UpstreamFault, match="certificate"):
             await fetch(pool)
         assert [] == upstream.requests
+
+
+async def test_a_switch_of_protocols_over_tls_is_the_same(contexts):
+    """Both ways, to the last byte written before the close."""
+    server, client = contexts
+    async with (
+        RecordingUpstream(switching() + b"first", tls=server) as upstream,
+        pool_to(upstream.url, tls=client) as pool,
+    ):
+        answer = await pool.send(handshake(), None, upgrade=True)
+        assert b"first" == await answer.stream.read()
+        written = b"x" * 1_000_000
+        await answer.stream.write(written)
+        await answer.stream.close()
+        await upstream.until(upstream.connections[0].ended.is_set)
+
+        assert upstream.connections[0].received.endswith(b"\r\n\r\n" + written)
+        assert (0, 1) == (pool.open_count, len(upstream.connections))

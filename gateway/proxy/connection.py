@@ -2,10 +2,13 @@
 
 import asyncio
 import math
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from gateway.proxy.deadline import Deadline
+from gateway.proxy.handshake import expected_accept
 from gateway.proxy.request import encode_request
 from gateway.proxy.response import ResponseAnomaly, ResponseParser
 from gateway.proxy.wire import Body, RequestHead, ResponseHead, UpstreamFault, UpstreamTimeout
@@ -26,6 +29,8 @@ class ConnectionLimits:
     """Between two pieces of a response body, while there is room for them."""
     max_idle_age_seconds: float = 30
     """Between two exchanges. Below the keep-alive time of the app, or it closes under our hands."""
+    switched_idle_timeout_seconds: float = math.inf
+    """Without a byte either way after a switch of protocols; many apps leave a WebSocket silent."""
 
 
 class ConnectionDied(UpstreamFault):
@@ -35,8 +40,8 @@ class ConnectionDied(UpstreamFault):
 class Connection(asyncio.Protocol):
     """HTTP/1.1 as a client, strictly.
 
-    Start with `exchange`; it gives a `Response`, whose `close` ends the exchange. Bytes that nobody asked for close
-    the connection, also between two exchanges.
+    Start with `exchange`, read the body with `read`, end with `finish`. Bytes that nobody asked for close the
+    connection, also between two exchanges. After a 101 it is a raw connection, with `write` and `close` as well.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Know the `upstream` by the name for messages, and whom to tell.
 
-        `on_released` is called when a response is closed: see `is_idle` then. `on_lost` when the socket is closed.
+        `on_released` is called when an exchange has ended: see `is_idle` then. `on_lost` when the socket is closed.
         """
         self._upstream = upstream
         self._limits = limits
@@ -57,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
+        self._unread = select.poll()
         self._parser: ResponseParser | None = None
         self._fault: UpstreamFault | None = None
         self._event: asyncio.Future[None] | None = None
@@ -64,40 +70,68 @@ class Connection(asyncio.Protocol):
         self._request_sent = False
         self._answered = False
         self._reading_paused = False
-        self._deadline = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._reusable = True
+        self._deadline = Deadline(self._on_deadline)
+        self._between_pieces = (
+            limits.idle_timeout_seconds,
+            "paused in its response for longer than `idle_timeout_seconds`",
+        )
         self.lost: asyncio.Future[None] = self._loop.create_future()
         """Done when the socket is closed."""
+        self.switched = False
+        """Whether it was given over to another protocol; it stays so."""
 
     @property
     def is_idle(self) -> bool:
         """Whether an exchange may start."""
         return self._parser is None and not self._transport.is_closing()
 
-    async def exchange(self, head: RequestHead, body: Body | None) -> "Response":
-        """Send one request and wait for the final response head.
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come on this idle connection, bytes or an end, that the event loop would tell later.
 
-        Raises UpstreamFault (ConnectionDied among them), ValueError for a head that does not fit its body, and what
-        iterating the body raises. Whatever is raised, also CancelledError, has closed the connection.
+        What has come before a request is sent answers no request; and a connection that is known to have ended before
+        may be left for another one whatever the request is, since nothing of it was sent.
+        """
+        return not self._unread.poll(0)
+
+    async def exchange(
+        self,
+        head: RequestHead,
+        body: Body | None,
+        *,
+        upgrade: bool = False,
+        inform: Callable[[ResponseHead], None] | None = None,
+    ) -> tuple[ResponseHead, ResponseParser]:
+        """Send one request and wait for the final response head; the rest of the response is read with `read`.
+
+        See `Upstream.send` for the arguments. Raises UpstreamFault (ConnectionDied among them), ValueError for a head
+        that does not fit its body, and what iterating the body or `inform` raises. Whatever is raised, also
+        CancelledError, has closed the connection.
         """
         if self._transport.is_closing():
             raise ConnectionDied(self._says("closed the connection at once: see its log"))
         try:
             request, length = encode_request(head, has_body=body is not None)
-            self._parser = parser = ResponseParser(to_head=head.method == b"HEAD")
+            accept = expected_accept(head) if upgrade and body is None else None
+            self._parser = parser = ResponseParser(to_head=head.method == b"HEAD", accept=accept)
             self._answered = False
             self._request_sent = body is None
+            # Whatever the answer to an upgrade: what came behind the request may have been sent on.
+            self._reusable = not upgrade
             self._transport.write(request)
             self._watch()
             if body is not None:
-                await self._pump_until_answered(parser, body, length)
+                await self._pump_until_answered(parser, body, length, inform)
             while parser.head is None or self._fault is not None:
                 await self._next_event()
+                _tell(parser, inform)
+            if parser.head.status == 101:
+                self._switch()
         except BaseException:
             self.abort()
             raise
-        return Response(self, parser, parser.head)
+        return parser.head, parser
 
     async def read(self, parser: ResponseParser) -> bytes:
         """The next chunk of the exchange that `parser` belongs to, empty at its end; raises UpstreamFault."""
@@ -107,11 +141,40 @@ class Connection(asyncio.Protocol):
             if parser is not self._parser:
                 raise UpstreamFault("the response was closed before its body had ended")
             await self._next_event()
+        return self.take(parser)
+
+    def take(self, parser: ResponseParser) -> bytes:
+        """The next of the chunks that are here already."""
         chunk = parser.chunks.popleft()
         parser.buffered -= len(chunk)
         if self._reading_paused and parser.buffered <= HIGH_WATER_BYTES // 4:
             self._resume_reading()
         return chunk
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes after a switch of protocols, and wait until there is room for more; raises UpstreamFault."""
+        if self._transport.is_closing():
+            raise self._fault or UpstreamFault(self._says("has closed the connection"))
+        self._transport.write(data)
+        self._watch()
+        if self._writable is None:
+            return
+        _, waiting = await asyncio.wait([self._writable], timeout=self._limits.request_stall_timeout_seconds)
+        if waiting:
+            self._fail(UpstreamTimeout(self._says("took nothing for `request_stall_timeout_seconds`")))
+        if self._fault is not None:
+            raise self._fault
+
+    async def close(self, parser: ResponseParser) -> None:
+        """Wait, within a limit, until what was written after a switch of protocols is sent; reading is at its end.
+
+        Nothing can be sent any more, and `finish` closes the socket if this was not enough.
+        """
+        parser.complete = True
+        parser.chunks.clear()
+        self._wake()
+        self._transport.close()
+        await asyncio.wait([self.lost], timeout=self._limits.request_stall_timeout_seconds)
 
     def finish(self) -> None:
         """End the exchange: idle if everything of it was sent, received and clean, or closed."""
@@ -120,6 +183,7 @@ class Connection(asyncio.Protocol):
             parser is not None
             and parser.complete
             and parser.reusable
+            and self._reusable
             and self._request_sent
             and not self._transport.is_closing()
             and not self._transport.get_write_buffer_size()
@@ -140,6 +204,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio; the idle time starts."""
         self._transport = cast("asyncio.Transport", transport)
+        self._unread.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -159,7 +224,9 @@ class Connection(asyncio.Protocol):
         if parser.buffered > HIGH_WATER_BYTES and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        if parser.head is not None:
+        if parser.complete:
+            self._deadline.clear()
+        elif parser.head is not None:
             self._watch()
         self._wake()
 
@@ -181,10 +248,9 @@ class Connection(asyncio.Protocol):
         if self._parser is not None and not self._parser.complete and self._fault is None:
             kind = UpstreamFault if self._answered else ConnectionDied
             self._fail(kind(self._says("broke the connection: see its log")), exc)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._deadline = math.inf
+        self._deadline.close()
         self._wake()
+        self._let_write()
         self.lost.set_result(None)
         self._on_lost(self)
 
@@ -195,21 +261,27 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Called by asyncio; the pump goes on."""
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        self._let_write()
         self._watch()
 
-    async def _pump_until_answered(self, parser: ResponseParser, body: Body, length: int | None) -> None:
+    async def _pump_until_answered(
+        self,
+        parser: ResponseParser,
+        body: Body,
+        length: int | None,
+        inform: Callable[[ResponseHead], None] | None,
+    ) -> None:
         """Send the body while the head is awaited; a final head stops the sending, whatever is left."""
         pump = self._loop.create_task(self._pump(body, length), name="upstream request body")
         pump.add_done_callback(self._wake)
         try:
             while parser.head is None and not pump.done():
                 await self._next_event()
+                _tell(parser, inform)
         finally:
             pump.cancel()
             [outcome] = await asyncio.gather(pump, return_exceptions=True)
+        _tell(parser, inform)
         if parser.head is None and isinstance(outcome, Exception):
             # On a lost connection the writing fails as well; that is not the error to tell of.
             raise self._fault or outcome
@@ -240,6 +312,12 @@ class Connection(asyncio.Protocol):
         self._request_sent = True
         self._watch()
 
+    def _switch(self) -> None:
+        self.switched = True
+        silence = self._limits.switched_idle_timeout_seconds
+        self._between_pieces = (silence, "was silent for `switched_idle_timeout_seconds`")
+        self._watch()
+
     async def _next_event(self) -> None:
         if self._fault is not None:
             raise self._fault
@@ -248,6 +326,12 @@ class Connection(asyncio.Protocol):
             await self._event
         finally:
             self._event = None
+
+    def _let_write(self) -> None:
+        # Whoever waited may have been cancelled, and the waiting with it.
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
 
     def _wake(self, _: object = None) -> None:
         if self._event is not None and not self._event.done():
@@ -276,7 +360,7 @@ class Connection(asyncio.Protocol):
         if parser.complete or self._reading_paused:
             return None
         if parser.head is not None:
-            return limits.idle_timeout_seconds, "paused in its response for longer than `idle_timeout_seconds`"
+            return self._between_pieces
         if self._request_sent:
             return limits.first_byte_timeout_seconds, "did not answer within `first_byte_timeout_seconds`"
         if self._writable is not None:
@@ -284,32 +368,14 @@ class Connection(asyncio.Protocol):
         return None
 
     def _watch(self) -> None:
-        """Start the clock of the phase that has just begun.
-
-        A timer that fires too early looks again; so only a deadline nearer than the timer's costs a new one, and
-        a connection in steady use makes none per request.
-        """
+        """Start the clock of the phase that has just begun."""
         phase = self._phase()
         if phase is None:
-            self._deadline = math.inf
-            return
-        self._deadline = self._loop.time() + phase[0]
-        if self._deadline < self._timer_at:
-            self._set_timer(self._deadline)
+            self._deadline.clear()
+        else:
+            self._deadline.set(phase[0])
 
-    def _set_timer(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
-        self._timer_at = at
-
-    def _on_timer(self) -> None:
-        self._timer, self._timer_at = None, math.inf
-        if self._deadline == math.inf:
-            return
-        if self._loop.time() < self._deadline:
-            self._set_timer(self._deadline)
-            return
+    def _on_deadline(self) -> None:
         phase = self._phase()
         if self._parser is None or phase is None:
             self.abort()
@@ -317,33 +383,10 @@ class Connection(asyncio.Protocol):
         self._fail(UpstreamTimeout(self._says(f"{phase[1]} = {phase[0]:g}: see whether it is stuck or needs more")))
 
 
-class Response:
-    """An `UpstreamResponse` that holds its connection until it is closed; also the iterator over its own body."""
-
-    __slots__ = ("_closed", "_connection", "_parser", "head")
-
-    def __init__(self, connection: Connection, parser: ResponseParser, head: ResponseHead) -> None:
-        self.head = head
-        self._connection = connection
-        self._parser = parser
-        self._closed = False
-
-    @property
-    def body(self) -> Body:
-        """See `UpstreamResponse.body`; the same iterator every time."""
-        return self
-
-    def __aiter__(self) -> Body:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self._connection.read(self._parser)
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-    async def close(self) -> None:
-        """See `UpstreamResponse.close`."""
-        if not self._closed:
-            self._closed = True
-            self._connection.finish()
+def _tell(parser: ResponseParser, inform: Callable[[ResponseHead], None] | None) -> None:
+    if not parser.interim:
+        return
+    heads, parser.interim = parser.interim, ()
+    if inform is not None:
+        for head in heads:
+            inform(head)

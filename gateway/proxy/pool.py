@@ -2,11 +2,15 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.proxy.connection import Connection, ConnectionDied, ConnectionLimits, Response
-from gateway.proxy.wire import Body, RequestHead, UpstreamFault, UpstreamTimeout
+from gateway.proxy.answer import Response
+from gateway.proxy.connection import Connection, ConnectionDied, ConnectionLimits
+from gateway.proxy.response import ResponseParser
+from gateway.proxy.turns import Turns
+from gateway.proxy.wire import Body, RequestHead, ResponseHead, UpstreamFault, UpstreamTimeout
 
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
@@ -19,7 +23,12 @@ class PoolLimits(ConnectionLimits):
     """For name resolution, TCP and TLS together."""
     queue_timeout_seconds: float = 5
     """For a free connection when `max_connections` are busy."""
+    unreachable_pause_seconds: float = 0.2
+    """How long after a failed attempt to connect, and during the next, other requests fail without an attempt."""
     max_connections: int = 256
+    """Without those that switched protocols, which last too long to queue behind."""
+    max_switched: int = 1024
+    """No more upgrades are asked for while there are so many; what is being asked then may still come on top."""
     max_idle: int = 64
 
 
@@ -67,9 +76,11 @@ class Pool:
         """Connect to nothing yet."""
         self._address = address
         self._limits = limits
-        self._busy = asyncio.Semaphore(limits.max_connections)
+        self._turns = Turns(limits.max_connections)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
+        self._switched: set[Connection] = set()
+        self._unreachable_until = 0.0
         self._closed = False
 
     @property
@@ -77,13 +88,41 @@ class Pool:
         """How many connections there are, in use or idle."""
         return len(self._open)
 
-    async def send(self, head: RequestHead, body: Body | None) -> Response:
-        """See `Upstream.send`; also raises ValueError for a head that does not fit its body."""
-        await self._wait_for_turn()
+    async def send(
+        self,
+        head: RequestHead,
+        body: Body | None,
+        *,
+        upgrade: bool = False,
+        inform: Callable[[ResponseHead], None] | None = None,
+    ) -> Response:
+        """See `Upstream.send`; also raises ValueError for a head that does not fit its body.
+
+        Two kinds of answer cost their connection although nothing is wrong with them: any but 101 to an upgrade, and
+        one to HEAD, or a 304, that announces a body, which may follow at any later time.
+        """
+        if upgrade and len(self._switched) >= self._limits.max_switched:
+            raise UpstreamFault(
+                f"{self._limits.max_switched} connections to upstream `{self._address.url}` have switched protocols: "
+                "see whether clients leave them open, or raise `max_switched`"
+            )
+        if not self._turns.take_free():
+            await self._wait_for_turn()
         try:
-            return await self._exchange(head, body)
+            connection = self._take_idle()
+            if connection is not None:
+                try:
+                    answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform)
+                    return self._respond(connection, *answer)
+                except ConnectionDied:
+                    # RFC 9112 section 9.3.1: only what is idempotent, and only if nothing of an answer was seen.
+                    if body is not None or head.method not in _REPEATABLE:
+                        raise
+            connection = await self._connect()
+            answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform)
+            return self._respond(connection, *answer)
         except BaseException:
-            self._busy.release()
+            self._turns.give_back()
             raise
 
     async def close(self) -> None:
@@ -95,40 +134,40 @@ class Pool:
             await asyncio.wait([connection.lost for connection in self._open])
 
     async def _wait_for_turn(self) -> None:
-        if not self._busy.locked():
-            await self._busy.acquire()
-            return
         try:
             async with asyncio.timeout(self._limits.queue_timeout_seconds):
-                await self._busy.acquire()
+                await self._turns.wait()
         except TimeoutError as exc:
             raise UpstreamTimeout(
                 f"all {self._limits.max_connections} connections to upstream `{self._address.url}` are busy: "
                 "see whether it is slow, or raise `max_connections`"
             ) from exc
 
-    async def _exchange(self, head: RequestHead, body: Body | None) -> Response:
-        connection = self._take_idle()
-        if connection is not None:
-            try:
-                return await connection.exchange(head, body)
-            except ConnectionDied:
-                # RFC 9112 section 9.3.1: only what is idempotent, and only if nothing of an answer was seen.
-                if body is not None or head.method not in _REPEATABLE:
-                    raise
-        connection = await self._connect()
-        return await connection.exchange(head, body)
+    def _respond(self, connection: Connection, head: ResponseHead, parser: ResponseParser) -> Response:
+        if connection.switched:
+            self._turns.give_back()
+            if not connection.lost.done():
+                self._switched.add(connection)
+        return Response(connection, head, parser)
 
     def _take_idle(self) -> Connection | None:
         # The last one used is the least likely to be closed by the upstream, and lets the others grow old.
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_idle:
+            if connection.is_idle and connection.is_quiet:
                 return connection
+            connection.abort()
         return None
 
     async def _connect(self) -> Connection:
         address, loop = self._address, asyncio.get_running_loop()
+        now, pause = loop.time(), self._limits.unreachable_pause_seconds
+        if now < self._unreachable_until:
+            raise UpstreamFault(
+                f"no connection to upstream `{address.url}` a moment ago: check that it is running and the URL is right"
+            )
+        if self._unreachable_until:
+            self._unreachable_until = now + pause
         try:
             async with asyncio.timeout(self._limits.connect_timeout_seconds):
                 if address.path is not None:
@@ -138,14 +177,19 @@ class Pool:
                         self._new_connection, address.host, address.port, ssl=address.tls
                     )
         except TimeoutError as exc:
+            self._unreachable_until = loop.time() + pause
             raise UpstreamTimeout(
                 f"no connection to upstream `{address.url}` within `connect_timeout_seconds` = "
                 f"{self._limits.connect_timeout_seconds:g}: check that it is running and within reach"
             ) from exc
         except OSError as exc:
+            # A Unix socket with a full backlog says so at once (EAGAIN); that one is alive.
+            if not isinstance(exc, BlockingIOError):
+                self._unreachable_until = loop.time() + pause
             raise UpstreamFault(
                 f"no connection to upstream `{address.url}` ({exc}): check that it is running and the URL is right"
             ) from exc
+        self._unreachable_until = 0.0
         # A connection that is lost already has been forgotten, too, and must not be remembered now.
         if not connection.lost.done():
             self._open.add(connection)
@@ -158,7 +202,9 @@ class Pool:
         return Connection(self._address.url, limits=self._limits, on_released=self._put_back, on_lost=self._forget)
 
     def _put_back(self, connection: Connection) -> None:
-        self._busy.release()
+        if connection.switched:
+            return
+        self._turns.give_back()
         if not connection.is_idle:
             return
         if self._closed or len(self._idle) >= self._limits.max_idle:
@@ -168,5 +214,6 @@ class Pool:
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._switched.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)

@@ -9,9 +9,9 @@ def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | N
     Raises ValueError for a head that some reader would frame differently, CONNECT included: the last gate before the
     upstream, since a line or a length too many here is another person's request there.
     """
-    lines = [b"%b %b HTTP/1.1" % (head.method, head.target), *map(b": ".join, head.headers)]
-    text = b"".join(lines)
-    if b"\n" in text or b"\r" in text or lines[0].count(b" ") != 2:
+    lines = [b"%b %b HTTP/1.1" % (head.method, head.target), *map(b": ".join, head.headers), b"\r\n"]
+    text = b"\r\n".join(lines)
+    if not len(lines) == text.count(b"\n") == text.count(b"\r") or lines[0].count(b" ") != 2:
         raise ValueError("a request head has a line break or a space where none may be")
     if head.method == b"CONNECT":
         raise ValueError("`CONNECT` asks for a tunnel, and there is none here")
@@ -25,9 +25,8 @@ def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | N
             codings.append(value.lower())
     if has_body and not lengths and not codings:
         codings.append(b"chunked")
-        lines.append(b"Transfer-Encoding: chunked")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines), _body_length(lengths, codings, has_body=has_body)
+        text = b"%bTransfer-Encoding: chunked\r\n\r\n" % text[:-2]
+    return text, _body_length(lengths, codings, has_body=has_body)
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], *, has_body: bool) -> int | None:

@@ -1,7 +1,7 @@
 """The reading of one upstream response: bytes in, one head and its body out, or the first anomaly.
 
-The head is cut off before httptools sees it, so that what follows it is known to the byte, and every message gets a
-parser of its own, so that no parser is ever used again in a state left by another message.
+Heads are cut off and held against the grammar here, so that what follows them is known to the byte; chunked framing is
+left to httptools, with a parser for each message, so that none is used in a state left by another one.
 """
 
 import re
@@ -9,15 +9,32 @@ from collections import deque
 
 from httptools import HttpParserError, HttpResponseParser
 
-from gateway.proxy.wire import ResponseHead
+from gateway.proxy.handshake import is_accepted
+from gateway.proxy.wire import Headers, ResponseHead
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_RESPONSES = 16
+MAX_TRAILERS = 256
 
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_REASON_BYTES = bytes([9, *range(32, 127), *range(128, 256)])  # RFC 9112 section 4, reason-phrase
+# RFC 9112 sections 4 and 5, without folding and with nothing repaired; possessive, so that it never backtracks.
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
+)
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _WHOLE = -1
+
+# RFC 9110 section 6.5.1: what frames, routes, authenticates or controls has been acted on when the trailers come.
+# A digest of the content is made for the end of it (RFC 9530 section 2).
+_NO_TRAILER = re.compile(
+    rb"(?!content-digest$)(?:access-control|content|if|sec)-.*"
+    rb"|connection|expect|host|keep-alive|max-forwards|range|te|trailer|transfer-encoding|upgrade|via"
+    rb"|authentication-info|authorization|cookie|proxy-(?:auth.*|connection)|set-cookie|www-authenticate"
+    rb"|age|cache-control|date|expires|location|pragma|retry-after|vary",
+    re.IGNORECASE,
+)
 
 
 class ResponseAnomaly(Exception):
@@ -31,6 +48,7 @@ class ResponseParser:
     """
 
     __slots__ = (
+        "_accept",
         "_events",
         "_interim",
         "_overhead",
@@ -43,12 +61,20 @@ class ResponseParser:
         "chunks",
         "complete",
         "head",
+        "interim",
         "reusable",
+        "trailers",
     )
 
-    def __init__(self, *, to_head: bool) -> None:
-        """Start reading; `to_head` when the request was a HEAD, whose response never has a body."""
+    def __init__(self, *, to_head: bool, accept: bytes | None = None) -> None:
+        """Start reading; `to_head` when the request was a HEAD, whose response never has a body.
+
+        A 101 is the final response if it has this `accept`; what follows is then read as it comes, to the end of the
+        stream. Without `accept` there may be no 101.
+        """
         self.head: ResponseHead | None = None
+        self.interim: tuple[ResponseHead, ...] = ()
+        """Interim responses but for 100, without framing lines; whoever takes them empties it."""
         self.chunks: deque[bytes] = deque()
         """The body read so far and not yet taken."""
         self.buffered = 0
@@ -56,11 +82,14 @@ class ResponseParser:
         self.complete = False
         self.reusable = False
         """Whether, as far as the response goes, the connection may carry another request; valid once complete."""
+        self.trailers: Headers = ()
+        """What came behind a chunked body and may stand there; valid once complete."""
         self._to_head = to_head
+        self._accept = accept
         self._pending = b""
         self._interim = 0
         self._remaining = 0
-        self._events = _Events()
+        self._events: _Events
         self._parser: HttpResponseParser | None = None
         self._overhead = 0
         self._tail = b""
@@ -101,14 +130,11 @@ class ResponseParser:
             head = self._parse_head(data[:end])
             data = data[end:]
             searched = 0
-            if head.status >= 200:
+            if head.status >= 200 or head.status == 101:
                 self._pending = b""
                 self._start_body(head)
                 return data
-            self._events = _Events()
-            self._interim += 1
-            if self._interim > MAX_INTERIM_RESPONSES:
-                raise ResponseAnomaly("sent too many interim responses")
+            self._pass_over(head)
         self._pending = data
         if not data.startswith(_VERSIONS[0][: len(data)]) and not data.startswith(_VERSIONS[1][: len(data)]):
             raise ResponseAnomaly("did not answer in HTTP/1.1")
@@ -124,37 +150,58 @@ class ResponseParser:
             raise ResponseAnomaly("sent too long a response head")
         if not raw.startswith(_VERSIONS):
             raise ResponseAnomaly("did not answer in HTTP/1.1")
-        if raw[9:12] == b"101":
-            raise ResponseAnomaly("switched protocols without being asked")
-        self._parser = HttpResponseParser(self._events)
-        self._parse(self._parser, raw)
-        status = int(raw[9:12])
-        reason = raw[13 : raw.index(b"\r\n")]
-        if status < 100 or reason.translate(None, _REASON_BYTES):
-            raise ResponseAnomaly("sent a malformed status line")
+        match = _HEAD.fullmatch(raw)
+        if match is None:
+            raise ResponseAnomaly("sent a malformed response head")
+        minor, status, reason, lines = match.groups()
+        headers = []
+        for line in lines.splitlines():
+            name, _, value = line.partition(b":")
+            headers.append((name, value.strip(b" \t")))
         return ResponseHead(
-            status=status, reason=reason, headers=tuple(self._events.headers), version=(1, raw[7] - ord("0"))
+            status=int(status), reason=reason or b"", headers=tuple(headers), version=(1, 1 if minor == b"1" else 0)
         )
+
+    def _pass_over(self, head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM_RESPONSES:
+            raise ResponseAnomaly("sent too many interim responses")
+        length, chunked, _ = _framing(head)
+        if length or chunked:
+            raise ResponseAnomaly("announced a body for an interim response")
+        if head.status != 100:
+            lines = tuple(line for line in head.headers if line[0].lower() != b"content-length")
+            self.interim += (ResponseHead(status=head.status, reason=head.reason, headers=lines, version=head.version),)
 
     def _start_body(self, head: ResponseHead) -> None:
         """RFC 9112 section 6.3, with every case in doubt refused."""
+        if head.status == 101:
+            if self._accept is None or not is_accepted(head, self._accept):
+                raise ResponseAnomaly("switched protocols without being asked, or to another one")
+            self.head = head
+            self._remaining = _WHOLE
+            return
         length, chunked, persistent = _framing(head)
         self.head = head
         if self._to_head or head.status in (204, 304):
-            # A body that is announced here must not follow, yet some apps send it, perhaps a moment later,
-            # when it would be read as the answer to the next request. So the announcement costs the connection.
+            # A body that is announced here must not follow, yet some apps send it, and whatever they send later is read
+            # as the answer to the next request. Nothing tells when it would be too late for them: no time of silence
+            # is long enough for an app that computes the body, and an answer to a probe of ours could be that body,
+            # whose bytes a stranger may have chosen. So the announcement costs the connection.
             self._finish(reusable=persistent and not chunked and not length)
         elif chunked:
             self.reusable = persistent
+            self._events = _Events()
+            self._parser = HttpResponseParser(self._events)
+            self._parse(self._parser, _CHUNKED_HEAD)
+            self._events.headers.clear()
         elif length is None:
             self._remaining = _WHOLE
-            self._parser = None
         elif length == 0:
             self._finish(reusable=persistent)
         else:
             self._remaining = length
             self.reusable = persistent
-            self._parser = None
 
     def _feed_counted(self, data: bytes) -> None:
         surplus = len(data) > self._remaining
@@ -175,15 +222,15 @@ class ResponseParser:
         if events.body:
             self._keep(b"".join(events.body))
             events.body.clear()
-        # Chunk extensions and trailers are read and dropped, but not without end.
-        events.headers.clear()
-        if self._overhead > MAX_HEAD_BYTES:
+        # Chunk extensions and trailers come without a length of their own.
+        if self._overhead > MAX_HEAD_BYTES or len(events.headers) > MAX_TRAILERS:
             raise ResponseAnomaly("sent too much chunk framing")
         if not events.complete:
             return
         # llhttp passes over line ends after a message, so those are looked for in the bytes themselves: with none,
         # a line that is not empty stands before the last four.
         surplus = events.begun > 1 or self._tail[:1] in (b"\r", b"\n")
+        self.trailers = tuple(line for line in events.headers if not _NO_TRAILER.fullmatch(line[0]))
         self._finish(reusable=self.reusable)
         if surplus:
             raise ResponseAnomaly("sent more than its response")

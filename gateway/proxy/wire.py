@@ -3,7 +3,7 @@
 Nothing here knows aiohttp or httptools, so that either side can be replaced without the other noticing.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,17 @@ class UpstreamResponse(Protocol):
         Reading slowly slows the upstream down: no more than a bounded amount is held in memory.
         """
 
+    @property
+    def trailers(self) -> Headers:
+        """The trailer lines of a chunked body once it is exhausted, and none before.
+
+        Those that must not stand there (RFC 9110 section 6.5.1) are left out; names reserved by Locum are not.
+        """
+
+    @property
+    def stream(self) -> "ByteStream | None":
+        """The raw connection after a 101, with the bytes that came behind its head; None for any other status."""
+
     async def close(self) -> None:
         """Give the connection back if the message ended cleanly, or close it. Safe to call twice."""
 
@@ -56,13 +67,23 @@ class UpstreamResponse(Protocol):
 class Upstream(Protocol):
     """The app behind Locum."""
 
-    async def send(self, head: RequestHead, body: Body | None) -> UpstreamResponse:
+    async def send(
+        self,
+        head: RequestHead,
+        body: Body | None,
+        *,
+        upgrade: bool = False,
+        inform: Callable[[ResponseHead], None] | None = None,
+    ) -> UpstreamResponse:
         """Send one request and return once the final response head is here.
 
         `body` None means no body at all; otherwise the framing follows the head: a `Content-Length` line
-        sends that many bytes, anything else is sent chunked. Interim 1xx responses are passed over.
-        Raises UpstreamFault; nothing of a request is ever sent twice unless it was idempotent, had no body,
-        and the reused connection died before a byte of the response.
+        sends that many bytes, anything else is sent chunked. Interim responses are passed over, or given to
+        `inform`, at most 16 and never 100 or 101; they describe the upstream connection, too, in their headers.
+        With `upgrade` the head may be a WebSocket handshake (RFC 6455 section 4.1), and only to such a one is
+        101 with the right `Sec-WebSocket-Accept` an answer: see `UpstreamResponse.stream`.
+        Raises UpstreamFault, and what `body` or `inform` raises; nothing of a request is ever sent twice unless it
+        was idempotent, had no body, and the reused connection died before a byte of the response.
         """
 
     async def close(self) -> None:
@@ -107,7 +128,7 @@ class Inbound(Protocol):
         """
 
     def abort(self) -> None:
-        """Cut the connection now; nothing more is sent."""
+        """Cut the connection now; what the client has not received yet, it does not get."""
 
 
 class Handler(Protocol):
@@ -115,3 +136,19 @@ class Handler(Protocol):
 
     async def __call__(self, inbound: Inbound) -> None:
         """Answer by `inbound.respond`, exactly once."""
+
+
+class ByteStream(Protocol):
+    """A raw connection after a switch of protocols; one reader and one writer at a time."""
+
+    async def read(self) -> bytes:
+        """The next bytes as they came, empty at the end; reading slowly slows the other side down."""
+
+    async def write(self, data: bytes) -> None:
+        """Send; returns once there is room for more."""
+
+    def abort(self) -> None:
+        """Cut the connection now; nothing more is sent."""
+
+    async def close(self) -> None:
+        """Send what was written, then close both directions. Safe to call twice."""

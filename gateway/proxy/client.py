@@ -1,0 +1,367 @@
+"""One connection of a client, which carries one request after another and is closed at the first fault."""
+
+import asyncio
+import logging
+import math
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final, cast
+
+import msgspec
+
+from gateway.proxy.deadline import Deadline
+from gateway.proxy.flow import Inbox, Outbox
+from gateway.proxy.head import ClientFault, Framing
+from gateway.proxy.inbound import ClientRequest
+from gateway.proxy.intake import Intake
+from gateway.proxy.wire import Handler, RequestHead
+
+log = logging.getLogger(__name__)
+
+HIGH_WATER_BYTES = 256 * 1024
+"""More than this waiting to be read stops the reading from the socket; a quarter of it starts it again."""
+MAX_LINGER_BYTES = 1024 * 1024
+"""More than this thrown away behind the last response, and the client is not waited for."""
+
+_DISCARD = struct.pack("ii", 1, 0)  # linger on, for no time: drop what is unsent, and reset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """What one connection may take, in size and in time."""
+
+    header_bytes: int = 32 * 1024
+    """Of a head, from its first byte to its empty line. Cookies and tokens of 16 KiB occur."""
+    header_lines: int = 256
+    header_timeout_seconds: float = 10
+    """From the first byte of a head to its last, however the bytes trickle in."""
+    idle_timeout_seconds: float = 75
+    """Between two requests, and before the first. Above the 60 of most proxies, or they find the door closed."""
+    body_idle_timeout_seconds: float = 30
+    """Between two pieces of a request body, while somebody waits for them."""
+    write_stall_timeout_seconds: float = 60
+    """While the client takes nothing of what waits for it."""
+    linger_timeout_seconds: float = 2
+    """Behind the last response, for the client to read it before the connection is gone."""
+
+
+class _Phase(Enum):
+    IDLE = auto()
+    """Nothing of a request is here."""
+    HEAD = auto()
+    """A part of a head is here."""
+    ACTIVE = auto()
+    """A request is being answered; what comes is its body, and then the requests behind it."""
+    STREAM = auto()
+    """The protocol was switched; what comes is not ours to read."""
+    CLOSING = auto()
+    """The last response was written; what comes is thrown away."""
+
+
+# To look a member up costs as much as to parse a short head.
+_IDLE: Final = _Phase.IDLE
+_HEAD: Final = _Phase.HEAD
+_ACTIVE: Final = _Phase.ACTIVE
+_STREAM: Final = _Phase.STREAM
+_CLOSING: Final = _Phase.CLOSING
+
+
+class ClientConnection(asyncio.Protocol):
+    """HTTP/1.1 as a server, strictly.
+
+    One task per connection answers its requests in order. While a request is being answered, an end of what the client
+    sends is taken for its going away: the task is cancelled.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        limits: ClientLimits,
+        on_made: Callable[["ClientConnection"], None],
+        on_lost: Callable[["ClientConnection"], None],
+    ) -> None:
+        """Call `on_made` when the peer is known, `on_lost` when the socket is closed and no handler runs any more."""
+        self.peer = ""
+        self.outbox: Outbox
+        self.stopping = False
+        """Set by `stop`."""
+        self._handler = handler
+        self._limits = limits
+        self._on_made = on_made
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._deadline = Deadline(self._expire)
+        self._transport: asyncio.Transport
+        self._phase: _Phase = _IDLE
+        self._intake = Intake(
+            lambda: Inbox(self._loop, self._attend), max_bytes=limits.header_bytes, max_lines=limits.header_lines
+        )
+        self._stream: Inbox | None = None
+        self._request: ClientRequest | None = None
+        self._turn: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        """Whether the client has ended its direction."""
+        self._ends_itself = False
+        """Whether the handler has ended the connection, and may go on to its own end."""
+        self._lost = False
+        self._reading_paused = False
+        self._lingered = 0
+        self._unsent = 0
+        self._stalled_since = 0.0
+
+    def stop(self) -> None:
+        """Close at once if no request is being answered, else behind its response."""
+        self.stopping = True
+        if self._phase in (_IDLE, _HEAD):
+            self._phase = _CLOSING
+            self._transport.close()
+
+    def refuse(self, fault: ClientFault, *, kind: str = "malformed") -> None:
+        """Answer what cannot be read, or is too much, and close; `kind` ends the stable problem type."""
+        log.info("a connection from %s ends with %d: %s", self.peer, fault.status, fault.title)
+        self._end_with(fault.status, fault.title, kind)
+
+    def abort(self, *, by_handler: bool = False) -> None:
+        """Reset the connection now, and end the handler, unless it is the handler that asks for it."""
+        if by_handler or asyncio.current_task(self._loop) is self._task:
+            self._ends_itself = True
+        raw = self._transport.get_extra_info("socket")
+        if raw is not None and not self._lost:
+            # A plain close would let the kernel go on delivering what a slow reader has not taken yet.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Send what was written, then close, with a little time for the client to read it; safe to call twice.
+
+        Without that time, what still comes in would make the kernel reset the connection and take the answer along.
+        """
+        self._ends_itself = True
+        if self._phase is _CLOSING or self._transport.is_closing():
+            return
+        self._phase = _CLOSING
+        self._intake.take_rest()
+        if self._ended or not self._transport.can_write_eof():
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+            self._read(on=True)
+        self._watch()
+
+    def open_stream(self) -> Inbox:
+        """See `inbound.Line`."""
+        self._phase = _STREAM
+        self._stream = Inbox(self._loop, self._attend)
+        if early := self._intake.take_rest():
+            self._stream.put(early)
+        self._attend()
+        return self._stream
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio; the idle time starts."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.outbox = Outbox(self._loop, self._transport)
+        name = transport.get_extra_info("peername")
+        self.peer = name[0] if isinstance(name, tuple) else ""
+        self._watch()
+        self._on_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio; reads on, or refuses at the first fault."""
+        phase = self._phase
+        if phase is _IDLE or phase is _HEAD:
+            self._intake.feed(data)
+            self._advance()
+        elif phase is _ACTIVE:
+            self._intake.feed(data)
+            self._attend()
+        elif phase is _STREAM and self._stream is not None:
+            self._stream.put(data)
+            self._attend()
+        else:
+            self._lingered += len(data)
+            if self._lingered > MAX_LINGER_BYTES:
+                self._transport.abort()
+
+    def eof_received(self) -> bool:
+        """Called by asyncio; closes, but leaves the other direction of a stream open."""
+        self._ended = True
+        if self._phase is _STREAM and self._stream is not None:
+            self._stream.end()
+            return True
+        if self._phase is _ACTIVE:
+            self._transport.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Called by asyncio; whatever is still under way ends."""
+        self._lost = True
+        self._phase = _CLOSING
+        self._deadline.close()
+        self.outbox.resume()
+        for inbox in (self._intake.inbox, self._stream):
+            if inbox is not None:
+                inbox.fail(ConnectionResetError("the client has gone"))
+        if self._task is None:
+            self._on_lost(self)
+        elif self._request is None or not self._ends_itself:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """Called by asyncio; the writer waits."""
+        self.outbox.pause()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Called by asyncio; the writer goes on."""
+        self.outbox.resume()
+        self._watch()
+
+    def _advance(self) -> None:
+        """Begin the next request if its head is here; otherwise wait for the rest of it."""
+        try:
+            cut = self._intake.cut_head()
+        except ClientFault as fault:
+            self.refuse(fault)
+            return
+        if cut is not None:
+            self._begin(*cut)
+        elif self._phase is _IDLE and self._intake.has_begun:
+            # The time of a head counts from its first byte, so the bytes behind that do not start it again.
+            self._phase = _HEAD
+            self._watch()
+
+    def _begin(self, head: RequestHead, framing: Framing) -> None:
+        self._phase = _ACTIVE
+        self._deadline.clear()
+        self._request = ClientRequest(self, head, framing, self._intake.inbox)
+        if self._task is None:
+            self._task = self._loop.create_task(self._serve(), name="client connection")
+            self._task.add_done_callback(self._served)
+        elif self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    async def _serve(self) -> None:
+        while (request := self._request) is not None:
+            await self._answer(request)
+            request.settled = True
+            if not request.started and self._phase is _ACTIVE and not self._transport.is_closing():
+                log.error("a handler has returned without an answer")
+                self._end_with(500, "the gateway could not answer", "failed")
+            if self._phase is not _ACTIVE or not request.reusable or self.stopping:
+                return
+            self._request = None
+            self._phase = _IDLE
+            self._deadline.set(self._limits.idle_timeout_seconds)
+            if self._intake.buffered:
+                self._advance()
+                self._attend()
+            if self._request is None:
+                self._turn = self._loop.create_future()
+                await self._turn
+
+    async def _answer(self, request: ClientRequest) -> None:
+        try:
+            await self._handler(request)
+        except ClientFault as fault:
+            if request.started:
+                self.abort()
+            else:
+                self.refuse(fault)
+        except ConnectionError:
+            self.abort()
+        except Exception:
+            # Whatever it was, nothing more of this request may go anywhere, nor anything behind it.
+            log.exception("a request failed inside the gateway")
+            if request.started:
+                self.abort()
+            else:
+                self._end_with(500, "the gateway could not answer", "failed")
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            self._transport.abort()
+        elif (error := task.exception()) is not None:
+            log.error("a connection failed inside the gateway", exc_info=error)
+            self._transport.abort()
+        else:
+            self.close()
+        if self._lost:
+            self._on_lost(self)
+
+    def _end_with(self, status: int, title: str, kind: str) -> None:
+        """Say why it ends, and close; nothing of a request is ever repeated in the answer."""
+        content = msgspec.json.encode({"type": f"urn:locum:problem:{kind}", "title": title, "status": status})
+        lines = (
+            b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode("ascii")),
+            b"Content-Type: application/problem+json",
+            b"Content-Length: %d" % len(content),
+            b"Connection: close",
+            b"",
+            content,
+        )
+        if not self._transport.is_closing():
+            self._transport.write(b"\r\n".join(lines))
+        self.close()
+
+    def _attend(self) -> None:
+        """Read from the socket exactly while there is room for what comes, and watch the time of who waits for it."""
+        waiting = self._intake.buffered if self._stream is None else self._stream.buffered
+        if waiting > HIGH_WATER_BYTES:
+            self._read(on=False)
+        elif waiting <= HIGH_WATER_BYTES // 4:
+            self._read(on=True)
+        self._watch()
+
+    def _read(self, *, on: bool) -> None:
+        if on is not self._reading_paused or self._transport.is_closing():
+            return
+        self._reading_paused = not on
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _watch(self) -> None:
+        """Start the time of what is being waited for from now on."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self._stalled_since = self._loop.time()
+        self._deadline.set(self._patience())
+
+    def _patience(self) -> float:
+        limits = self._limits
+        if self._phase is _IDLE:
+            return limits.idle_timeout_seconds
+        if self._phase is _HEAD:
+            return limits.header_timeout_seconds
+        if self._phase is _CLOSING:
+            return limits.linger_timeout_seconds
+        if self.outbox.paused:
+            return limits.write_stall_timeout_seconds
+        if self._phase is _ACTIVE and self._intake.inbox is not None and self._intake.inbox.is_awaited:
+            return limits.body_idle_timeout_seconds
+        return math.inf
+
+    def _expire(self) -> None:
+        """End what has taken too long; but a client that still takes what was written is only slow."""
+        unsent = self._transport.get_write_buffer_size()
+        if self._phase is _HEAD:
+            self.refuse(ClientFault(status=408, title="send the head of a request at once"))
+        elif 0 < unsent < self._unsent:
+            self._watch()
+        elif self._phase is _CLOSING and unsent and self._stall() < self._limits.write_stall_timeout_seconds:
+            self._deadline.set(self._limits.linger_timeout_seconds)
+        elif self._phase is _ACTIVE and not self.outbox.paused:
+            self._intake.fail(ClientFault(status=408, title="send the body of a request without long pauses"))
+        else:
+            self._transport.abort()
+
+    def _stall(self) -> float:
+        return self._loop.time() - self._stalled_since

@@ -1,0 +1,143 @@
+"""The reading of one request head: the only grammar that is accepted, and how the body behind it is framed.
+
+Stricter than RFC 9112 asks of a server: what two readers could frame differently is refused for everybody.
+"""
+
+import re
+from dataclasses import dataclass
+
+from gateway.proxy.wire import RequestHead
+from gateway.proxy.witness import Disagreement, confirm_head
+
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+"""RFC 9110 section 5.6.2, one character of it."""
+FIELD_LINE = TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n"
+"""RFC 9112 section 5, without line folding."""
+BAD_LINE_BYTE = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
+"""A CR or LF alone, or a NUL; a CR at the end may still get its LF."""
+
+# Possessive repetition: whatever is sent, each byte is looked at once.
+_REQUEST_LINE = re.compile(TOKEN + rb"++ [\x21-\x7e\x80-\xff]++ HTTP/([0-9]\.[0-9])\r\n")
+_HEAD = re.compile(rb"(" + TOKEN + rb"++) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n((?:" + FIELD_LINE + rb")*+)\r\n")
+_LINE = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
+_FIRST_BYTE = re.compile(rb"(?:\r\n)?(?:" + TOKEN + rb"|\r?\Z)")
+
+_TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
+
+
+class ClientFault(ConnectionError):
+    """The client's fault: what it sends cannot be read on, so the connection ends with this answer.
+
+    A ConnectionError for whoever reads the body: nothing more of the request will come.
+    """
+
+    def __init__(self, *, status: int, title: str) -> None:
+        """Say with `title` what is wrong, in our own words and never in the client's."""
+        super().__init__(title)
+        self.status = status
+        self.title = title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """What of a request head concerns its connection."""
+
+    length: int = 0
+    """Of the body, in bytes, if it is not chunked."""
+    chunked: bool = False
+    persistent: bool = True
+    """Whether the client lets another request follow (RFC 9112 section 9.3)."""
+    expects_continue: bool = False
+
+
+# Most requests look like this.
+_ORDINARY = [b"host"]
+_PLAIN = Framing()
+
+
+def parse_head(raw: bytes, *, max_lines: int) -> tuple[RequestHead, Framing]:
+    """Read a head that ends with its empty line; raises ClientFault."""
+    match = _HEAD.fullmatch(raw)
+    if match is None:
+        raise _explain(raw)
+    method, target, minor, lines = match.groups()
+    headers = tuple(_LINE.findall(lines))
+    if len(headers) > max_lines:
+        raise ClientFault(status=431, title="send fewer header lines")
+    if b" \r" in lines or b"\t\r" in lines:
+        headers = tuple([(name, value.rstrip(b"\t ")) for name, value in headers])
+    version = (1, 1) if minor == b"1" else (1, 0)
+    head = RequestHead(method=method, target=target, headers=headers, version=version)
+    framing = _framing(head)
+    try:
+        confirm_head(lines, version=version, has_body=framing.chunked or framing.length > 0)
+    except Disagreement as exc:
+        raise ClientFault(status=400, title="the header lines can be read in more than one way") from exc
+    return head, framing
+
+
+def check_beginning(raw: bytes, *, since: int, max_bytes: int) -> None:
+    """Look at a head that is not all there yet, of which `since` bytes were looked at before; raises ClientFault.
+
+    What can never become a head is refused now and not when the time is up.
+    """
+    if not since and _FIRST_BYTE.match(raw) is None:
+        raise ClientFault(status=400, title="the message does not begin with a method")
+    if BAD_LINE_BYTE.search(raw, max(0, since - 1)):
+        raise ClientFault(status=400, title="a line of the head does not end in CRLF, or holds a NUL")
+    if len(raw) > max_bytes:
+        raise too_long(raw)
+
+
+def too_long(raw: bytes) -> ClientFault:
+    """Return the fault of a head with too many bytes: its target's if that has more than half of them."""
+    if b"\r\n" in raw[2 : len(raw) // 2]:
+        return ClientFault(status=431, title="send shorter header lines")
+    return ClientFault(status=414, title="send a shorter request target")
+
+
+def _explain(raw: bytes) -> ClientFault:
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        return ClientFault(status=400, title="the request line is not `method target HTTP/1.1`")
+    if line[1] not in (b"1.0", b"1.1"):
+        return ClientFault(status=505, title="send HTTP/1.1 or HTTP/1.0")
+    return ClientFault(status=400, title="a header line is not `name: value`")
+
+
+def _framing(head: RequestHead) -> Framing:
+    """RFC 9112 section 6.3, with every case in doubt refused; raises ClientFault."""
+    found = [(key, value) for name, value in head.headers if (key := name.lower()) in _TELLING]
+    if (b"connection", b"keep-alive") in found and head.version == (1, 1):
+        found.remove((b"connection", b"keep-alive"))
+    is_11 = head.version == (1, 1)
+    if is_11 and [key for key, _ in found] == _ORDINARY and head.method != b"CONNECT":
+        return _PLAIN
+    telling: dict[bytes, list[bytes]] = {}
+    for key, value in found:
+        telling.setdefault(key, []).append(value)
+    hosts = len(telling.get(b"host", ()))
+    if hosts > 1 or (is_11 and not hosts):
+        raise ClientFault(status=400, title="there must be exactly one Host header")
+    lengths, codings = telling.get(b"content-length", ()), telling.get(b"transfer-encoding", ())
+    if len(lengths) + len(codings) > 1:
+        raise ClientFault(status=400, title="the length of the body is given twice")
+    if codings and (codings[0].lower() != b"chunked" or not is_11):
+        raise ClientFault(status=400, title="the Transfer-Encoding is not plain `chunked`")
+    options = {option.strip(b"\t ") for value in telling.get(b"connection", ()) for option in value.lower().split(b",")}
+    # After an upgrade that is not made, what follows may be meant for the other protocol. Not so with h2c, for which
+    # clients wait, and which some ask for each time.
+    switches = head.method == b"CONNECT" or any(value.lower() != b"h2c" for value in telling.get(b"upgrade", ()))
+    return Framing(
+        length=_parse_length(lengths[0]) if lengths else 0,
+        chunked=bool(codings),
+        persistent=b"close" not in options and not switches and (is_11 or b"keep-alive" in options),
+        expects_continue=is_11 and any(b"100-continue" in value.lower() for value in telling.get(b"expect", ())),
+    )
+
+
+def _parse_length(text: bytes) -> int:
+    # 18 digits stay below 2**63; a leading zero is read as octal somewhere.
+    if not text.isdigit() or len(text) > 18 or (text[:1] == b"0" and text != b"0"):
+        raise ClientFault(status=400, title="the Content-Length is not a plain number")
+    return int(text)

@@ -1,0 +1,223 @@
+"""One request of a client while it is answered: its body as it is read, its response as it is written."""
+
+from typing import Protocol
+
+from gateway.proxy.flow import Inbox, Outbox
+from gateway.proxy.head import Framing
+from gateway.proxy.wire import Body, ByteStream, Headers, RequestHead, ResponseHead
+
+_BODILESS = frozenset({204, 304})
+_EMPTY: Headers = ((b"Content-Length", b"0"),)
+_CHUNKED: Headers = ((b"Transfer-Encoding", b"chunked"),)
+_CLOSE: Headers = ((b"Connection", b"close"),)
+_KEEP_ALIVE: Headers = ((b"Connection", b"keep-alive"),)
+
+
+class Line(Protocol):
+    """What a request needs of the connection that it came on."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The way to the client."""
+
+    @property
+    def peer(self) -> str:
+        """The client's address, empty for a Unix socket."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no further request will be read."""
+
+    def abort(self, *, by_handler: bool = False) -> None:
+        """Cut the connection now; a handler that did not ask for it ends with it."""
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+
+    def open_stream(self) -> Inbox:
+        """Stop reading requests; what came behind the last one, and all that comes, goes here."""
+
+
+class ClientRequest:
+    """One request; implements Inbound, and is the iterator over its own body."""
+
+    __slots__ = (
+        "_expects",
+        "_framing",
+        "_inbox",
+        "_line",
+        "has_body",
+        "head",
+        "peer",
+        "reusable",
+        "settled",
+        "started",
+    )
+
+    def __init__(self, line: Line, head: RequestHead, framing: Framing, inbox: Inbox | None) -> None:
+        """Take the body from `inbox`; None means that there is none."""
+        self.head = head
+        self.peer = line.peer
+        self.has_body = inbox is not None
+        self.started = False
+        """Whether a response has begun."""
+        self.reusable = False
+        """Whether another request may follow; valid once the response has ended."""
+        self.settled = False
+        """Set when the handler has returned: from then on the connection is another request's."""
+        self._line = line
+        self._framing = framing
+        self._inbox = inbox
+        self._expects = framing.expects_continue
+
+    def body(self) -> Body:
+        """See Inbound; the same iterator every time. It raises ClientFault for a body that breaks off."""
+        return self
+
+    def __aiter__(self) -> Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._inbox is None:
+            raise StopAsyncIteration
+        if self._expects:
+            self._expects = False
+            if not self.started and not self._inbox.ended:
+                self._line.outbox.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        chunk = await self._inbox.take()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def respond(self, head: ResponseHead, body: Body | None, *, close: bool = False) -> None:
+        """See Inbound; raises ValueError if the head, or a body of another length, would spoil what follows it."""
+        if head.status < 200:
+            raise ValueError(f"a response with status {head.status} is not final")
+        bodiless = self.head.method == b"HEAD" or head.status in _BODILESS
+        length = _content_length(head.headers)
+        lines: Headers = ()
+        if body is None and not bodiless:
+            if length:
+                raise ValueError("a response announces a body and has none")
+            lines, length, bodiless = () if length == 0 else _EMPTY, 0, True
+        chunked = not bodiless and length is None and self.head.version == (1, 1)
+        if chunked:
+            lines = _CHUNKED
+        # A body that is not all here might come and be read as the next request; one that was not asked for might not
+        # come, and the next request be read as it.
+        read = self._inbox is None or (self._inbox.ended and not self._expects)
+        framed = bodiless or chunked or length is not None
+        keep = not close and read and framed and self._framing.persistent and not self._line.stopping
+        if not keep:
+            lines += _CLOSE
+        elif self.head.version == (1, 0):
+            lines += _KEEP_ALIVE
+        raw = _encode(head, lines)
+        outbox = self._begin()
+        if bodiless or body is None:
+            outbox.write(raw)
+        else:
+            outbox.hold(raw)
+            await self._send(outbox, body, length, chunked=chunked)
+        if outbox.paused:
+            await outbox.drain()
+        self.reusable = keep
+
+    def inform(self, head: ResponseHead) -> None:
+        """Send an interim response, such as 103, ahead of the final one; HTTP/1.0 has none, so it hears nothing.
+
+        Raises ValueError for another status or behind the final one, ConnectionResetError if the client has gone.
+        """
+        if not 100 <= head.status < 200 or head.status == 101 or self.started:
+            raise ValueError(f"a response with status {head.status} cannot be sent here as an interim one")
+        if self.head.version == (1, 1):
+            self._expects = self._expects and head.status != 100
+            self._line.outbox.write(_encode(head, ()))
+
+    async def switch(self, head: ResponseHead) -> ByteStream:
+        """Send a 101 head as it is, and give over the connection with the bytes that came behind the request.
+
+        For a request without a body; the connection ends with the stream. Raises ValueError for anything else.
+        """
+        if head.status != 101 or self.has_body or self.head.version == (1, 0):
+            raise ValueError("only 101 switches protocols, in HTTP/1.1 and without a body")
+        raw = _encode(head, ())
+        outbox = self._begin()
+        outbox.write(raw)
+        await outbox.drain()
+        return ClientStream(self._line, self._line.open_stream())
+
+    def abort(self) -> None:
+        """See Inbound; does nothing once the request is settled."""
+        if not self.settled:
+            self._line.abort()
+
+    def _begin(self) -> Outbox:
+        if self.started or self.settled:
+            raise RuntimeError("a request is answered exactly once, by its handler and before that returns")
+        self.started = True
+        return self._line.outbox
+
+    async def _send(self, outbox: Outbox, body: Body, length: int | None, *, chunked: bool) -> None:
+        sent = 0
+        async for chunk in body:
+            if not chunk:
+                continue  # as a chunk of its own it would end the message
+            sent += len(chunk)
+            if length is not None and sent > length:
+                raise ValueError("a response body is longer than its Content-Length")
+            outbox.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            if outbox.paused:
+                await outbox.drain()
+        if length is not None and sent < length:
+            raise ValueError("a response body is shorter than its Content-Length")
+        if chunked:
+            outbox.write(b"0\r\n\r\n")
+
+
+class ClientStream:
+    """A client's raw connection; implements ByteStream."""
+
+    __slots__ = ("_inbox", "_line")
+
+    def __init__(self, line: Line, inbox: Inbox) -> None:
+        self._line = line
+        self._inbox = inbox
+
+    async def read(self) -> bytes:
+        """See ByteStream; raises ConnectionResetError if the connection broke."""
+        return await self._inbox.take()
+
+    async def write(self, data: bytes) -> None:
+        """See ByteStream; raises ConnectionResetError if the client has gone."""
+        self._line.outbox.write(data)
+        await self._line.outbox.drain()
+
+    def abort(self) -> None:
+        """See ByteStream."""
+        self._line.abort(by_handler=True)
+
+    async def close(self) -> None:
+        """See ByteStream; does not wait for the client."""
+        self._line.close()
+
+
+def _encode(head: ResponseHead, framing: Headers) -> bytes:
+    """Write a head, byte for byte; the last gate, since a line too many here is another response there."""
+    lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
+    lines += map(b": ".join, head.headers)
+    lines += map(b": ".join, framing)
+    raw = b"\r\n".join(lines) + b"\r\n\r\n"
+    if raw.count(b"\n") != len(lines) + 1 or raw.count(b"\r") != len(lines) + 1:
+        raise ValueError("a response head has a line break where none may be")
+    return raw
+
+
+def _content_length(headers: Headers) -> int | None:
+    # The length is compared first because it is cheap and this is every header of every response.
+    found = [value for name, value in headers if len(name) == 14 and name.lower() == b"content-length"]
+    if not found:
+        return None
+    if len(found) > 1 or not found[0].isdigit():
+        raise ValueError("a response has an ambiguous Content-Length")
+    return int(found[0])
