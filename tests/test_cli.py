@@ -69,7 +69,7 @@ def locum(tmp_path):
 
 async def test_an_operator_keeps_accounts_and_grants(locum):
     """Accounts and grants are added, shown, changed and converted; each change is on a journal that verifies."""
-    assert "acme: added, paid" in await locum("account", "add", "acme")
+    assert "acme: added, paid" in await locum("account", "add", "acme", "--as", "robin")
     await locum("account", "add", "young", "--type", "trial")
     assert "assumption off" in await locum("account", "show", "acme")
     assert "always assumable" in await locum("account", "show", "young")
@@ -82,7 +82,9 @@ async def test_an_operator_keeps_accounts_and_grants(locum):
     assert "converted to paid" in await locum("account", "convert", "young", "--as", "sales")
     assert "assumption off" in await locum("account", "show", "young")
 
-    assert 6 == len((await locum("audit", "search", "-decision:deny")).splitlines())
+    told = (await locum("audit", "search", "-decision:deny")).splitlines()
+    assert 6 == len(told)
+    assert "robin @acme" in told[0]
     assert "ok" == (await locum("audit", "verify")).splitlines()[-1]
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId, GrantId, TokenId
 
-Kind = Literal["decision", "token", "grant", "assumption", "account", "client", "journal"]
+Kind = Literal["decision", "token", "grant", "assumption", "account", "client", "staff", "journal"]
 
 MAX_CHARACTERS = 2048
 """The longest text value that is kept whole: a URL's practical limit, so only padding is ever cut."""
@@ -40,6 +40,8 @@ class Record:
     grant_id: GrantId | None = None
     grant_epoch: int | None = None
     granted_by: str | None = None
+    by: str | None = None
+    """The operator who did it, by their own word."""
     ticket: str | None = None
     stated_reason: str | None = None
     """Why the staff member came, in their own words."""

@@ -150,8 +150,9 @@ def _heading(entry: Entry) -> str:
 
 
 def _who(entry: Entry) -> str:
-    by = _cell(next(iter(_actor(entry)), entry.get("granted_by", "")))
-    whom = _cell(entry.get("subject", ""))
+    actor, operator = next(iter(_actor(entry)), ""), entry.get("by", "")
+    by = _cell(operator or actor or entry.get("granted_by", ""))
+    whom = _cell(entry.get("subject") or (actor if operator else ""))
     where = f"@{_cell(entry['account'])}" if "account" in entry else ""
     # Who acts in nobody's place may carry a mail address: keep it apart from the account.
     return "→".join(filter(None, [by, whom])) + (where if whom or not by else f" {where}".rstrip())

@@ -3,7 +3,7 @@
 import click
 
 from gateway.audit.record import Record
-from gateway.cli.context import Context, open_office, run_async
+from gateway.cli.context import Context, by_option, open_office, run_async
 from gateway.clock import utc_now
 from policy.model import AssumptionId
 
@@ -15,9 +15,9 @@ def assumption() -> None:
 
 @assumption.command()
 @click.argument("sid", metavar="SID")
-@click.option("--as", "who", required=True, metavar="WHO", help="Who ends it, for the record.")
+@by_option
 @click.pass_obj
-def end(context: Context, sid: str, *, who: str) -> None:
+def end(context: Context, sid: str, *, by: str) -> None:
     """End one assumption now; its token is worth nothing any more."""
 
     async def work() -> None:
@@ -36,7 +36,7 @@ def end(context: Context, sid: str, *, who: str) -> None:
                 actor=found.actor,
                 grant_id=found.grant_id,
                 ticket=found.ticket,
-                granted_by=who,
+                by=by,
             )
             await office.journal.append(record, durable=True)
             await office.store.end_assumption(found.id, at=utc_now())

@@ -1,6 +1,7 @@
 """What every command needs: the configuration, and for most the store and a journal of their own."""
 
 import asyncio
+import getpass
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
 import uvloop
 
 from gateway.audit.checkpoint import NoteSigner
@@ -24,6 +26,15 @@ from gateway.tokens.keys import open_keys
 T = TypeVar("T")
 _ORIGIN = "cli"
 _PATIENCE_SECONDS = 5.0
+
+
+by_option = click.option(
+    "--as",
+    "by",
+    default=getpass.getuser,
+    metavar="WHO",
+    help="Who does it, for the record; by default your login name.",
+)
 
 
 class Context:

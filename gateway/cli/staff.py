@@ -3,7 +3,7 @@
 import click
 
 from gateway.audit.record import Record
-from gateway.cli.context import Context, open_office, run_async
+from gateway.cli.context import Context, by_option, open_office, run_async
 from policy.model import ActorId
 
 
@@ -14,21 +14,23 @@ def staff() -> None:
 
 @staff.command()
 @click.argument("subject")
+@by_option
 @click.pass_obj
-def lock(context: Context, subject: str) -> None:
+def lock(context: Context, subject: str, *, by: str) -> None:
     """Refuse a staff member from now on, in every account; SUBJECT is the `sub` of their tokens."""
-    _set(context, subject, locked=True)
+    _set(context, subject, locked=True, by=by)
 
 
 @staff.command()
 @click.argument("subject")
+@by_option
 @click.pass_obj
-def unlock(context: Context, subject: str) -> None:
+def unlock(context: Context, subject: str, *, by: str) -> None:
     """Lift the lock."""
-    _set(context, subject, locked=False)
+    _set(context, subject, locked=False, by=by)
 
 
-def _set(context: Context, subject: str, *, locked: bool) -> None:
+def _set(context: Context, subject: str, *, locked: bool, by: str) -> None:
     actor = ActorId(issuer=context.config.staff.issuer, subject=subject)
     done = "locked" if locked else "unlocked"
 
@@ -36,7 +38,7 @@ def _set(context: Context, subject: str, *, locked: bool) -> None:
         async with open_office(context.config) as office:
             if await office.store.find_staff(actor) is None:
                 raise click.ClickException(f"`{subject}` was never seen here: check the name")
-            await office.journal.append(Record(kind="assumption", reason=f"staff_{done}", actor=actor), durable=True)
+            await office.journal.append(Record(kind="staff", reason=done, actor=actor, by=by), durable=True)
             await office.store.disable_staff(actor, disabled=locked)
         click.echo(f"{subject}: {done}")
 
