@@ -61,11 +61,9 @@ def parse_head(raw: bytes, *, max_lines: int) -> tuple[RequestHead, Framing]:
     if match is None:
         raise _explain(raw)
     method, target, minor, lines = match.groups()
-    headers = tuple(_LINE.findall(lines))
+    headers = tuple([(name, value.rstrip(b"\t ")) for name, value in _LINE.findall(lines)])
     if len(headers) > max_lines:
         raise ClientFault(status=431, title="send fewer header lines")
-    if b" \r" in lines or b"\t\r" in lines:
-        headers = tuple([(name, value.rstrip(b"\t ")) for name, value in headers])
     version = (1, 1) if minor == b"1" else (1, 0)
     head = RequestHead(method=method, target=target, headers=headers, version=version)
     framing = _framing(head)
