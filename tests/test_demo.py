@@ -173,6 +173,17 @@ def test_a_folder_that_is_no_demos_is_left_alone(tmp_path):
     assert ["thesis.txt"] == [path.name for path in tmp_path.iterdir()]
 
 
+def test_a_mark_that_leads_elsewhere_is_not_written_through(tmp_path):
+    """Whoever puts a link in the mark's place does not get the file behind it overwritten."""
+    demo, precious = tmp_path / "demo", tmp_path / "precious"
+    demo.mkdir()
+    precious.write_text("mine")
+    (demo / ".locum-demo").symlink_to(precious)
+    with pytest.raises(FolderError), open_folder(demo):
+        pass
+    assert "mine" == precious.read_text()
+
+
 def test_a_demos_folder_is_emptied_but_nothing_that_it_links_to(tmp_path):
     """A link in the folder goes, what it points to stays; a folder that is itself a link is refused."""
     elsewhere = tmp_path / "elsewhere"

@@ -100,8 +100,10 @@ class TokenEndpoint:
             if client is None:
                 return _error(401, "invalid_client", "authenticate with HTTP Basic as a client with the role `token`")
             attempt = replace(attempt, client=client)
-            attempt = replace(attempt, asked=read_request(await _read_form(request)))
-            return await self._exchange(attempt, client)
+            asked = read_request(await _read_form(request))
+            # Kept out here, so that a fault further in is recorded with all that was asked for.
+            attempt = replace(attempt, asked=asked)
+            return await self._exchange(attempt, asked, client)
         except ExchangeError as exc:
             deny = Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc))
             return await self._refuse(deny, attempt, error=exc.error)
@@ -110,10 +112,7 @@ class TokenEndpoint:
         except JournalError:
             return _refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
 
-    async def _exchange(self, attempt: "Attempt", client: Client) -> web.Response:
-        asked = attempt.asked
-        if asked is None:
-            raise ExchangeError("nothing is asked for")
+    async def _exchange(self, attempt: "Attempt", asked: ExchangeRequest, client: Client) -> web.Response:
         signed_in = await self._staff.verify(asked.actor_token)
         if isinstance(signed_in, Deny):
             return await self._refuse(signed_in, attempt)

@@ -21,7 +21,8 @@ def open_folder(path: Path) -> Iterator[Path]:
     A folder without the mark of a demo is left as it is.
     """
     mark = path / _MARK
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
+    # A link is never followed: what it leads to is not the demo's to write.
+    if path.is_symlink() or mark.is_symlink() or (path.exists() and not path.is_dir()):
         raise FolderError(f"`{path}` is no folder: name another one with --directory")
     if path.is_dir() and any(path.iterdir()) and not mark.is_file():
         raise FolderError(f"`{path}` holds files that are no demo's: name another folder with --directory")
