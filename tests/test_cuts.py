@@ -7,7 +7,10 @@ import pytest
 
 from gateway.audit.log import JournalError
 from gateway.audit.record import Record
+from gateway.config.model import ConfigError
+from gateway.files import claim_directory, write_new
 from gateway.grants.service import ChangeRequest, GrantService
+from gateway.proxy.headers import without_cookies
 from gateway.stores.store import AccountRecord, StoreError
 from policy.grants import Administrator, Change
 from policy.model import Account, AccountId, AccountType, Duration, Permission
@@ -169,3 +172,39 @@ async def test_a_change_that_could_not_be_stored_is_taken_back_on_the_record(off
     said = [(record.decision, record.reason) for record in journal.records]
     assert [("allow", "enabled"), ("deny", "store_unavailable")] == said
     assert [] == told
+
+
+async def test_the_longest_reason_in_any_letters_still_gives_a_token_that_works(tmp_path):
+    """What the exchange accepts, the proxy accepts: no token grows past our own limit."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token(detail={"reason": "ж" * 1000})
+        assert 200 == (await world.get(token))[0]
+
+
+@pytest.mark.parametrize(
+    "pair", [b"a=1;\xa0session=x", b"b=2,session=x", b'"session"=x', b"session =x", b"a=1; session=x"]
+)
+def test_a_withheld_cookie_does_not_cross_in_disguise(pair):
+    """However an app splits cookies, none that it could take for the withheld one is left."""
+    kept = without_cookies([(b"Cookie", b"lang=de; " + pair)], frozenset({"session"}))
+    assert [(b"Cookie", True, False)] == [(name, b"lang=de" in value, b"session" in value) for name, value in kept]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_data_directory_that_others_may_write_is_refused(tmp_path, mode):
+    """Whoever can write there could swap the store, the journal, or a link for a file."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(ConfigError, match=r"server\.data_directory: .* can be written by others"):
+        claim_directory(directory)
+
+
+def test_our_public_key_is_not_written_through_a_link(tmp_path):
+    """A link in its place is replaced, and what it leads to stays as it was."""
+    precious, key = tmp_path / "precious", tmp_path / "journal-key.pem"
+    precious.write_bytes(b"mine")
+    key.symlink_to(precious)
+    write_new(key, b"public")
+    assert (b"mine", b"public", False) == (precious.read_bytes(), key.read_bytes(), key.is_symlink())
