@@ -28,7 +28,6 @@ from gateway.grants.watch import watch
 from gateway.health import Health
 from gateway.profiles import load_profile, read_upstream_url
 from gateway.proxy.assumed import AssumedTraffic
-from gateway.proxy.front import FrontError, make_server
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.headers import Reserved
 from gateway.proxy.identity import Assertions
@@ -51,7 +50,7 @@ from policy.routes import Profile
 log = logging.getLogger(__name__)
 
 JOURNAL_ORIGIN = "gateway"
-START_ERRORS = (ConfigError, FrontError, StoreError, JournalError, OSError)
+START_ERRORS = (ConfigError, StoreError, JournalError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +74,9 @@ async def open_gateway(
         profile = load_profile(config.upstream.profile)
         state = await _open_state(stack, config, clock, ticks)
         parts = await _build(stack, config, profile, state)
-        server = _make_front(config, parts.handler)
-        stack.push_async_callback(server.shutdown, config.server.shutdown_seconds)
-        public = await _listen(stack, server, *parse_address(config.server.listen, "server.listen"))
+        listener = make_listener(parts.handler, ListenerLimits())
+        stack.push_async_callback(listener.shutdown, config.server.shutdown_seconds)
+        public = await _listen(stack, listener, *parse_address(config.server.listen, "server.listen"))
         admin = await _serve(stack, parts.admin, *parse_address(config.server.admin_listen, "server.admin_listen"))
         yield Gateway(
             public_url=public,
@@ -270,10 +269,6 @@ def _make_admin(
     return admin
 
 
-def _make_front(config: Config, handler: ProxyHandler) -> web.Server | Listener:
-    return make_server(handler) if config.server.front == "aiohttp" else make_listener(handler, ListenerLimits())
-
-
 def _open_upstream(stack: AsyncExitStack, config: Config) -> Pool:
     section = config.upstream
     address = read_upstream_url(section.url)
@@ -301,10 +296,10 @@ async def _open_control(stack: AsyncExitStack, application: web.Application) -> 
     return pool
 
 
-async def _listen(stack: AsyncExitStack, server: web.Server | Listener, host: str, port: int) -> str:
-    listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=1024)
-    stack.callback(listener.close)
-    return f"http://{host}:{listener.sockets[0].getsockname()[1]}"
+async def _listen(stack: AsyncExitStack, listener: Listener, host: str, port: int) -> str:
+    server = await asyncio.get_running_loop().create_server(listener, host, port, backlog=1024)
+    stack.callback(server.close)
+    return f"http://{host}:{server.sockets[0].getsockname()[1]}"
 
 
 async def _serve(stack: AsyncExitStack, application: web.Application, host: str, port: int) -> str:

@@ -87,7 +87,7 @@ def difference(expected, result: Result) -> str:
     """Say how a result differs from REFUSED or from the body of the one request; empty if it does not."""
     if expected is REFUSED:
         alone = len(re.findall(rb"HTTP/1\.[01] [0-9]{3} ", result.answer)) == 1
-        told = alone and result.status in (400, 505) and result.nonce not in result.answer
+        told = alone and result.status in (400, 414, 431, 505) and result.nonce not in result.answer
         return "" if told and not result.heard else f"not refused: {result.answer[:40]!r} {result.heard}"
     return "" if (200, [expected, b""]) == (result.status, result.bodies) else f"not passed on: {result}"
 

@@ -203,16 +203,11 @@ def test_every_key_of_the_configuration_is_explained():
     ]
 
 
-async def test_without_the_c_parser_there_is_no_start(locum):
-    """The parser in pure Python reads some messages as two, so the gateway does not run on it."""
-    assert "aiohttp's C parser is missing" in await locum("run", code=1, AIOHTTP_NO_EXTENSIONS="1")
-
-
-async def test_our_own_front_serves_as_well(locum):
-    """The front on trial passes ordinary traffic and stops by SIGTERM like the other one."""
+async def test_run_serves_and_stops_when_told(locum):
+    """Ordinary traffic passes, and SIGTERM ends the process in order."""
     async with RecordingUpstream(lambda _request: response()) as upstream:
         locum.config(CONFIG % upstream.url)
-        process = await locum.start("run", LOCUM__SERVER__FRONT="httptools")
+        process = await locum.start("run")
         try:
             async with asyncio.timeout(20):
                 line = (await process.stderr.readline()).decode()

@@ -42,7 +42,6 @@ class Server(Section, frozen=True, kw_only=True):
     data_directory: str = "data"
     trusted_proxies: tuple[str, ...] = ()
     shutdown_seconds: float = 10.0
-    front: Literal["aiohttp", "httptools"] = "aiohttp"
 
 
 class Accounts(Section, frozen=True, kw_only=True):
