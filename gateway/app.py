@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -29,10 +30,10 @@ from gateway.health import Health
 from gateway.profiles import load_profile, read_upstream_url
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.handler import ProxyHandler
-from gateway.proxy.headers import Reserved
 from gateway.proxy.identity import Assertions
 from gateway.proxy.listener import Listener, ListenerLimits, make_listener
 from gateway.proxy.live import Live
+from gateway.proxy.names import Names
 from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
 from gateway.proxy.probe import AgentProbe
 from gateway.proxy.triage import AccountReader, CatchRules
@@ -135,7 +136,7 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
     live = Live(profile, state.clock)
     facts = _open_facts(stack, config, state, live)
     identity = config.identity
-    reserved = Reserved.of((identity.header, *identity.plain.values(), *identity.strip))
+    known = Names(identity=(identity.header, *identity.plain.values()), strip=identity.strip)
     upstream = _open_upstream(stack, config)
     assertions = Assertions(
         state.keys.signing,
@@ -152,7 +153,7 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
         profile=profile,
         journal=state.journal,
         assertions=assertions,
-        reserved=reserved,
+        known=known,
         live=live,
         upstream=upstream,
         clock=state.clock,
@@ -177,7 +178,8 @@ async def _build(stack: AsyncExitStack, config: Config, profile: Profile, state:
         assumed=assumed,
         verifier=verifier,
         catch=CatchRules(config.catch),
-        reserved=reserved,
+        known=known,
+        default_host=urlsplit(config.upstream.url).netloc or "localhost",
         append_forwarded_for=config.upstream.forwarded_for == "append",
     )
     admin = _make_admin(stack, config, state, clients=clients, facts=facts, live=live)

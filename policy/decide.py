@@ -51,7 +51,7 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
 
     routes = profile.match(request.method, request.target)
     granted = narrow(assumption.scopes & request.claims.scopes, grant.permissions, staff.permissions)
-    refusal = _check_routes(routes, request.claims.scopes, granted)
+    refusal = _check_routes(routes, request, granted)
     if refusal is not None:
         return refusal
     return Permit(
@@ -63,7 +63,9 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
         grant_epoch=grant.epoch,
         scopes=granted,
         rules=tuple(route.id for route in routes),
-        writes=request.method not in SAFE_METHODS or any(route.scope and route.scope.write for route in routes),
+        writes=request.upgrades
+        or request.method not in SAFE_METHODS
+        or any(route.scope and route.scope.write for route in routes),
         ends_at=min(request.claims.expires_at, grant.expires_at or request.claims.expires_at),
     )
 
@@ -134,16 +136,19 @@ def _check_message(request: AccessRequest, profile: Profile) -> DenyReason | Non
     return None
 
 
-def _check_routes(routes: Sequence[RouteRule], held: frozenset[Scope], granted: frozenset[Scope]) -> Deny | None:
+def _check_routes(routes: Sequence[RouteRule], request: AccessRequest, granted: frozenset[Scope]) -> Deny | None:
     """Every rule that speaks about the request is satisfied, and there is at least one."""
     if not routes:
         return Deny(reason=DenyReason.NO_ROUTE_RULE)
     for route in routes:
         if route.scope is None:
             return Deny(reason=DenyReason.NEVER_ALLOWED, rule=route.id, detail=route.never)
+        if request.upgrades and not route.websocket:
+            # Nothing that is sent on a WebSocket is judged, so each rule has to say that all of it fits its scope.
+            return Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED, rule=route.id)
     for route in routes:
         if route.scope is not None and not covers(granted, route.scope):
-            in_token = covers(held, route.scope)
+            in_token = covers(request.claims.scopes, route.scope)
             reason = DenyReason.PERMISSION_NOT_GRANTED if in_token else DenyReason.INSUFFICIENT_SCOPE
             return Deny(reason=reason, rule=route.id, needs=frozenset({route.scope}))
     return None

@@ -186,6 +186,8 @@ class AccessRequest:
     has_body: bool = False
     overrides: bool = False
     """A header asks the app to take another method or path than the request line's."""
+    upgrades: bool = False
+    """It asks for a WebSocket, on which whatever is sent later cannot be judged."""
 
 
 @unique

@@ -19,7 +19,7 @@ _ANY = "*"
 _OVERRIDES = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
-_RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only"})
+_RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only", "websocket"})
 _PROFILE_KEYS = frozenset({"name", "description", "agent_probe", "withhold_cookies", "scopes", "routes"})
 
 
@@ -39,6 +39,8 @@ class RouteRule:
     never: str = ""
     query_has: frozenset[str] = frozenset()
     query_only: frozenset[str] | None = None
+    websocket: bool = False
+    """Whether a WebSocket may be opened here; what is sent on it is not judged, so all of it must fit the scope."""
 
     def matches(self, method: str, path: str, names: frozenset[str]) -> bool:
         """Tell whether this rule speaks about the request; `names` are the folded names of its query."""
@@ -162,7 +164,15 @@ def _rule(table: object, index: int, scopes: Mapping[Scope, str]) -> RouteRule:
         query_only=frozenset(map(fold_field, _texts(table["query_only"], f"{where}.query_only")))
         if "query_only" in table
         else None,
+        websocket=_websocket(table, f"{where}.websocket", methods),
     )
+
+
+def _websocket(table: Mapping[str, object], where: str, methods: frozenset[str]) -> bool:
+    wanted = table.get("websocket", False)
+    if not isinstance(wanted, bool) or (wanted and ("GET" not in methods or "scope" not in table)):
+        raise ProfileError(f"{where}: true or false, and true only where GET is among the methods and a scope is asked")
+    return wanted
 
 
 def _scope(text: str, where: str, known: Mapping[Scope, str]) -> Scope:

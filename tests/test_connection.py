@@ -430,12 +430,12 @@ async def test_trailers_are_there_when_the_body_is_exhausted():
     raw = chunked_response(b"hello", trailers=[(b"X-Sum", b"1"), (b"Set-Cookie", b"evil=1")])
     async with RecordingUpstream([raw, response()]) as upstream, pool_to(upstream.url) as pool:
         answer = await pool.send(request(), None)
-        assert () == answer.trailers
+        assert () == answer.trailers()
         assert b"hello" == await read_all(answer)
-        assert ((b"X-Sum", b"1"),) == answer.trailers
+        assert ((b"X-Sum", b"1"),) == answer.trailers()
 
-        assert () == (await sent_and_read(pool)).trailers
-        assert ((b"X-Sum", b"1"),) == answer.trailers
+        assert () == (await sent_and_read(pool)).trailers()
+        assert ((b"X-Sum", b"1"),) == answer.trailers()
         assert 1 == len(upstream.connections)
 
 

@@ -6,7 +6,7 @@ from itertools import cycle, product
 import pytest
 import pytest_asyncio
 
-from gateway.proxy.headers import fold
+from gateway.proxy.names import fold
 from tests.attack_world import open_attack, request
 from tests.gateway_world import HOST
 from tests.rawwire import RecordingUpstream, response

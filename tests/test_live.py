@@ -11,9 +11,9 @@ from gateway.config.model import Accounts, Identity
 from gateway.grants.facts import FactCache
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
-from gateway.proxy.headers import Reserved
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
+from gateway.proxy.names import Names
 from gateway.proxy.triage import AccountReader, Credential
 from gateway.proxy.wire import RequestHead, ResponseHead
 from gateway.stores.sqlite import open_sqlite
@@ -303,11 +303,18 @@ class QuietApp:
     """An upstream that keeps what it is sent: implements Upstream and UpstreamResponse."""
 
     head = ResponseHead(status=200, reason=b"OK", headers=())
+    stream = None
 
     def __init__(self):
         self.heard = []
 
-    async def send(self, head, body):
+    def at_hand(self):
+        return None
+
+    def trailers(self):
+        return ()
+
+    async def send(self, head, body, **_options):
         self.heard.append(head)
         return self
 
@@ -338,7 +345,7 @@ class Caller:
     def body(self):
         return _nothing()
 
-    async def respond(self, head, body, *, close=False):
+    async def respond(self, head, body, **_options):
         self.answered = head.status
 
     def abort(self):
@@ -372,7 +379,7 @@ class Bench:
             profile=self.profile,
             journal=self.journal,
             assertions=Assertions(KEY, identity, issuer=ISSUER, audience="app", bind=False, ticks=self.ticks),
-            reserved=Reserved.of((identity.header,)),
+            known=Names(identity=(identity.header,)),
             live=self.live,
             upstream=self.app,
             clock=lambda: NOON,
@@ -386,7 +393,7 @@ class Bench:
         )
 
     async def answer(self, caller):
-        await self.handler.answer(caller, self.credential)
+        await self.handler.answer(caller, 0, self.credential)
 
     async def revoke(self):
         """Take the grant back as the grants API does: store it, forget it, cut."""

@@ -4,6 +4,8 @@ from gateway.proxy.connection import Connection
 from gateway.proxy.response import ResponseParser
 from gateway.proxy.wire import Body, Headers, ResponseHead
 
+_MOST_AT_HAND = 64 * 1024
+
 
 class Response:
     """An `UpstreamResponse` that holds its connection until it is closed; also the iterator over its own body."""
@@ -23,7 +25,16 @@ class Response:
         """See `UpstreamResponse.body`; the same iterator every time."""
         return self
 
-    @property
+    def at_hand(self) -> bytes | None:
+        """See `UpstreamResponse.at_hand`."""
+        parser = self._parser
+        if not parser.complete or parser.buffered > _MOST_AT_HAND or parser.trailers or self.stream is not None:
+            return None
+        content = b"".join(parser.chunks)
+        parser.chunks.clear()
+        parser.buffered = 0
+        return content
+
     def trailers(self) -> Headers:
         """See `UpstreamResponse.trailers`."""
         return () if self._parser.chunks else self._parser.trailers

@@ -9,12 +9,15 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
-from gateway.proxy import headers, replies
+from gateway.proxy import headers, names, replies
+from gateway.proxy.forward import SWITCH, forward
+from gateway.proxy.handshake import is_handshake
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
+from gateway.proxy.names import Names
 from gateway.proxy.records import record_decision
 from gateway.proxy.triage import AccountReader, Credential
-from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream, UpstreamFault
+from gateway.proxy.wire import Headers, Inbound, RequestHead, ResponseHead, Upstream
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.decide import decide
@@ -41,7 +44,7 @@ class AssumedTraffic:
         profile: Profile,
         journal: AuditLog,
         assertions: Assertions,
-        reserved: headers.Reserved,
+        known: Names,
         live: Live,
         upstream: Upstream,
         clock: Clock,
@@ -52,16 +55,19 @@ class AssumedTraffic:
         self._profile = profile
         self._journal = journal
         self._assertions = assertions
-        self._reserved = reserved
+        self._known = known
         self._live = live
         self._upstream = upstream
         self._clock = clock
 
-    async def answer(self, inbound: Inbound, credential: Credential | DenyReason | None) -> None:
-        """Answer one request; nothing of it goes upstream without a Permit on the record."""
+    async def answer(self, inbound: Inbound, kinds: int, credential: Credential | DenyReason | None) -> None:
+        """Answer one request; nothing of it goes upstream without a Permit on the record.
+
+        `kinds` are those of its headers' names, all together.
+        """
         request_id = f"req_{secrets.token_hex(8)}"
         try:
-            request = self._parse(inbound, credential)
+            request = self._parse(inbound, kinds, credential)
             facts = self._facts.at_hand(request.account, request.claims) or await self._load(request)
         except _Refused as refused:
             await self._refuse(inbound, refused.deny, request_id, refused.claims, _NO_FACTS)
@@ -72,11 +78,11 @@ class AssumedTraffic:
                 await self._refuse(inbound, decision, request_id, request.claims, facts)
             case Permit():
                 with self._live.opened(request, facts, decision) as exchange:
-                    await self._permitted(inbound, exchange, request_id)
+                    await self._permitted(inbound, kinds, exchange, request_id)
             case _:
                 assert_never(decision)
 
-    def _parse(self, inbound: Inbound, credential: Credential | DenyReason | None) -> AccessRequest:
+    def _parse(self, inbound: Inbound, kinds: int, credential: Credential | DenyReason | None) -> AccessRequest:
         """Return the request in its one reading, its token verified; raises _Refused."""
         head = inbound.head
         account = self._accounts.read(head, inbound.peer)
@@ -90,14 +96,8 @@ class AssumedTraffic:
             raise _Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
         if account is None:
             raise _Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
-        if headers.is_odd_nomination(head.headers):
-            raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_HEADER), claims)
-        if any(self._assertions.is_identity(name) for name, _ in head.headers):
-            raise _Refused(Deny(reason=DenyReason.FORGED_HEADER), claims)
-        if headers.is_odd_name(head.headers):
-            raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_HEADER), claims)
-        if any(headers.fold(name) == b"upgrade" for name, _ in head.headers):
-            raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
+        if (reason := _judge_names(head, kinds)) is not None:
+            raise _Refused(Deny(reason=reason), claims)
         try:
             target = parse_target(head.target)
         except TargetError as exc:
@@ -109,7 +109,8 @@ class AssumedTraffic:
             audience=self._accounts.host_of(account),
             claims=claims,
             has_body=inbound.has_body,
-            overrides=headers.is_override(head.headers),
+            overrides=kinds & names.OVERRIDE != 0,
+            upgrades=kinds & names.UPGRADE != 0,
         )
 
     async def _load(self, request: AccessRequest) -> Facts:
@@ -119,7 +120,7 @@ class AssumedTraffic:
         except (StoreError, TimeoutError) as exc:
             raise _Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
 
-    async def _permitted(self, inbound: Inbound, exchange: Exchange, request_id: str) -> None:
+    async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str) -> None:
         """Record the permit, then send the request on."""
         request, permit = exchange.request, exchange.permit
         record = self._record(inbound, exchange.facts, request.claims, request_id, permit)
@@ -134,40 +135,41 @@ class AssumedTraffic:
             await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
             return
         try:
-            await self._forward(inbound, permit, request_id)
+            await self._forward(inbound, kinds, permit, request_id)
         finally:
             if (verdict := exchange.verdict()) is not None:
                 await self._note_cut(inbound, exchange, verdict, request_id)
 
-    async def _forward(self, inbound: Inbound, permit: Permit, request_id: str) -> None:
+    async def _forward(self, inbound: Inbound, kinds: int, permit: Permit, request_id: str) -> None:
         """Send a permitted request on with the identity set, and its response back."""
-        head = RequestHead(
-            method=inbound.head.method, target=inbound.head.target, headers=self._lines(inbound.head, permit)
+        ours = (
+            (b"X-Locum-Session", permit.assumption.encode("ascii")),
+            (b"X-Locum-Expires", permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")),
+            (b"X-Locum-Request", request_id.encode("ascii")),
         )
-        try:
-            response = await self._upstream.send(head, inbound.body() if inbound.has_body else None)
-        except UpstreamFault as fault:
-            log.warning("the upstream did not answer request %s: %s", request_id, fault)
-            await replies.report_fault(inbound, fault)
-            return
-        try:
-            lines = headers.for_staff(headers.for_client(response.head.headers), self._profile.withhold_cookies)
-            lines += [
-                (b"X-Locum-Session", permit.assumption.encode("ascii")),
-                (b"X-Locum-Expires", permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")),
-                (b"X-Locum-Request", request_id.encode("ascii")),
-            ]
-            answer = ResponseHead(status=response.head.status, reason=response.head.reason, headers=tuple(lines))
-            await inbound.respond(answer, response.body)
-        except UpstreamFault as fault:
-            log.warning("the upstream broke off in request %s: %s", request_id, fault)
-            inbound.abort()
-        finally:
-            await response.close()
 
-    def _lines(self, head: RequestHead, permit: Permit) -> tuple[tuple[bytes, bytes], ...]:
-        lines = headers.for_upstream(head.headers, self._reserved, drop=frozenset({b"authorization"}))
-        lines = headers.without_cookies(headers.without_hearsay(lines), self._profile.withhold_cookies)
+        def answer(head: ResponseHead) -> ResponseHead:
+            lines = headers.for_staff(head.headers, self._known, self._profile.withhold_cookies)
+            return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *ours))
+
+        # Trailers would come behind the decision, so those of a request go nowhere.
+        await forward(
+            inbound,
+            self._upstream,
+            RequestHead(
+                method=inbound.head.method,
+                target=inbound.head.target,
+                headers=self._lines(inbound.head, kinds, permit),
+            ),
+            answer=answer,
+            known=self._known,
+            upgrade=kinds & names.UPGRADE != 0,
+        )
+
+    def _lines(self, head: RequestHead, kinds: int, permit: Permit) -> Headers:
+        lines = headers.for_upstream_of_staff(head.headers, self._known, kinds, self._profile.withhold_cookies)
+        if kinds & names.UPGRADE:
+            lines += SWITCH
         host = self._accounts.host_of(permit.account)
         return (*lines, *self._assertions.lines(permit, head, host, now=self._clock()))
 
@@ -207,6 +209,19 @@ class AssumedTraffic:
             client_ip=inbound.peer or None,
             request_id=request_id,
         )
+
+
+def _judge_names(head: RequestHead, kinds: int) -> DenyReason | None:
+    """Say what is wrong with the headers' names, or None: each must mean one thing, and none what only we may say."""
+    if kinds & names.CONNECTION and headers.is_odd_nomination(head.headers):
+        return DenyReason.AMBIGUOUS_HEADER
+    if kinds & names.IDENTITY:
+        return DenyReason.FORGED_HEADER
+    if kinds & names.ODD:
+        return DenyReason.AMBIGUOUS_HEADER
+    if kinds & names.UPGRADE and not is_handshake(head):
+        return DenyReason.UPGRADE_NOT_ALLOWED
+    return None
 
 
 class _Refused(Exception):

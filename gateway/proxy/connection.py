@@ -3,15 +3,15 @@
 import asyncio
 import math
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from gateway.proxy.deadline import Deadline
 from gateway.proxy.handshake import expected_accept
-from gateway.proxy.request import encode_request
+from gateway.proxy.request import encode_end, encode_request
 from gateway.proxy.response import ResponseAnomaly, ResponseParser
-from gateway.proxy.wire import Body, RequestHead, ResponseHead, UpstreamFault, UpstreamTimeout
+from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, UpstreamFault, UpstreamTimeout
 
 HIGH_WATER_BYTES = 256 * 1024
 """More of a response body than this waiting stops the reading from the socket; a quarter of it starts it again."""
@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         *,
         upgrade: bool = False,
         inform: Callable[[ResponseHead], None] | None = None,
+        trailers: Trailers | None = None,
     ) -> tuple[ResponseHead, ResponseParser]:
         """Send one request and wait for the final response head; the rest of the response is read with `read`.
 
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(request)
             self._watch()
             if body is not None:
-                await self._pump_until_answered(parser, body, length, inform)
+                await self._pump_until_answered(parser, self._pump(body, length, trailers), inform)
             while parser.head is None or self._fault is not None:
                 await self._next_event()
                 _tell(parser, inform)
@@ -267,12 +268,11 @@ class Connection(asyncio.Protocol):
     async def _pump_until_answered(
         self,
         parser: ResponseParser,
-        body: Body,
-        length: int | None,
+        pumping: Coroutine[Any, Any, None],
         inform: Callable[[ResponseHead], None] | None,
     ) -> None:
         """Send the body while the head is awaited; a final head stops the sending, whatever is left."""
-        pump = self._loop.create_task(self._pump(body, length), name="upstream request body")
+        pump = self._loop.create_task(pumping, name="upstream request body")
         pump.add_done_callback(self._wake)
         try:
             while parser.head is None and not pump.done():
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
             # On a lost connection the writing fails as well; that is not the error to tell of.
             raise self._fault or outcome
 
-    async def _pump(self, body: Body, length: int | None) -> None:
+    async def _pump(self, body: Body, length: int | None, trailers: Trailers | None) -> None:
         remaining = length
         async for chunk in body:
             if not chunk:
@@ -305,7 +305,7 @@ class Connection(asyncio.Protocol):
         if remaining:
             raise ValueError("the request body is shorter than its Content-Length")
         if remaining is None:
-            self._transport.write(b"0\r\n\r\n")
+            self._transport.write(encode_end(trailers() if trailers is not None else ()))
         self._end_request()
 
     def _end_request(self) -> None:

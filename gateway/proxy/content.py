@@ -3,7 +3,8 @@
 import re
 from typing import Protocol
 
-from gateway.proxy.head import BAD_LINE_BYTE, FIELD_LINE, TOKEN, ClientFault
+from gateway.proxy.head import BAD_LINE_BYTE, FIELD_LINE, TOKEN, ClientFault, split_lines
+from gateway.proxy.wire import Headers
 from gateway.proxy.witness import ChunkWitness, Disagreement
 
 MAX_CHUNK_LINE_BYTES = 1024
@@ -24,6 +25,10 @@ class Content(Protocol):
     def complete(self) -> bool:
         """Whether all of the body was read."""
 
+    @property
+    def trailers(self) -> Headers:
+        """The lines behind it, valid once complete."""
+
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what `data` adds to the content, perhaps nothing, and what of it comes behind the body.
 
@@ -34,10 +39,11 @@ class Content(Protocol):
 class Counted:
     """A body with a Content-Length; implements Content."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "trailers")
 
     def __init__(self, length: int) -> None:
         self._left = length
+        self.trailers: Headers = ()
 
     @property
     def complete(self) -> bool:
@@ -52,12 +58,13 @@ class Counted:
 
 
 class Chunked:
-    """A chunked body (RFC 9112 section 7.1); implements Content. Extensions and trailers are read and dropped."""
+    """A chunked body (RFC 9112 section 7.1); implements Content. Extensions are read and dropped."""
 
-    __slots__ = ("_in_trailers", "_left", "_line", "_witness", "complete")
+    __slots__ = ("_in_trailers", "_left", "_line", "_witness", "complete", "trailers")
 
     def __init__(self) -> None:
         self.complete = False
+        self.trailers: Headers = ()
         self._left = 0
         """Of the chunk at hand, with the CRLF behind it."""
         self._line = b""
@@ -119,6 +126,7 @@ class Chunked:
             raise ClientFault(status=400, title="a trailer line is not `name: value`")
         if section.count(b"\r\n") > MAX_TRAILER_LINES + 2:
             raise ClientFault(status=400, title="send fewer trailers")
+        self.trailers = split_lines(section[2:-2])
         self.complete = True
         return at
 

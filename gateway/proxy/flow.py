@@ -4,11 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from gateway.proxy.wire import Headers
+
 
 class Inbox:
     """Bytes that came and wait to be read, by one reader."""
 
-    __slots__ = ("_chunks", "_error", "_loop", "_on_change", "_waiter", "buffered", "ended")
+    __slots__ = ("_chunks", "_error", "_loop", "_on_change", "_waiter", "buffered", "ended", "trailers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]) -> None:
         """Call `on_change` when the reader has made room, or begins or ends to wait."""
@@ -16,6 +18,8 @@ class Inbox:
         """Bytes that wait."""
         self.ended = False
         """Whether nothing more comes."""
+        self.trailers: Headers = ()
+        """Of a chunked body, valid once it has ended."""
         self._chunks: deque[bytes] = deque()
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None

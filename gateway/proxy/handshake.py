@@ -10,17 +10,23 @@ from gateway.proxy.wire import RequestHead, ResponseHead
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
-def expected_accept(head: RequestHead) -> bytes | None:
-    """The `Sec-WebSocket-Accept` that answers this handshake; None for what is no handshake (RFC 6455 section 4.1)."""
+def is_handshake(head: RequestHead) -> bool:
+    """Whether a request asks for a WebSocket, as RFC 6455 section 4.1 says."""
     keys = values(head.headers, b"sec-websocket-key")
-    asks = (
+    return (
         head.method == b"GET"
+        and head.version == (1, 1)
         and _names_websocket(head)
         and values(head.headers, b"sec-websocket-version") == [b"13"]
         and len(keys) == 1
         and _is_nonce(keys[0])
     )
-    if not asks:
+
+
+def expected_accept(head: RequestHead) -> bytes | None:
+    """The `Sec-WebSocket-Accept` that answers this handshake; None for what is no handshake (RFC 6455 section 4.1)."""
+    keys = values(head.headers, b"sec-websocket-key")
+    if not is_handshake(head):
         return None
     return base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())
 

@@ -6,7 +6,8 @@ Stricter than RFC 9112 asks of a server: what two readers could frame differentl
 import re
 from dataclasses import dataclass
 
-from gateway.proxy.wire import RequestHead
+from gateway.proxy.names import fold
+from gateway.proxy.wire import Headers, RequestHead
 from gateway.proxy.witness import Disagreement, confirm_head
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
@@ -22,7 +23,12 @@ _HEAD = re.compile(rb"(" + TOKEN + rb"++) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01]
 _LINE = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
 _FIRST_BYTE = re.compile(rb"(?:\r\n)?(?:" + TOKEN + rb"|\r?\Z)")
 
-_TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"})
+# RFC 9112 section 3.2: an invalid Host is refused. Sub-delimiters and escapes, which the grammar of a registered name
+# allows, are left out: no name in use has them, and `,` `;` `%` are where readers differ.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_FRAMING = (b"content-length", b"transfer-encoding")
+_TELLING = frozenset({b"host", b"connection", b"expect", b"upgrade", *_FRAMING})
+_LOOK_ALIKE = b"(look-alike)"
 
 
 class ClientFault(ConnectionError):
@@ -50,8 +56,6 @@ class Framing:
     expects_continue: bool = False
 
 
-# Most requests look like this.
-_ORDINARY = [b"host"]
 _PLAIN = Framing()
 
 
@@ -61,7 +65,7 @@ def parse_head(raw: bytes, *, max_lines: int) -> tuple[RequestHead, Framing]:
     if match is None:
         raise _explain(raw)
     method, target, minor, lines = match.groups()
-    headers = tuple([(name, value.rstrip(b"\t ")) for name, value in _LINE.findall(lines)])
+    headers = split_lines(lines)
     if len(headers) > max_lines:
         raise ClientFault(status=431, title="send fewer header lines")
     version = (1, 1) if minor == b"1" else (1, 0)
@@ -72,6 +76,11 @@ def parse_head(raw: bytes, *, max_lines: int) -> tuple[RequestHead, Framing]:
     except Disagreement as exc:
         raise ClientFault(status=400, title="the header lines can be read in more than one way") from exc
     return head, framing
+
+
+def split_lines(lines: bytes) -> Headers:
+    """Return header or trailer lines, each with its CRLF and of the right grammar, as names and values."""
+    return tuple([(name, value.rstrip(b"\t ")) for name, value in _LINE.findall(lines)])
 
 
 def check_beginning(raw: bytes, *, since: int, max_bytes: int) -> None:
@@ -103,20 +112,42 @@ def _explain(raw: bytes) -> ClientFault:
     return ClientFault(status=400, title="a header line is not `name: value`")
 
 
+class _Telling(dict[bytes, bytes]):
+    """What each header name says of the message, at its first sight and remembered: the name in lower case, or none."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        key = name.lower()
+        if key not in _TELLING:
+            key = _LOOK_ALIKE if fold(name) in _FRAMING else b""
+        if len(name) <= 64:
+            if len(self) >= 4096:
+                self.clear()
+            self[name] = key
+        return key
+
+
+_telling = _Telling()
+
+
 def _framing(head: RequestHead) -> Framing:
     """RFC 9112 section 6.3, with every case in doubt refused; raises ClientFault."""
-    found = [(key, value) for name, value in head.headers if (key := name.lower()) in _TELLING]
+    found = [(key, value) for name, value in head.headers if (key := _telling[name])]
     if (b"connection", b"keep-alive") in found and head.version == (1, 1):
         found.remove((b"connection", b"keep-alive"))
     is_11 = head.version == (1, 1)
-    if is_11 and [key for key, _ in found] == _ORDINARY and head.method != b"CONNECT":
+    if is_11 and len(found) == 1 and found[0][0] == b"host" and head.method != b"CONNECT":
+        _check_host(found[0][1])
         return _PLAIN
     telling: dict[bytes, list[bytes]] = {}
     for key, value in found:
         telling.setdefault(key, []).append(value)
-    hosts = len(telling.get(b"host", ()))
-    if hosts > 1 or (is_11 and not hosts):
+    hosts = telling.get(b"host", ())
+    if len(hosts) > 1 or (is_11 and not hosts):
         raise ClientFault(status=400, title="there must be exactly one Host header")
+    for host in hosts:
+        _check_host(host)
+    if _LOOK_ALIKE in telling:
+        raise ClientFault(status=400, title="a header is a look-alike of Content-Length or Transfer-Encoding")
     lengths, codings = telling.get(b"content-length", ()), telling.get(b"transfer-encoding", ())
     if len(lengths) + len(codings) > 1:
         raise ClientFault(status=400, title="the length of the body is given twice")
@@ -132,6 +163,11 @@ def _framing(head: RequestHead) -> Framing:
         persistent=b"close" not in options and not switches and (is_11 or b"keep-alive" in options),
         expects_continue=is_11 and any(b"100-continue" in value.lower() for value in telling.get(b"expect", ())),
     )
+
+
+def _check_host(host: bytes) -> None:
+    if _HOST.fullmatch(host) is None:
+        raise ClientFault(status=400, title="the Host header is not a host with or without a port")
 
 
 def _parse_length(text: bytes) -> int:

@@ -7,7 +7,6 @@ from cachetools import TTLCache
 
 from gateway.clock import Ticks
 from gateway.config.model import Identity
-from gateway.proxy.headers import Reserved
 from gateway.proxy.wire import RequestHead
 from gateway.tokens.signing import SigningKey
 from policy.claims import ASSERTION_TYPE, build_assertion
@@ -31,14 +30,9 @@ class Assertions:
         self._lifetime = timedelta(seconds=identity.assertion_seconds)
         self._header = identity.header.encode("ascii")
         self._plain = [(name.encode("ascii"), what) for what, name in identity.plain.items()]
-        self._names = Reserved.of((identity.header, *identity.plain.values()))
         # Half an assertion's life at the most, so that what the app gets is always good for a while.
         kept = min(_KEPT_SECONDS, identity.assertion_seconds / 2)
         self._kept: TTLCache[Said, bytes] = TTLCache(_MOST_KEPT, kept, timer=ticks)
-
-    def is_identity(self, name: bytes) -> bool:
-        """Tell whether an app may take a header of this name for one that states an identity."""
-        return self._names.has(name)
 
     def lines(self, permit: Permit, head: RequestHead, host: str, *, now: datetime) -> list[tuple[bytes, bytes]]:
         """Return the lines to add; the assertion ends with the permit at the latest."""

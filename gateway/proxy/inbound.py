@@ -4,7 +4,8 @@ from typing import Protocol
 
 from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import Framing
-from gateway.proxy.wire import Body, ByteStream, Headers, RequestHead, ResponseHead
+from gateway.proxy.request import encode_end
+from gateway.proxy.wire import Body, ByteStream, Headers, RequestHead, ResponseHead, Trailers
 
 _BODILESS = frozenset({204, 304})
 _EMPTY: Headers = ((b"Content-Length", b"0"),)
@@ -74,6 +75,10 @@ class ClientRequest:
         """See Inbound; the same iterator every time. It raises ClientFault for a body that breaks off."""
         return self
 
+    def trailers(self) -> Headers:
+        """See Inbound."""
+        return self._inbox.trailers if self._inbox is not None and self._inbox.ended else ()
+
     def __aiter__(self) -> Body:
         return self
 
@@ -89,7 +94,9 @@ class ClientRequest:
             raise StopAsyncIteration
         return chunk
 
-    async def respond(self, head: ResponseHead, body: Body | None, *, close: bool = False) -> None:
+    async def respond(
+        self, head: ResponseHead, body: Body | bytes | None, *, close: bool = False, trailers: Trailers | None = None
+    ) -> None:
         """See Inbound; raises ValueError if the head, or a body of another length, would spoil what follows it."""
         if head.status < 200:
             raise ValueError(f"a response with status {head.status} is not final")
@@ -99,29 +106,31 @@ class ClientRequest:
         if body is None and not bodiless:
             if length:
                 raise ValueError("a response announces a body and has none")
-            lines, length, bodiless = () if length == 0 else _EMPTY, 0, True
-        chunked = not bodiless and length is None and self.head.version == (1, 1)
-        if chunked:
+            lines, length, body = _EMPTY if length is None else (), 0, b""
+        elif length is None and not bodiless and self.head.version == (1, 1):
             lines = _CHUNKED
-        # A body that is not all here might come and be read as the next request; one that was not asked for might not
-        # come, and the next request be read as it.
-        read = self._inbox is None or (self._inbox.ended and not self._expects)
-        framed = bodiless or chunked or length is not None
-        keep = not close and read and framed and self._framing.persistent and not self._line.stopping
-        if not keep:
-            lines += _CLOSE
-        elif self.head.version == (1, 0):
-            lines += _KEEP_ALIVE
-        raw = _encode(head, lines)
+        chunked = lines is _CHUNKED
+        keep = not close and (bodiless or length is not None or chunked) and self._may_keep()
+        raw = _encode(
+            head, lines if keep and self.head.version == (1, 1) else lines + (_KEEP_ALIVE if keep else _CLOSE)
+        )
         outbox = self._begin()
         if bodiless or body is None:
             outbox.write(raw)
+        elif isinstance(body, bytes):
+            outbox.write(raw + _whole(body, length, chunked=chunked))
         else:
             outbox.hold(raw)
-            await self._send(outbox, body, length, chunked=chunked)
+            await self._send(outbox, body, length, trailers, chunked=chunked)
         if outbox.paused:
             await outbox.drain()
         self.reusable = keep
+
+    def _may_keep(self) -> bool:
+        # A body that is not all here might come and be read as the next request; one that was not asked for might not
+        # come, and the next request be read as it.
+        read = self._inbox is None or (self._inbox.ended and not self._expects)
+        return read and self._framing.persistent and not self._line.stopping
 
     def inform(self, head: ResponseHead) -> None:
         """Send an interim response, such as 103, ahead of the final one; HTTP/1.0 has none, so it hears nothing.
@@ -158,7 +167,9 @@ class ClientRequest:
         self.started = True
         return self._line.outbox
 
-    async def _send(self, outbox: Outbox, body: Body, length: int | None, *, chunked: bool) -> None:
+    async def _send(
+        self, outbox: Outbox, body: Body, length: int | None, trailers: Trailers | None, *, chunked: bool
+    ) -> None:
         sent = 0
         async for chunk in body:
             if not chunk:
@@ -172,7 +183,7 @@ class ClientRequest:
         if length is not None and sent < length:
             raise ValueError("a response body is shorter than its Content-Length")
         if chunked:
-            outbox.write(b"0\r\n\r\n")
+            outbox.write(encode_end(trailers() if trailers is not None else ()))
 
 
 class ClientStream:
@@ -211,6 +222,14 @@ def _encode(head: ResponseHead, framing: Headers) -> bytes:
     if raw.count(b"\n") != len(lines) + 1 or raw.count(b"\r") != len(lines) + 1:
         raise ValueError("a response head has a line break where none may be")
     return raw
+
+
+def _whole(content: bytes, length: int | None, *, chunked: bool) -> bytes:
+    if length is not None and length != len(content):
+        raise ValueError("a response body has another length than its Content-Length")
+    if not chunked:
+        return content
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
 
 
 def _content_length(headers: Headers) -> int | None:

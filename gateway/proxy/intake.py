@@ -56,6 +56,7 @@ class Intake:
         if piece:
             self.inbox.put(piece)
         if self._content.complete:
+            self.inbox.trailers = self._content.trailers
             self._content = None
             self.inbox.end()
 

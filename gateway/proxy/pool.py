@@ -10,7 +10,7 @@ from gateway.proxy.answer import Response
 from gateway.proxy.connection import Connection, ConnectionDied, ConnectionLimits
 from gateway.proxy.response import ResponseParser
 from gateway.proxy.turns import Turns
-from gateway.proxy.wire import Body, RequestHead, ResponseHead, UpstreamFault, UpstreamTimeout
+from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, UpstreamFault, UpstreamTimeout
 
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
@@ -43,11 +43,14 @@ class UpstreamAddress:
     path: str | None = None
     """Of the Unix socket, instead of host and port."""
     tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    """Whom the certificate must name instead of the host."""
 
 
-def parse_upstream_url(url: str, *, tls: ssl.SSLContext | None = None) -> UpstreamAddress:
+def parse_upstream_url(url: str, *, tls: ssl.SSLContext | None = None, server_name: str = "") -> UpstreamAddress:
     """Read `http://HOST[:PORT]`, `https://HOST[:PORT]` (with its `tls` context) or `unix:/PATH`; raises ValueError.
 
+    The certificate must name `server_name`, or the URL's host if that is empty.
     Anything more, such as a path or a user, is refused: the request target goes through as it came.
     """
     if url.startswith("unix:"):
@@ -66,7 +69,7 @@ def parse_upstream_url(url: str, *, tls: ssl.SSLContext | None = None) -> Upstre
         raise ValueError(f"upstream URL `{url}`: leave only the scheme, the host and the port")
     if (parts.scheme == "https") != (tls is not None):
         raise ValueError(f"upstream URL `{url}`: a TLS context goes with https, and only with it")
-    return UpstreamAddress(url=url, host=host, port=port or (443 if tls else 80), tls=tls)
+    return UpstreamAddress(url=url, host=host, port=port or (443 if tls else 80), tls=tls, server_name=server_name)
 
 
 class Pool:
@@ -95,6 +98,7 @@ class Pool:
         *,
         upgrade: bool = False,
         inform: Callable[[ResponseHead], None] | None = None,
+        trailers: Trailers | None = None,
     ) -> Response:
         """See `Upstream.send`; also raises ValueError for a head that does not fit its body.
 
@@ -112,14 +116,14 @@ class Pool:
             connection = self._take_idle()
             if connection is not None:
                 try:
-                    answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform)
+                    answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform, trailers=trailers)
                     return self._respond(connection, *answer)
                 except ConnectionDied:
                     # RFC 9112 section 9.3.1: only what is idempotent, and only if nothing of an answer was seen.
                     if body is not None or head.method not in _REPEATABLE:
                         raise
             connection = await self._connect()
-            answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform)
+            answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform, trailers=trailers)
             return self._respond(connection, *answer)
         except BaseException:
             self._turns.give_back()
@@ -174,7 +178,11 @@ class Pool:
                     _, connection = await loop.create_unix_connection(self._new_connection, address.path)
                 else:
                     _, connection = await loop.create_connection(
-                        self._new_connection, address.host, address.port, ssl=address.tls
+                        self._new_connection,
+                        address.host,
+                        address.port,
+                        ssl=address.tls,
+                        server_hostname=(address.server_name or address.host) if address.tls else None,
                     )
         except TimeoutError as exc:
             self._unreachable_until = loop.time() + pause

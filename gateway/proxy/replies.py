@@ -4,7 +4,7 @@ import msgspec
 
 from gateway import refusals
 from gateway.proxy.headers import values
-from gateway.proxy.wire import Body, Headers, Inbound, ResponseHead, UpstreamFault
+from gateway.proxy.wire import Headers, Inbound, ResponseHead, UpstreamFault
 from policy.model import Deny
 
 _REASONS = {
@@ -50,11 +50,7 @@ async def _send(inbound: Inbound, status: int, kind: bytes, content: bytes, line
         reason=_REASONS[status],
         headers=((b"Content-Type", kind), (b"Content-Length", b"%d" % len(content)), *lines),
     )
-    await inbound.respond(head, _once(content), close=True)
-
-
-async def _once(content: bytes) -> Body:
-    yield content
+    await inbound.respond(head, content, close=True)
 
 
 def _wants_page(headers: Headers) -> bool:

@@ -1,6 +1,6 @@
 """The writing of one request head, which must read as one request with the body that follows it and as nothing else."""
 
-from gateway.proxy.wire import RequestHead
+from gateway.proxy.wire import Headers, RequestHead
 
 
 def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | None]:
@@ -27,6 +27,15 @@ def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | N
         codings.append(b"chunked")
         text = b"%bTransfer-Encoding: chunked\r\n\r\n" % text[:-2]
     return text, _body_length(lengths, codings, has_body=has_body)
+
+
+def encode_end(trailers: Headers) -> bytes:
+    """The last chunk with the trailers behind it; raises ValueError for one that would be two lines."""
+    lines = [b"0", *map(b": ".join, trailers), b"\r\n"]
+    text = b"\r\n".join(lines)
+    if not len(lines) == text.count(b"\n") == text.count(b"\r"):
+        raise ValueError("a trailer has a line break where none may be")
+    return text
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], *, has_body: bool) -> int | None:

@@ -10,6 +10,7 @@ from collections import deque
 from httptools import HttpParserError, HttpResponseParser
 
 from gateway.proxy.handshake import is_accepted
+from gateway.proxy.headers import may_trail
 from gateway.proxy.wire import Headers, ResponseHead
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -25,16 +26,6 @@ _HEAD = re.compile(
 )
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _WHOLE = -1
-
-# RFC 9110 section 6.5.1: what frames, routes, authenticates or controls has been acted on when the trailers come.
-# A digest of the content is made for the end of it (RFC 9530 section 2).
-_NO_TRAILER = re.compile(
-    rb"(?!content-digest$)(?:access-control|content|if|sec)-.*"
-    rb"|connection|expect|host|keep-alive|max-forwards|range|te|trailer|transfer-encoding|upgrade|via"
-    rb"|authentication-info|authorization|cookie|proxy-(?:auth.*|connection)|set-cookie|www-authenticate"
-    rb"|age|cache-control|date|expires|location|pragma|retry-after|vary",
-    re.IGNORECASE,
-)
 
 
 class ResponseAnomaly(Exception):
@@ -230,7 +221,7 @@ class ResponseParser:
         # llhttp passes over line ends after a message, so those are looked for in the bytes themselves: with none,
         # a line that is not empty stands before the last four.
         surplus = events.begun > 1 or self._tail[:1] in (b"\r", b"\n")
-        self.trailers = tuple(line for line in events.headers if not _NO_TRAILER.fullmatch(line[0]))
+        self.trailers = tuple(line for line in events.headers if may_trail(line[0]))
         self._finish(reusable=self.reusable)
         if surplus:
             raise ResponseAnomaly("sent more than its response")

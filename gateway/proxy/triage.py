@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from gateway.config.check import Network, parse_network
 from gateway.config.model import Accounts, Catch
-from gateway.proxy.headers import fold, nominated, values
+from gateway.proxy import names
+from gateway.proxy.headers import nominated, values
+from gateway.proxy.names import fold
 from gateway.proxy.wire import Headers, RequestHead
 from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import AccountId, DenyReason
@@ -92,7 +94,7 @@ class CatchRules:
 
     def fit(self, head: RequestHead, peer: str) -> bool:
         """Tell whether every condition of some rule fits."""
-        return any(self._fits(rule, head, peer) for rule in self._rules)
+        return bool(self._rules) and any(self._fits(rule, head, peer) for rule in self._rules)
 
     def _fits(self, rule: tuple[bytes, bytes, Network | None], head: RequestHead, peer: str) -> bool:
         header, host, network = rule
@@ -103,18 +105,26 @@ class CatchRules:
         return network is None or (bool(peer) and ipaddress.ip_address(peer) in network)
 
 
-def find_credential(head: RequestHead, verifier: TokenVerifier) -> Credential | DenyReason | None:
+def find_credential(head: RequestHead, kinds: int, verifier: TokenVerifier) -> Credential | DenyReason | None:
     """Return the assumption token, None if there is none of ours, or why it cannot be told which one counts.
+
+    `kinds` are those of the headers' names, all together.
 
     A token of ours anywhere but in `Authorization` is refused, so that it reaches neither the app nor a log. A bearer
     token of another issuer is the app's own business.
     """
-    lines, elsewhere = [], OUR_BEGINNING in head.target
-    for name, value in head.headers:
-        if fold(name) == b"authorization":
-            lines.append((name.lower(), value))
-        elif OUR_BEGINNING in value:
-            elsewhere = True
+    lines: list[tuple[bytes, bytes]] = []
+    elsewhere = OUR_BEGINNING in head.target
+    if not kinds & names.AUTHORIZATION:
+        for _, value in head.headers:
+            if OUR_BEGINNING in value:
+                elsewhere = True
+    else:
+        for name, value in head.headers:
+            if fold(name) == b"authorization":
+                lines.append((name.lower(), value))
+            elif OUR_BEGINNING in value:
+                elsewhere = True
     if elsewhere:
         return DenyReason.AMBIGUOUS_HEADER
     return _read_authorization(lines, head.headers, verifier) if lines else None

@@ -4,8 +4,9 @@ Nothing here knows aiohttp or httptools, so that either side can be replaced wit
 """
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header lines as received: order, case and repetition kept; values without surrounding SP and HTAB."""
@@ -13,9 +14,11 @@ Headers = tuple[tuple[bytes, bytes], ...]
 Body = AsyncIterator[bytes]
 """Chunks of a message body with the framing taken off; never an empty chunk; ends by exhaustion."""
 
+Trailers = Callable[[], Headers]
+"""Returns the trailer lines of a chunked body once that is exhausted, and none before or without any."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
+
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request line with its headers."""
 
     method: bytes
@@ -25,8 +28,7 @@ class RequestHead:
     version: tuple[int, int] = (1, 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One status line with its headers, hop-by-hop lines included."""
 
     status: int
@@ -49,12 +51,11 @@ class UpstreamResponse(Protocol):
         Reading slowly slows the upstream down: no more than a bounded amount is held in memory.
         """
 
-    @property
-    def trailers(self) -> Headers:
-        """The trailer lines of a chunked body once it is exhausted, and none before.
+    def at_hand(self) -> bytes | None:
+        """Take the whole body if all of it is here already, and it is small; else None, and nothing is taken."""
 
-        Those that must not stand there (RFC 9110 section 6.5.1) are left out; names reserved by Locum are not.
-        """
+    def trailers(self) -> Headers:
+        """See `Trailers`. Those that must not stand there (RFC 9110 section 6.5.1) are left out."""
 
     @property
     def stream(self) -> "ByteStream | None":
@@ -74,12 +75,14 @@ class Upstream(Protocol):
         *,
         upgrade: bool = False,
         inform: Callable[[ResponseHead], None] | None = None,
+        trailers: Trailers | None = None,
     ) -> UpstreamResponse:
         """Send one request and return once the final response head is here.
 
         `body` None means no body at all; otherwise the framing follows the head: a `Content-Length` line
-        sends that many bytes, anything else is sent chunked. Interim responses are passed over, or given to
-        `inform`, at most 16 and never 100 or 101; they describe the upstream connection, too, in their headers.
+        sends that many bytes, anything else is sent chunked, with `trailers` behind it. Interim responses are passed
+        over, or given to `inform`, at most 16 and never 100 or 101; they describe the upstream connection, too, in
+        their headers.
         With `upgrade` the head may be a WebSocket handshake (RFC 6455 section 4.1), and only to such a one is
         101 with the right `Sec-WebSocket-Accept` an answer: see `UpstreamResponse.stream`.
         Raises UpstreamFault, and what `body` or `inform` raises; nothing of a request is ever sent twice unless it
@@ -120,11 +123,26 @@ class Inbound(Protocol):
     def body(self) -> Body:
         """The body; reading it answers `Expect: 100-continue` (RFC 9110 section 10.1.1), so decide first."""
 
-    async def respond(self, head: ResponseHead, body: Body | None, *, close: bool = False) -> None:
+    def trailers(self) -> Headers:
+        """See `Trailers`; as the client sent them."""
+
+    async def respond(
+        self, head: ResponseHead, body: Body | bytes | None, *, close: bool = False, trailers: Trailers | None = None
+    ) -> None:
         """Send the one response: end-to-end headers only, the framing is added here.
 
-        With a `Content-Length` line the body must have that length; without one it is chunked, or ended by
-        closing for HTTP/1.0. `close` ends the connection afterwards, and nothing behind the request is read.
+        With a `Content-Length` line the body must have that length; without one it is chunked, with `trailers` behind
+        it, or ended by closing for HTTP/1.0. `close` ends the connection afterwards, and nothing behind the request is
+        read.
+        """
+
+    def inform(self, head: ResponseHead) -> None:
+        """Send an interim response ahead of the one response (RFC 9110 section 15.2): end-to-end headers only."""
+
+    async def switch(self, head: ResponseHead) -> "ByteStream":
+        """Send a 101 in place of the one response, its `Connection` and `Upgrade` included, and give the stream over.
+
+        Only for a request without a body in HTTP/1.1; the connection ends with the stream.
         """
 
     def abort(self) -> None:

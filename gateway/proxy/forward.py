@@ -1,0 +1,65 @@
+"""One request on to an upstream and its response back, once somebody has decided that it may go."""
+
+import logging
+from collections.abc import Callable
+
+from gateway.proxy import headers, replies
+from gateway.proxy.names import Names
+from gateway.proxy.tunnel import join
+from gateway.proxy.wire import ByteStream, Inbound, RequestHead, ResponseHead, Trailers, Upstream, UpstreamFault
+
+log = logging.getLogger(__name__)
+
+SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+"""What a WebSocket handshake says of its connection, which is what each of the two connections must say anew."""
+
+
+async def forward(
+    inbound: Inbound,
+    upstream: Upstream,
+    head: RequestHead,
+    *,
+    answer: Callable[[ResponseHead], ResponseHead],
+    known: Names,
+    upgrade: bool = False,
+    trailers: Trailers | None = None,
+) -> None:
+    """Send `head` with the body of `inbound`, and the response back as `answer` makes it of the upstream's.
+
+    `upgrade` is for a WebSocket handshake that may be made: both connections become one (RFC 6455). `trailers` of the
+    request go on behind its body. An upstream that fails is answered for, or, if it is too late for that, the client is
+    cut off.
+    """
+
+    def inform(interim: ResponseHead) -> None:
+        inbound.inform(answer(interim))
+
+    try:
+        response = await upstream.send(
+            head, inbound.body() if inbound.has_body else None, upgrade=upgrade, inform=inform, trailers=trailers
+        )
+    except UpstreamFault as fault:
+        log.warning("the upstream did not answer: %s", fault)
+        await replies.report_fault(inbound, fault)
+        return
+    try:
+        final = answer(response.head)
+        if response.stream is not None:
+            await _switch(inbound, final, response.stream)
+            return
+        content = response.at_hand()
+        if content is not None:
+            await inbound.respond(final, content)
+        else:
+            await inbound.respond(final, response.body, trailers=lambda: headers.behind(response.trailers(), known))
+    except UpstreamFault as fault:
+        # The head is out already; only a broken connection can still tell the client.
+        log.warning("the upstream broke off: %s", fault)
+        inbound.abort()
+    finally:
+        await response.close()
+
+
+async def _switch(inbound: Inbound, final: ResponseHead, stream: ByteStream) -> None:
+    head = ResponseHead(status=101, reason=final.reason, headers=(*SWITCH, *final.headers))
+    await join(await inbound.switch(head), stream)
