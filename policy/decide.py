@@ -7,7 +7,6 @@ absent, unknown or undecidable is refused: there is no rule that allows, and no 
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 
 from policy.model import (
     AccessRequest,
@@ -35,22 +34,22 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
     taken anew each time; it can only have shrunk since the token was issued.
     """
     account, grant, assumption, staff = facts.account, facts.grant, facts.assumption, facts.staff
-    for rule in (
-        partial(check_token, request, now),
-        partial(check_account, account, request.account),
-        partial(check_grant, grant, now, request.claims),
-        partial(check_staff, staff),
-        partial(_check_assumption, assumption, request.claims),
-        partial(_check_message, request, profile),
-    ):
-        if (reason := rule()) is not None:
-            return Deny(reason=reason)
+    reason = (
+        check_token(request, now)
+        or check_account(account, request.account)
+        or check_grant(grant, now, request.claims)
+        or check_staff(staff)
+        or _check_assumption(assumption, request.claims)
+        or _check_message(request, profile)
+    )
+    if reason is not None:
+        return Deny(reason=reason)
     if grant is None or assumption is None or staff is None:
         # The rules above have refused these; said again for whoever changes them, and for the type checker.
         return Deny(reason=DenyReason.GRANT_OFF)
 
     routes = profile.match(request.method, request.target)
-    granted = narrow(assumption.scopes & request.claims.scopes, grant.permissions, staff.permissions)
+    granted = narrow(assumption.scopes, request.claims.scopes, grant.permissions, staff.permissions)
     refusal = _check_routes(routes, request, granted)
     if refusal is not None:
         return refusal

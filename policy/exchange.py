@@ -152,7 +152,7 @@ def exchange(
     asked = request.scopes or frozenset(scope for scope in terms.known_scopes if not scope.write)
     if not asked <= terms.known_scopes:
         return Deny(reason=DenyReason.INVALID_SCOPE, needs=asked - terms.known_scopes)
-    scopes = narrow(asked, facts.grant.permissions, actor.permissions)
+    scopes = narrow(asked, asked, facts.grant.permissions, actor.permissions)
     if not scopes:
         return Deny(reason=DenyReason.PERMISSION_NOT_GRANTED, needs=asked)
     assumption = Assumption(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
-from typing import NewType
+from typing import NamedTuple, NewType
 
 AccountId = NewType("AccountId", str)
 AgentId = NewType("AgentId", str)
@@ -14,8 +14,7 @@ TokenId = NewType("TokenId", str)
 ClientId = NewType("ClientId", str)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorId:
+class ActorId(NamedTuple):
     """The staff member who really acts: compared as the exact pair, never by e-mail address or name."""
 
     issuer: str
@@ -172,8 +171,7 @@ class Target:
         return "/" + "/".join(self.segments)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessRequest:
+class AccessRequest(NamedTuple):
     """One request of a staff member, parsed and with its token verified."""
 
     method: str
@@ -241,8 +239,7 @@ class DenyReason(StrEnum):
     APP_UNAVAILABLE = "app_unavailable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
+class Permit(NamedTuple):
     """Leave to send one request on; only `policy.decide` makes one, and the upstream step demands it."""
 
     account: AccountId

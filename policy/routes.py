@@ -17,6 +17,9 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ANY = "*"
 _OVERRIDES = frozenset({"_method", "x-http-method-override", "x-http-method", "x-method-override"})
+_NONE: frozenset[str] = frozenset()
+_MOST_REMEMBERED = 4096
+_LONGEST_REMEMBERED = 512
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
 _RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only", "websocket"})
@@ -67,11 +70,28 @@ class Profile:
     """Cookies that never cross for assumed traffic, in either direction."""
     by_method: Mapping[str, tuple[RouteRule, ...]] = field(default_factory=dict)
     """The rules again, those that can speak about a method; saves most of the work of a request."""
+    _matched: dict[tuple[str, str, frozenset[str]], tuple[RouteRule, ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """What `match` has found, within bounds: the same question has the same answer as long as the profile lives."""
 
     def match(self, method: str, target: Target) -> tuple[RouteRule, ...]:
         """Return every rule that speaks about the request; an empty answer means: refuse."""
-        names = frozenset(reading for name, _ in target.query for reading in read_field(name))
-        rules, path = self.by_method.get(method, self.rules), target.path
+        names = (
+            frozenset(reading for name, _ in target.query for reading in read_field(name)) if target.query else _NONE
+        )
+        key = (method, target.path, names)
+        found = self._matched.get(key)
+        if found is None:
+            found = self._match(*key)
+            if len(target.raw) <= _LONGEST_REMEMBERED:
+                if len(self._matched) >= _MOST_REMEMBERED:
+                    self._matched.clear()
+                self._matched[key] = found
+        return found
+
+    def _match(self, method: str, path: str, names: frozenset[str]) -> tuple[RouteRule, ...]:
+        rules = self.by_method.get(method, self.rules)
         found = tuple([rule for rule in rules if rule.matches(method, path, names)])
         if not found or path.isascii():
             return found

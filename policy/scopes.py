@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from policy.model import Permission, Scope
 
@@ -52,8 +53,9 @@ def permits(permissions: frozenset[Permission], scope: Scope) -> bool:
     return Permission.WRITE in permissions or (scope.test and Permission.TEST_TICKETS in permissions)
 
 
-def narrow(scopes: frozenset[Scope], *limits: frozenset[Permission]) -> frozenset[Scope]:
-    """Return those of `scopes` that every one of `limits` permits; without a limit there is nothing."""
+@lru_cache(maxsize=1024)
+def narrow(held: frozenset[Scope], asked: frozenset[Scope], *limits: frozenset[Permission]) -> frozenset[Scope]:
+    """Return the scopes in both `held` and `asked` that every one of `limits` permits; without a limit, nothing."""
     if not limits:
         return frozenset()
-    return frozenset(scope for scope in scopes if all(permits(limit, scope) for limit in limits))
+    return frozenset(scope for scope in held & asked if all(permits(limit, scope) for limit in limits))

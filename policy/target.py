@@ -7,10 +7,12 @@ encoding, non-canonical UTF-8) is refused, and what is accepted is sent on byte 
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from policy.model import Target
 
 MOST_BYTES = 8192
+_LONGEST_REMEMBERED = 512
 
 # Origin-form only (RFC 9112 section 3.2.1), visible ASCII; `#` never belongs into a target, `\` is a slash to some.
 _ORIGIN_FORM = re.compile(rb"/[!$-\[\]-_a-z|~]*(?:\?[!$-~]*)?")
@@ -30,8 +32,14 @@ class TargetError(ValueError):
 
 def parse_target(raw: bytes) -> Target:
     """Return the target's only reading, or raise TargetError with what was wrong."""
+    if len(raw) <= _LONGEST_REMEMBERED:
+        return _parse_remembered(raw)
     if len(raw) > MOST_BYTES:
         raise TargetError(f"the target is longer than {MOST_BYTES} bytes")
+    return _parse(raw)
+
+
+def _parse(raw: bytes) -> Target:
     if _ORIGIN_FORM.fullmatch(raw) is None:
         raise TargetError("the target is not a plain origin-form path of visible ASCII")
     if _BAD_ESCAPE.search(raw):
@@ -42,6 +50,10 @@ def parse_target(raw: bytes) -> Target:
         segments=tuple(_segments(path)),
         query=tuple(_fields(query)) if mark else (),
     )
+
+
+# People look at the same pages again and again.
+_parse_remembered = lru_cache(maxsize=4096)(_parse)
 
 
 def _segments(path: bytes) -> list[str]:

@@ -249,7 +249,7 @@ class StoreContract:
         less = replace(STAFF, name="", permissions=frozenset(), groups=frozenset())
         await store.save_staff(less, at=NOW + timedelta(days=1))
         assert less == await store.find_staff(ACTOR)
-        assert None is await store.find_staff(replace(ACTOR, issuer="https://evil.example"))
+        assert None is await store.find_staff(ACTOR._replace(issuer="https://evil.example"))
 
     async def test_a_disabled_member_cannot_sign_in_out_of_it(self, store: Store):
         """`disabled` stays through every later sign-in until it is lifted by name; a sign-in can set it."""
@@ -283,7 +283,7 @@ class StoreContract:
         """Adding never overwrites."""
         add, first, second = {
             "account": (store.add_account, ACME, replace(ACME, type=AccountType.TRIAL)),
-            "assumption": (store.add_assumption, ASSUMPTION, replace(ASSUMPTION, actor=replace(ACTOR, subject="u2"))),
+            "assumption": (store.add_assumption, ASSUMPTION, replace(ASSUMPTION, actor=ACTOR._replace(subject="u2"))),
             "client": (store.add_client, CLIENT, replace(CLIENT, secret_digest=b"mine")),
             "key": (store.add_key, KEY, replace(KEY, private_pem=b"mine")),
         }[what]

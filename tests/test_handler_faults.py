@@ -195,7 +195,7 @@ async def test_a_caller_who_goes_away_at_any_moment_leaves_no_unrecorded_request
 METHODS = [
     ("accounts", "read"), ("verifier", "verify"), ("facts", "of_request"), ("profile", "match"),
     ("profile", "overrides_method"), ("journal", "append"), ("assertions", "lines"),
-    ("live", "opened"),
+    ("live", "open"),
 ]  # fmt: skip
 ERRORS = [ZeroDivisionError("a bug"), KeyError("x"), OSError("x"), TimeoutError(), UnicodeError(), AssertionError(), StoreError("x"),
           JournalError("x"), RecursionError()]  # fmt: skip

@@ -246,4 +246,4 @@ async def test_many_small_chunks_and_one_large_one_are_the_same():
 async def test_the_second_reader_objects_where_it_would_end_a_request_elsewhere(lines, has_body):
     """It is there for the mistakes of the first, so it is asked what that one should never let through."""
     with pytest.raises(Disagreement):
-        confirm_head(lines, version=(1, 1), has_body=has_body)
+        confirm_head(lines, minor=b"1", has_body=has_body)

@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -19,67 +17,75 @@ MAX_ITEMS = 64
 """The longest list that is kept whole in a long record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Who really acted, with the name that the identity provider shows."""
+
+    issuer: str
+    name: str | None = None
+    subject: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What happened, to whom, by whom and why; a field that is None is left out of the journal.
 
     Holds no credential and no value of a query parameter. Texts may come from strangers as they are: `encode` makes
-    them safe to store and `gateway.audit.search.render` makes them safe to show.
+    them safe to store and `gateway.audit.search.render` makes them safe to show. The fields stand in the order of their
+    names, which is the canonical one.
     """
 
-    kind: Kind
-    decision: Literal["allow", "deny"] | None = None
-    reason: str | None = None
-    """The deny reason of a decision, or the change of anything else."""
-    rule: str | None = None
-    actor: ActorId | None = None
+    account: AccountId | None = None
+    actor: ActorId | Actor | None = None
     actor_name: str | None = None
     """The name as the identity provider shows it; written as `name` within `actor`."""
-    subject: AgentId | None = None
-    account: AccountId | None = None
-    grant_id: GrantId | None = None
-    grant_epoch: int | None = None
-    granted_by: str | None = None
+    assumption: AssumptionId | None = None
+    at: str | None = None
+    """The journal's to set, like `origin` and `seq`: RFC 3339 in UTC, with microseconds."""
     by: str | None = None
     """The operator who did it, by their own word."""
-    ticket: str | None = None
-    stated_reason: str | None = None
-    """Why the staff member came, in their own words."""
-    scopes: tuple[str, ...] | None = None
+    client_id: ClientId | None = None
+    client_ip: str | None = None
+    decision: Literal["allow", "deny"] | None = None
     duration: str | None = None
     """Of a grant's change: the duration that was chosen."""
-    permissions: tuple[str, ...] | None = None
     expires_at: str | None = None
-    method: str | None = None
-    path: str | None = None
-    query_names: tuple[str, ...] | None = None
+    grant_epoch: int | None = None
+    grant_id: GrantId | None = None
+    granted_by: str | None = None
     host: str | None = None
-    upstream: str | None = None
-    client_ip: str | None = None
-    user_agent: str | None = None
-    token_id: TokenId | None = None
-    client_id: ClientId | None = None
-    assumption: AssumptionId | None = None
-    request_id: str | None = None
-    traceparent: str | None = None
-    segment: str | None = None
-    """Of the journal's own records: the file they speak of."""
+    kind: Kind
+    method: str | None = None
     offset: int | None = None
     """Of the journal's own records: where in that file its last whole line ends, in bytes."""
+    origin: str | None = None
+    path: str | None = None
+    permissions: tuple[str, ...] | None = None
+    query_names: tuple[str, ...] | None = None
+    reason: str | None = None
+    """The deny reason of a decision, or the change of anything else."""
+    request_id: str | None = None
+    rule: str | None = None
+    scopes: tuple[str, ...] | None = None
+    segment: str | None = None
+    """Of the journal's own records: the file they speak of."""
+    seq: int | None = None
+    stated_reason: str | None = None
+    """Why the staff member came, in their own words."""
+    subject: AgentId | None = None
+    ticket: str | None = None
+    token_id: TokenId | None = None
+    user_agent: str | None = None
 
 
 def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
     """Return the canonical JSON of `record`; `at` must be in UTC and is written in RFC 3339 with microseconds."""
-    document = {name: value for name, value in zip(_NAMES, _values(record), strict=True) if value is not None}
-    document |= {"at": at.isoformat(timespec="microseconds")[:26] + "Z", "origin": origin, "seq": seq}
-    if (actor := record.actor) is not None:
-        document["actor"] = {"issuer": actor.issuer, "subject": actor.subject}
-        if record.actor_name is not None:
-            document["actor"]["name"] = record.actor_name
-    return to_json(document)
+    actor = record.actor
+    if actor is not None:
+        actor = Actor(issuer=actor.issuer, name=record.actor_name, subject=actor.subject)
+    time = at.isoformat(timespec="microseconds")[:26] + "Z"
+    return to_json(msgspec.structs.replace(record, actor=actor, actor_name=None, at=time, origin=origin, seq=seq))
 
 
-def to_json(document: Mapping[str, Any]) -> bytes:
+def to_json(document: Mapping[str, Any] | Record) -> bytes:
     r"""Return canonical JSON: UTF-8, keys sorted, no white space, always one line.
 
     Characters that could steer a terminal, break a line or reorder text are written `\uXXXX`. A lone surrogate, which
@@ -89,16 +95,15 @@ def to_json(document: Mapping[str, Any]) -> bytes:
     try:
         data = _encoder.encode(document)
     except UnicodeEncodeError:
-        data = _encoder.encode(document := _without_surrogates(document))
+        document = _without_surrogates(msgspec.to_builtins(document))
+        data = _encoder.encode(document)
     if len(data) > MAX_CHARACTERS:
-        data = _encoder.encode(_bounded(document))
+        data = _encoder.encode(_bounded(msgspec.to_builtins(document)))
     if data.isascii() and b"\x7f" not in data:
         return data
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
 
 
-_NAMES = tuple(name for name in Record.__dataclass_fields__ if name not in {"actor", "actor_name"})
-_values = attrgetter(*_NAMES)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 # DEL and the C1 controls, Arabic letter mark, zero-width and bidi marks, line and paragraph separators, bidi

@@ -7,6 +7,7 @@ nothing behind.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cachetools import TLRUCache
@@ -51,6 +52,10 @@ class FactCache:
 
         self._trial = trial_permissions
         self._changes = 0
+        self._ticks = ticks
+        self._ttl = ttl_seconds
+        self._together: dict[tuple[AccountId, AssumptionId, ActorId], _Together] = {}
+        """Facts as they were put together, for as long as each of them is good and nothing was forgotten."""
         self._accounts: _Table[AccountId, AccountRecord] = table(store.find_account)
         self._assumptions: _Table[AssumptionId, Assumption] = table(store.find_assumption)
         self._staff: _Table[ActorId, Staff] = table(store.find_staff)
@@ -65,12 +70,21 @@ class FactCache:
 
     def at_hand(self, account: AccountId, claims: AssumptionClaims) -> Facts | None:
         """Return the same facts without waiting, if all of them are known already."""
+        key = (account, claims.assumption, claims.actor)
+        kept = self._together.get(key)
+        if kept is not None and kept.changes == self._changes and self._ticks() < kept.until:
+            return kept.facts
         record = self._accounts.at_hand(account)
         started = self._assumptions.at_hand(claims.assumption)
         staff = self._staff.at_hand(claims.actor)
         if record is None or started is None or staff is None:
             return None
-        return self.facts(record, assumption=started, staff=staff)
+        if len(self._together) >= _MOST_ENTRIES:
+            self._together.clear()
+        facts = self.facts(record[1], assumption=started[1], staff=staff[1])
+        until = min(record[0], started[0], staff[0]) + self._ttl
+        self._together[key] = _Together(facts=facts, changes=self._changes, until=until)
+        return facts
 
     async def of_exchange(self, account: AccountId, actor: ActorId) -> Facts:
         """Return the facts for starting an assumption; likewise."""
@@ -139,9 +153,9 @@ class _Table(Generic[K, V]):
         )
         self._running: dict[K, _Flight] = {}
 
-    def at_hand(self, key: K) -> V | None:
-        entry = self._found.get(key)
-        return None if entry is None else entry[1]
+    def at_hand(self, key: K) -> tuple[float, V] | None:
+        """Return when the fetch of a fact began, and the fact."""
+        return self._found.get(key)
 
     async def get(self, key: K) -> V | None:
         if (entry := self._found.get(key)) is not None:
@@ -194,6 +208,15 @@ class _Table(Generic[K, V]):
     def _land(self, key: K, flight: "_Flight") -> None:
         if self._running.get(key) is flight:
             del self._running[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Together:
+    """The facts of a request, and how long they are good."""
+
+    facts: Facts
+    changes: int
+    until: float
 
 
 class _Flight:

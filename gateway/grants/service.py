@@ -4,7 +4,9 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
@@ -127,10 +129,11 @@ class GrantService:
             await self._store.save_change(outcome, by=request.administrator.id, at=self._clock())
         except StoreConflict:
             # What stands on the record above did not happen; the next try has a record of its own.
-            await self._journal.append(replace(record, decision="deny", reason="overtaken"), durable=True)
+            await self._journal.append(structs.replace(record, decision="deny", reason="overtaken"), durable=True)
             return False
         except StoreError:
-            await self._journal.append(replace(record, decision="deny", reason="store_unavailable"), durable=True)
+            undone = structs.replace(record, decision="deny", reason="store_unavailable")
+            await self._journal.append(undone, durable=True)
             raise
         self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True

@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
-import secrets
+from datetime import datetime
+from functools import lru_cache
+from random import getrandbits
 from typing import assert_never
+
+import msgspec
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
 from gateway.proxy import headers, names, replies
-from gateway.proxy.forward import SWITCH, forward
+from gateway.proxy.forward import SWITCH, Onward, forward
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
@@ -21,7 +25,7 @@ from gateway.proxy.wire import Headers, Inbound, RequestHead, ResponseHead, Upst
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.decide import decide
-from policy.model import AccessRequest, AssumptionClaims, Deny, DenyReason, Facts, Permit
+from policy.model import AccessRequest, AccountId, AssumptionClaims, Deny, DenyReason, Facts, Permit
 from policy.routes import Profile
 from policy.target import TargetError, parse_target
 
@@ -65,7 +69,7 @@ class AssumedTraffic:
 
         `kinds` are those of its headers' names, all together.
         """
-        request_id = f"req_{secrets.token_hex(8)}"
+        request_id = f"req_{getrandbits(64):016x}"  # told apart, never guessed against
         try:
             request = self._parse(inbound, kinds, credential)
             facts = self._facts.at_hand(request.account, request.claims) or await self._load(request)
@@ -77,27 +81,27 @@ class AssumedTraffic:
             case Deny():
                 await self._refuse(inbound, decision, request_id, request.claims, facts)
             case Permit():
-                with self._live.opened(request, facts, decision) as exchange:
+                exchange = self._live.open(request, facts, decision)
+                try:
                     await self._permitted(inbound, kinds, exchange, request_id)
+                finally:
+                    self._live.close(exchange)
             case _:
                 assert_never(decision)
 
     def _parse(self, inbound: Inbound, kinds: int, credential: Credential | DenyReason | None) -> AccessRequest:
         """Return the request in its one reading, its token verified; raises _Refused."""
         head = inbound.head
-        account = self._accounts.read(head, inbound.peer)
         if credential is None:
             raise _Refused(Deny(reason=DenyReason.TOKEN_MISSING))
         if isinstance(credential, DenyReason):
             raise _Refused(Deny(reason=credential))
-        try:
-            claims = self._verifier.verify(credential.token)
-        except TokenRefused as exc:
-            raise _Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
-        if account is None:
-            raise _Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
-        if (reason := _judge_names(head, kinds)) is not None:
-            raise _Refused(Deny(reason=reason), claims)
+        caller = head.kept.get(self)
+        if caller is None:
+            caller = head.kept[self] = self._identify(inbound, kinds, credential)
+        claims, account = caller.claims, caller.account
+        if kinds & names.UPGRADE and not is_handshake(head):
+            raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
         try:
             target = parse_target(head.target)
         except TargetError as exc:
@@ -106,12 +110,29 @@ class AssumedTraffic:
             method=head.method.decode("latin-1"),
             target=target,
             account=account,
-            audience=self._accounts.host_of(account),
+            audience=caller.audience,
             claims=claims,
             has_body=inbound.has_body,
             overrides=kinds & names.OVERRIDE != 0,
             upgrades=kinds & names.UPGRADE != 0,
         )
+
+    def _identify(self, inbound: Inbound, kinds: int, credential: Credential) -> "_Caller":
+        """Return whose token it is, for which account, and that no header says otherwise; raises _Refused."""
+        head = inbound.head
+        try:
+            claims = self._verifier.verify(credential.token)
+        except TokenRefused as exc:
+            raise _Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
+        account = self._accounts.read(head, inbound.peer)
+        if account is None:
+            raise _Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
+        if (reason := _judge_names(head, kinds)) is not None:
+            raise _Refused(Deny(reason=reason), claims)
+        lines = headers.for_upstream_of_staff(head.headers, self._known, kinds, self._profile.withhold_cookies)
+        if kinds & names.UPGRADE:
+            lines += SWITCH
+        return _Caller(claims=claims, account=account, audience=self._accounts.host_of(account), lines=tuple(lines))
 
     async def _load(self, request: AccessRequest) -> Facts:
         try:
@@ -144,7 +165,7 @@ class AssumedTraffic:
         """Send a permitted request on with the identity set, and its response back."""
         ours = (
             (b"X-Locum-Session", permit.assumption.encode("ascii")),
-            (b"X-Locum-Expires", permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")),
+            (b"X-Locum-Expires", _written(permit.ends_at)),
             (b"X-Locum-Request", request_id.encode("ascii")),
         )
 
@@ -156,22 +177,19 @@ class AssumedTraffic:
         await forward(
             inbound,
             self._upstream,
-            RequestHead(
-                method=inbound.head.method,
-                target=inbound.head.target,
-                headers=self._lines(inbound.head, kinds, permit),
-            ),
+            self._onward(inbound.head, permit).head(inbound.head),
             answer=answer,
             known=self._known,
             upgrade=kinds & names.UPGRADE != 0,
         )
 
-    def _lines(self, head: RequestHead, kinds: int, permit: Permit) -> Headers:
-        lines = headers.for_upstream_of_staff(head.headers, self._known, kinds, self._profile.withhold_cookies)
-        if kinds & names.UPGRADE:
-            lines += SWITCH
-        host = self._accounts.host_of(permit.account)
-        return (*lines, *self._assertions.lines(permit, head, host, now=self._clock()))
+    def _onward(self, head: RequestHead, permit: Permit) -> Onward:
+        caller: _Caller = head.kept[self]
+        identity = self._assertions.lines(permit, head, caller.audience, now=self._clock())
+        if identity is not caller.identity or caller.onward is None:
+            caller.identity = identity
+            caller.onward = Onward.of((*caller.lines, *identity))
+        return caller.onward
 
     async def _refuse(
         self, inbound: Inbound, deny: Deny, request_id: str, claims: AssumptionClaims | None, facts: Facts
@@ -199,13 +217,13 @@ class AssumedTraffic:
         request_id: str,
         decision: Permit | Deny,
     ) -> Record:
-        account = self._accounts.read(inbound.head, inbound.peer)
+        caller = inbound.head.kept.get(self)
         return record_decision(
             decision,
             inbound.head,
             facts,
             claims,
-            account=account,
+            account=caller.account if caller is not None else self._accounts.read(inbound.head, inbound.peer),
             client_ip=inbound.peer or None,
             request_id=request_id,
         )
@@ -219,9 +237,26 @@ def _judge_names(head: RequestHead, kinds: int) -> DenyReason | None:
         return DenyReason.FORGED_HEADER
     if kinds & names.ODD:
         return DenyReason.AMBIGUOUS_HEADER
-    if kinds & names.UPGRADE and not is_handshake(head):
-        return DenyReason.UPGRADE_NOT_ALLOWED
     return None
+
+
+@lru_cache(maxsize=1024)
+def _written(moment: datetime) -> bytes:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
+
+
+class _Caller(msgspec.Struct, kw_only=True):
+    """What the header lines of a staff member's request say: all but its method, target and body."""
+
+    claims: AssumptionClaims
+    account: AccountId
+    audience: str
+    """The account's host."""
+    lines: Headers
+    """Those that go on, without the identity."""
+    identity: Headers = ()
+    onward: Onward | None = None
+    """With that identity."""
 
 
 class _Refused(Exception):

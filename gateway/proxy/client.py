@@ -194,7 +194,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = True
         if self._phase is _STREAM and self._stream is not None:
             self._stream.end()
-            return True
+            return self._transport.can_write_eof()  # TLS ends both directions at once
         if self._phase is _ACTIVE:
             self._transport.abort()
         return False

@@ -1,17 +1,45 @@
 """One request on to an upstream and its response back, once somebody has decided that it may go."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
 
 from gateway.proxy import headers, replies
 from gateway.proxy.names import Names
 from gateway.proxy.tunnel import join
-from gateway.proxy.wire import ByteStream, Inbound, RequestHead, ResponseHead, Trailers, Upstream, UpstreamFault
+from gateway.proxy.wire import (
+    ByteStream,
+    Headers,
+    Inbound,
+    RequestHead,
+    ResponseHead,
+    Trailers,
+    Upstream,
+    UpstreamFault,
+)
 
 log = logging.getLogger(__name__)
 
 SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 """What a WebSocket handshake says of its connection, which is what each of the two connections must say anew."""
+
+
+class Onward(msgspec.Struct, frozen=True, kw_only=True):
+    """The header lines of a request as they go on, with what is worked out from them for the wire."""
+
+    headers: Headers
+    kept: dict[object, Any]
+
+    @classmethod
+    def of(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Onward":
+        """Send these lines."""
+        return cls(headers=tuple(lines), kept={})
+
+    def head(self, head: RequestHead) -> RequestHead:
+        """Return `head` with these lines in place of its own."""
+        return RequestHead(method=head.method, target=head.target, headers=self.headers, kept=self.kept)
 
 
 async def forward(

@@ -4,16 +4,18 @@ Ordinary traffic passes without a look at the store, the journal or the issuer, 
 that carries a token of ours, or that a catch rule says must be staff's, goes the other way, and never comes back.
 """
 
+import msgspec
+
 from gateway.caller import CLIENT_HEADER
 from gateway.proxy import headers, names, replies
 from gateway.proxy.assumed import AssumedTraffic
-from gateway.proxy.forward import SWITCH, forward
+from gateway.proxy.forward import SWITCH, Onward, forward
 from gateway.proxy.handshake import is_handshake
-from gateway.proxy.headers import Lines
 from gateway.proxy.names import Names
-from gateway.proxy.triage import CatchRules, find_credential
+from gateway.proxy.triage import CatchRules, Credential, find_credential
 from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream
-from gateway.tokens.signing import TokenVerifier
+from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
+from policy.model import DenyReason
 
 CONTROL_PREFIX = b"/.locum/"
 _CLIENT_HEADER = CLIENT_HEADER.encode("ascii")
@@ -55,31 +57,47 @@ class ProxyHandler:
             title = "send the request target as a path, with the host in the Host header"
             await replies.report(inbound, 400, title, kind="malformed")
             return
-        kinds = self._known.among(head.headers)
+        reading = head.kept.get(self)
+        if reading is None:
+            reading = head.kept[self] = self._read(head, inbound.peer)
         if target.startswith(CONTROL_PREFIX):
-            lines = headers.for_upstream(head.headers, self._known, kinds)
-            lines.append((_CLIENT_HEADER, inbound.peer.encode("ascii")))
-            await self._pass(inbound, self._control, lines)
+            await self._to_control(inbound, reading.kinds)
             return
-        credential = find_credential(head, kinds, self._verifier)
-        if credential is not None or self._catch.fit(head, inbound.peer):
-            await self._assumed.answer(inbound, kinds, credential)
+        credential = DenyReason.AMBIGUOUS_HEADER if OUR_BEGINNING in target else reading.credential
+        if credential is not None or reading.caught:
+            await self._assumed.answer(inbound, reading.kinds, credential)
             return
-        lines = headers.for_upstream(head.headers, self._known, kinds)
-        if self._append and inbound.peer:
-            lines = headers.with_forwarded_for(lines, kinds, inbound.peer)
-        await self._pass(inbound, self._upstream, lines, upgrade=kinds & names.UPGRADE != 0 and is_handshake(head))
-
-    async def _pass(self, inbound: Inbound, upstream: Upstream, lines: Lines, *, upgrade: bool = False) -> None:
-        head = inbound.head
+        onward = reading.onward
+        upgrade = reading.kinds & names.UPGRADE != 0 and is_handshake(head)
         if upgrade:
-            lines += SWITCH
+            onward = Onward.of([*onward.headers, *SWITCH])
+        await self._pass(inbound, self._upstream, onward, upgrade=upgrade)
+
+    def _read(self, head: RequestHead, peer: str) -> "_Reading":
+        kinds = self._known.among(head.headers)
+        lines = headers.for_upstream(head.headers, self._known, kinds)
+        if self._append and peer:
+            lines = headers.with_forwarded_for(lines, kinds, peer)
         if head.version == (1, 0) and not headers.values(head.headers, b"host"):
             lines.insert(0, self._default_host)
+        return _Reading(
+            kinds=kinds,
+            credential=find_credential(head.headers, kinds, self._verifier),
+            caught=self._catch.fit(head, peer),
+            onward=Onward.of(lines),
+        )
+
+    async def _to_control(self, inbound: Inbound, kinds: int) -> None:
+        """Hand what is for Locum itself to the control plane, and say who is connected."""
+        lines = headers.for_upstream(inbound.head.headers, self._known, kinds)
+        lines.append((_CLIENT_HEADER, inbound.peer.encode("ascii")))
+        await self._pass(inbound, self._control, Onward.of(lines))
+
+    async def _pass(self, inbound: Inbound, upstream: Upstream, onward: Onward, *, upgrade: bool = False) -> None:
         await forward(
             inbound,
             upstream,
-            RequestHead(method=head.method, target=head.target, headers=tuple(lines)),
+            onward.head(inbound.head),
             answer=self._answer,
             known=self._known,
             upgrade=upgrade,
@@ -89,3 +107,14 @@ class ProxyHandler:
     def _answer(self, head: ResponseHead) -> ResponseHead:
         lines = headers.for_client(head.headers, self._known)
         return head if lines is head.headers else ResponseHead(status=head.status, reason=head.reason, headers=lines)
+
+
+class _Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What the header lines of a request say, and whoever is connected."""
+
+    kinds: int
+    credential: Credential | DenyReason | None
+    caught: bool
+    """By a rule that says it must be staff's."""
+    onward: Onward
+    """For the app, if it is a customer's."""

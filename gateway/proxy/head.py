@@ -5,6 +5,7 @@ Stricter than RFC 9112 asks of a server: what two readers could frame differentl
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.proxy.names import fold
 from gateway.proxy.wire import Headers, RequestHead
@@ -19,7 +20,8 @@ BAD_LINE_BYTE = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 
 # Possessive repetition: whatever is sent, each byte is looked at once.
 _REQUEST_LINE = re.compile(TOKEN + rb"++ [\x21-\x7e\x80-\xff]++ HTTP/([0-9]\.[0-9])\r\n")
-_HEAD = re.compile(rb"(" + TOKEN + rb"++) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n((?:" + FIELD_LINE + rb")*+)\r\n")
+_REQUEST = re.compile(rb"(" + TOKEN + rb"++) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n")
+_LINES = re.compile(rb"(?:" + FIELD_LINE + rb")*+")
 _LINE = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
 _FIRST_BYTE = re.compile(rb"(?:\r\n)?(?:" + TOKEN + rb"|\r?\Z)")
 
@@ -59,23 +61,46 @@ class Framing:
 _PLAIN = Framing()
 
 
-def parse_head(raw: bytes, *, max_lines: int) -> tuple[RequestHead, Framing]:
-    """Read a head that ends with its empty line; raises ClientFault."""
-    match = _HEAD.fullmatch(raw)
-    if match is None:
-        raise _explain(raw)
-    method, target, minor, lines = match.groups()
-    headers = split_lines(lines)
-    if len(headers) > max_lines:
-        raise ClientFault(status=431, title="send fewer header lines")
-    version = (1, 1) if minor == b"1" else (1, 0)
-    head = RequestHead(method=method, target=target, headers=headers, version=version)
-    framing = _framing(head)
-    try:
-        confirm_head(lines, version=version, has_body=framing.chunked or framing.length > 0)
-    except Disagreement as exc:
-        raise ClientFault(status=400, title="the header lines can be read in more than one way") from exc
-    return head, framing
+class HeadReader:
+    """Reads the heads of one connection; header lines that are those of the head before are not read again."""
+
+    __slots__ = ("_framing", "_headers", "_kept", "_lines", "_max_lines", "_minor")
+
+    def __init__(self, *, max_lines: int) -> None:
+        """Refuse heads with more header lines than that."""
+        self._max_lines = max_lines
+        self._minor = b""
+        self._lines = b""
+        self._headers: Headers = ()
+        self._framing = _PLAIN
+        self._kept: dict[object, Any] = {}
+
+    def read(self, raw: bytes) -> tuple[RequestHead, Framing]:
+        """Read a head that ends with its empty line; raises ClientFault."""
+        line = _REQUEST.match(raw)
+        if line is None:
+            raise _explain(raw)
+        method, target, minor = line.groups()
+        lines = raw[line.end() : -2]
+        version = (1, 1) if minor == b"1" else (1, 0)
+        if lines != self._lines or minor != self._minor or method == b"CONNECT":
+            self._read_lines(raw, lines, minor, method)
+        head = RequestHead(method=method, target=target, headers=self._headers, version=version, kept=self._kept)
+        return head, self._framing
+
+    def _read_lines(self, raw: bytes, lines: bytes, minor: bytes, method: bytes) -> None:
+        self._lines = b""
+        if _LINES.fullmatch(lines) is None:
+            raise _explain(raw)
+        headers = split_lines(lines)
+        if len(headers) > self._max_lines:
+            raise ClientFault(status=431, title="send fewer header lines")
+        framing = _framing(headers, is_11=minor == b"1", connects=method == b"CONNECT")
+        try:
+            confirm_head(lines, minor=minor, has_body=framing.chunked or framing.length > 0)
+        except Disagreement as exc:
+            raise ClientFault(status=400, title="the header lines can be read in more than one way") from exc
+        self._minor, self._lines, self._headers, self._framing, self._kept = minor, lines, headers, framing, {}
 
 
 def split_lines(lines: bytes) -> Headers:
@@ -129,13 +154,12 @@ class _Telling(dict[bytes, bytes]):
 _telling = _Telling()
 
 
-def _framing(head: RequestHead) -> Framing:
+def _framing(headers: Headers, *, is_11: bool, connects: bool) -> Framing:
     """RFC 9112 section 6.3, with every case in doubt refused; raises ClientFault."""
-    found = [(key, value) for name, value in head.headers if (key := _telling[name])]
-    if (b"connection", b"keep-alive") in found and head.version == (1, 1):
+    found = [(key, value) for name, value in headers if (key := _telling[name])]
+    if is_11 and (b"connection", b"keep-alive") in found:
         found.remove((b"connection", b"keep-alive"))
-    is_11 = head.version == (1, 1)
-    if is_11 and len(found) == 1 and found[0][0] == b"host" and head.method != b"CONNECT":
+    if is_11 and len(found) == 1 and found[0][0] == b"host" and not connects:
         _check_host(found[0][1])
         return _PLAIN
     telling: dict[bytes, list[bytes]] = {}
@@ -156,7 +180,7 @@ def _framing(head: RequestHead) -> Framing:
     options = {option.strip(b"\t ") for value in telling.get(b"connection", ()) for option in value.lower().split(b",")}
     # After an upgrade that is not made, what follows may be meant for the other protocol. Not so with h2c, for which
     # clients wait, and which some ask for each time.
-    switches = head.method == b"CONNECT" or any(value.lower() != b"h2c" for value in telling.get(b"upgrade", ()))
+    switches = connects or any(value.lower() != b"h2c" for value in telling.get(b"upgrade", ()))
     return Framing(
         length=_parse_length(lengths[0]) if lengths else 0,
         chunked=bool(codings),

@@ -132,11 +132,12 @@ def _without_cookies(lines: Lines, withheld: frozenset[str]) -> Lines:
     pair goes as soon as a withheld name stands anywhere in it as a word before `=`.
     """
     kept = []
+    pattern = _names_any(withheld)
     for name, value in lines:
-        if name.lower() != b"cookie":
+        if name.lower() != b"cookie" or not pattern.search(value):
             kept.append((name, value))
             continue
-        pairs = [pair for pair in value.split(b";") if not _names_any(withheld).search(pair)]
+        pairs = [pair for pair in value.split(b";") if not pattern.search(pair)]
         if pairs:
             kept.append((name, b";".join(pairs).lstrip(b" ")))
     return kept

@@ -3,16 +3,14 @@
 import secrets
 from datetime import datetime, timedelta
 
-from cachetools import TTLCache
-
 from gateway.clock import Ticks
 from gateway.config.model import Identity
-from gateway.proxy.wire import RequestHead
+from gateway.proxy.wire import Headers, RequestHead
 from gateway.tokens.signing import SigningKey
 from policy.claims import ASSERTION_TYPE, build_assertion
 from policy.model import AssumptionId, Permit, Scope
 
-Said = tuple[AssumptionId, int, frozenset[Scope], datetime]
+Said = tuple[int, frozenset[Scope], datetime]
 _KEPT_SECONDS = 30.0
 _MOST_KEPT = 4096
 
@@ -32,23 +30,32 @@ class Assertions:
         self._plain = [(name.encode("ascii"), what) for what, name in identity.plain.items()]
         # Half an assertion's life at the most, so that what the app gets is always good for a while.
         kept = min(_KEPT_SECONDS, identity.assertion_seconds / 2)
-        self._kept: TTLCache[Said, bytes] = TTLCache(_MOST_KEPT, kept, timer=ticks)
+        self._kept: dict[AssumptionId, tuple[Said, float, Headers]] = {}
+        self._kept_seconds = kept
+        self._ticks = ticks
 
-    def lines(self, permit: Permit, head: RequestHead, host: str, *, now: datetime) -> list[tuple[bytes, bytes]]:
-        """Return the lines to add; the assertion ends with the permit at the latest."""
-        return [(self._header, self._assertion(permit, head, host, now)), *self._plain_lines(permit)]
+    def lines(self, permit: Permit, head: RequestHead, host: str, *, now: datetime) -> Headers:
+        """Return the lines to add; the assertion ends with the permit at the latest.
 
-    def _assertion(self, permit: Permit, head: RequestHead, host: str, now: datetime) -> bytes:
+        The same object as before while all of it is still good.
+        """
         if self._bind:
-            return self._sign(
-                permit, now, (head.method.decode("ascii"), f"https://{host}{head.target.decode('ascii')}")
-            )
-        # Keyed by all that it says, and by when it must end; the rules that let a request through are not said.
-        key: Said = (permit.assumption, permit.grant_epoch, permit.scopes, permit.ends_at)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self._sign(permit, now, None)
-        return found
+            bound_to = (head.method.decode("ascii"), f"https://{host}{head.target.decode('ascii')}")
+            return self._make(permit, now, bound_to)
+        # Kept with all that can change in what it says; the rules that let a request through are not said.
+        said: Said = (permit.grant_epoch, permit.scopes, permit.ends_at)
+        kept = self._kept.get(permit.assumption)
+        ticks = self._ticks()
+        if kept is not None and kept[0] == said and ticks < kept[1]:
+            return kept[2]
+        lines = self._make(permit, now, None)
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[permit.assumption] = (said, ticks + self._kept_seconds, lines)
+        return lines
+
+    def _make(self, permit: Permit, now: datetime, bound_to: tuple[str, str] | None) -> Headers:
+        return ((self._header, self._sign(permit, now, bound_to)), *self._plain_lines(permit))
 
     def _sign(self, permit: Permit, now: datetime, bound_to: tuple[str, str] | None) -> bytes:
         claims = build_assertion(

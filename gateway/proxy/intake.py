@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from gateway.proxy.content import Chunked, Content, Counted
 from gateway.proxy.flow import Inbox
-from gateway.proxy.head import ClientFault, Framing, check_beginning, parse_head, too_long
+from gateway.proxy.head import ClientFault, Framing, HeadReader, check_beginning, too_long
 from gateway.proxy.wire import RequestHead
 
 
 class Intake:
     """The requests of a connection, one at a time: `cut_head`, then its body through `inbox`, then `cut_head` again."""
 
-    __slots__ = ("_at", "_buffer", "_checked", "_content", "_fault", "_max_bytes", "_max_lines", "_new_inbox", "inbox")
+    __slots__ = ("_at", "_buffer", "_checked", "_content", "_fault", "_max_bytes", "_new_inbox", "_reader", "inbox")
 
     def __init__(self, new_inbox: Callable[[], Inbox], *, max_bytes: int, max_lines: int) -> None:
         """Refuse heads with more bytes or header lines than that."""
@@ -19,7 +19,7 @@ class Intake:
         """The body of the request at hand, None if it has none."""
         self._new_inbox = new_inbox
         self._max_bytes = max_bytes
-        self._max_lines = max_lines
+        self._reader = HeadReader(max_lines=max_lines)
         self._buffer = b""
         """What came and belongs to no request yet, from `_at` on."""
         self._at = 0
@@ -83,7 +83,7 @@ class Intake:
         if len(raw) > self._max_bytes:
             raise too_long(raw)
         # RFC 9112 section 2.2: an empty line before a request is passed over.
-        head, framing = parse_head(raw.removeprefix(b"\r\n"), max_lines=self._max_lines)
+        head, framing = self._reader.read(raw.removeprefix(b"\r\n"))
         self._checked = 0
         self._buffer, self._at = (buffer, end) if end < len(buffer) else (b"", 0)
         if framing.chunked or framing.length:

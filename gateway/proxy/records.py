@@ -1,12 +1,14 @@
 """What the journal says of a decision about a request."""
 
 import re
+from functools import lru_cache
+from typing import Final
 
 from gateway.audit.record import Record
 from gateway.proxy import headers
-from gateway.proxy.wire import RequestHead
+from gateway.proxy.wire import Headers, RequestHead
 from gateway.tokens.signing import OUR_BEGINNING
-from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit
+from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit, Scope
 from policy.scopes import format_scopes
 
 
@@ -22,8 +24,9 @@ def record_decision(
 ) -> Record:
     """Return the record; of the query it holds the names only, of the headers none that could be a credential."""
     path, _, query = _without_token(head.target).partition("?")
-    agents = headers.values(head.headers, b"user-agent")
-    hosts = headers.values(head.headers, b"host")
+    said = head.kept.get(_SAID)
+    if said is None:
+        said = head.kept[_SAID] = _read_said(head.headers)
     started, grant, staff = facts.assumption, facts.grant, facts.staff
     denied = isinstance(decision, Deny)
     rule = decision.rule if isinstance(decision, Deny) else " ".join(decision.rules)
@@ -41,18 +44,31 @@ def record_decision(
         granted_by=grant.given_by if grant else None,
         ticket=started.ticket if started else None,
         stated_reason=started.reason if started else None,
-        scopes=None if isinstance(decision, Deny) else tuple(format_scopes(decision.scopes).split()),
+        scopes=None if isinstance(decision, Deny) else _texts(decision.scopes),
         method=head.method.decode("latin-1"),
         path=path,
         query_names=tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None,
-        host=hosts[0].decode("latin-1") if hosts else None,
+        host=said[0],
         client_ip=client_ip,
-        user_agent=_without_token(agents[0]) if agents else None,
+        user_agent=said[1],
         token_id=claims.token_id if claims else None,
         client_id=claims.client if claims else None,
         assumption=claims.assumption if claims else None,
         request_id=request_id,
     )
+
+
+_SAID: Final = "host and user agent for the record"
+
+
+def _read_said(lines: Headers) -> tuple[str | None, str | None]:
+    hosts, agents = headers.values(lines, b"host"), headers.values(lines, b"user-agent")
+    return hosts[0].decode("latin-1") if hosts else None, _without_token(agents[0]) if agents else None
+
+
+@lru_cache(maxsize=1024)
+def _texts(scopes: frozenset[Scope]) -> tuple[str, ...]:
+    return tuple(format_scopes(scopes).split())
 
 
 _TOKEN = re.compile(OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")

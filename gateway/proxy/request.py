@@ -1,6 +1,11 @@
 """The writing of one request head, which must read as one request with the body that follows it and as nothing else."""
 
+from typing import Final
+
 from gateway.proxy.wire import Headers, RequestHead
+
+_WITH_BODY: Final = "encoded with a body"
+_WITHOUT_BODY: Final = "encoded without a body"
 
 
 def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | None]:
@@ -9,15 +14,26 @@ def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | N
     Raises ValueError for a head that some reader would frame differently, CONNECT included: the last gate before the
     upstream, since a line or a length too many here is another person's request there.
     """
-    lines = [b"%b %b HTTP/1.1" % (head.method, head.target), *map(b": ".join, head.headers), b"\r\n"]
-    text = b"\r\n".join(lines)
-    if not len(lines) == text.count(b"\n") == text.count(b"\r") or lines[0].count(b" ") != 2:
-        raise ValueError("a request head has a line break or a space where none may be")
+    line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+    if line.count(b" ") != 2 or line.count(b"\n") != 1 or line.count(b"\r") != 1:
+        raise ValueError("a request line has a line break or a space where none may be")
     if head.method == b"CONNECT":
         raise ValueError("`CONNECT` asks for a tunnel, and there is none here")
+    key = _WITH_BODY if has_body else _WITHOUT_BODY
+    encoded: tuple[bytes, int | None] | None = head.kept.get(key)
+    if encoded is None:
+        encoded = head.kept[key] = _encode_lines(head.headers, has_body=has_body)
+    return line + encoded[0], encoded[1]
+
+
+def _encode_lines(headers: Headers, *, has_body: bool) -> tuple[bytes, int | None]:
+    lines = [*map(b": ".join, headers), b"\r\n"]
+    text = b"\r\n".join(lines) if headers else b"\r\n"
+    if not len(headers) + 1 == text.count(b"\n") == text.count(b"\r"):
+        raise ValueError("a request head has a line break where none may be")
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    for name, value in head.headers:
+    for name, value in headers:
         # The length is compared first because it is cheap and this is every header of every request.
         if len(name) == 14 and name.lower() == b"content-length":
             lengths.append(value)

@@ -14,6 +14,8 @@ from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import AccountId, DenyReason
 
 _ACCOUNT = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_MOST_REMEMBERED = 4096
+_LONGEST_REMEMBERED = 256
 _BEARER = re.compile(rb"bearer +", re.IGNORECASE)
 # How nearly every credential of ours looks; the rest is looked at word by word.
 _PLAIN = re.compile(rb"(?i:bearer) +(" + OUR_BEGINNING + rb"[A-Za-z0-9._-]*)")
@@ -46,6 +48,7 @@ class AccountReader:
         self._pattern = accounts.host.lower()
         before, _, after = self._pattern.encode("ascii").partition(b"{account}")
         self._before, self._after = before, after
+        self._known: dict[bytes, AccountId | None] = {}
 
     def host_of(self, account: AccountId) -> str:
         """Return the account's host, which is the audience of its tokens."""
@@ -73,10 +76,17 @@ class AccountReader:
                 return self._of_host(hosts[0]) if len(hosts) == 1 else None
 
     def _of_host(self, host: bytes) -> AccountId | None:
-        name = _name_of(host)
-        if not (name.startswith(self._before) and name.endswith(self._after)):
-            return None
-        return _account(name[len(self._before) : len(name) - len(self._after)])
+        if host in self._known:
+            return self._known[host]
+        name = name_of(host)
+        account = None
+        if name.startswith(self._before) and name.endswith(self._after):
+            account = _account(name[len(self._before) : len(name) - len(self._after)])
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        if len(host) <= _LONGEST_REMEMBERED:
+            self._known[host] = account
+        return account
 
 
 class CatchRules:
@@ -86,7 +96,7 @@ class CatchRules:
         self._rules = [
             (
                 fold(rule.header.encode("ascii")),
-                _name_of(rule.host.encode("ascii")),
+                name_of(rule.host.encode("ascii")),
                 parse_network(rule.network, "catch.network") if rule.network else None,
             )
             for rule in rules
@@ -100,34 +110,26 @@ class CatchRules:
         header, host, network = rule
         if header and not any(fold(name) == header for name, _ in head.headers):
             return False
-        if host and [_name_of(value) for value in values(head.headers, b"host")] != [host]:
+        if host and [name_of(value) for value in values(head.headers, b"host")] != [host]:
             return False
         return network is None or (bool(peer) and ipaddress.ip_address(peer) in network)
 
 
-def find_credential(head: RequestHead, kinds: int, verifier: TokenVerifier) -> Credential | DenyReason | None:
+def find_credential(headers: Headers, kinds: int, verifier: TokenVerifier) -> Credential | DenyReason | None:
     """Return the assumption token, None if there is none of ours, or why it cannot be told which one counts.
 
-    `kinds` are those of the headers' names, all together.
-
-    A token of ours anywhere but in `Authorization` is refused, so that it reaches neither the app nor a log. A bearer
-    token of another issuer is the app's own business.
+    `kinds` are those of the headers' names, all together. A token of ours anywhere but in `Authorization` is refused,
+    so that it reaches neither the app nor a log. A bearer token of another issuer is the app's own business.
     """
     lines: list[tuple[bytes, bytes]] = []
-    elsewhere = OUR_BEGINNING in head.target
     if not kinds & names.AUTHORIZATION:
-        for _, value in head.headers:
-            if OUR_BEGINNING in value:
-                elsewhere = True
+        elsewhere = any(OUR_BEGINNING in value for _, value in headers)
     else:
-        for name, value in head.headers:
-            if fold(name) == b"authorization":
-                lines.append((name.lower(), value))
-            elif OUR_BEGINNING in value:
-                elsewhere = True
+        lines = [(name.lower(), value) for name, value in headers if fold(name) == b"authorization"]
+        elsewhere = any(OUR_BEGINNING in value for name, value in headers if fold(name) != b"authorization")
     if elsewhere:
         return DenyReason.AMBIGUOUS_HEADER
-    return _read_authorization(lines, head.headers, verifier) if lines else None
+    return _read_authorization(lines, headers, verifier) if lines else None
 
 
 def _read_authorization(
@@ -151,7 +153,7 @@ def _tokens(value: bytes) -> list[str]:
     return [word for word in re.split(r"[\s,;\"']+", value.decode("latin-1")) if word.count(".") or len(word) > 40]
 
 
-def _name_of(host: bytes) -> bytes:
+def name_of(host: bytes) -> bytes:
     """Return the name in a Host header: lower case, without the port and the root's dot."""
     return re.sub(rb":[0-9]{0,5}\Z", b"", host.lower()).removesuffix(b".")
 

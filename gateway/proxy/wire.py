@@ -4,7 +4,7 @@ Nothing here knows aiohttp or httptools, so that either side can be replaced wit
 """
 
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,7 +18,7 @@ Trailers = Callable[[], Headers]
 """Returns the trailer lines of a chunked body once that is exhausted, and none before or without any."""
 
 
-class RequestHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """One request line with its headers."""
 
     method: bytes
@@ -26,6 +26,11 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The request target exactly as sent (RFC 9112 section 3.2)."""
     headers: Headers
     version: tuple[int, int] = (1, 1)
+    kept: dict[object, Any] = msgspec.field(default_factory=dict)
+    """What readers have worked out from `headers`, `version` and the peer alone, each under a key of its own.
+
+    A connection that repeats its header lines hands on the same one, so that it is not worked out again.
+    """
 
 
 class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):

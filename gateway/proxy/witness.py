@@ -8,7 +8,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 # Only how lines are read and the body is framed is asked of it: a method it has never heard of, or a high byte in
 # the target, says nothing about where the message ends.
-_REQUEST_LINES = {(1, 1): b"POST / HTTP/1.1\r\n", (1, 0): b"POST / HTTP/1.0\r\n"}
+_REQUEST_LINE = b"POST / HTTP/1.%b\r\n%b\r\n"
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -16,10 +16,13 @@ class Disagreement(Exception):
     """The second reader refuses the message, or ends it elsewhere."""
 
 
-def confirm_head(lines: bytes, *, version: tuple[int, int], has_body: bool) -> None:
-    """Read the header lines, each with its CRLF; raises Disagreement unless a body follows exactly if it should."""
+def confirm_head(lines: bytes, *, minor: bytes, has_body: bool) -> None:
+    """Read the header lines of an HTTP/1.`minor` head, each with its CRLF.
+
+    Raises Disagreement unless a body follows exactly if it should.
+    """
     end = _End()
-    raw = b"%b%b\r\n" % (_REQUEST_LINES[version], lines)
+    raw = _REQUEST_LINE % (minor, lines)
     try:
         HttpRequestParser(end).feed_data(raw)
     except HttpParserUpgrade as exc:
