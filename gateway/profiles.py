@@ -1,11 +1,10 @@
-"""What is known of the app behind: its profile, shipped or the operator's own, and where it is."""
+"""What is known of the app behind: its profile, shipped or the operator's own."""
 
 import tomllib
 from importlib import resources
 from pathlib import Path
 
 from gateway.config.model import ConfigError
-from gateway.proxy.pool import UpstreamAddress, parse_upstream_url
 from policy.routes import Profile, ProfileError, read_profile
 
 
@@ -34,13 +33,3 @@ def load_profile(name: str) -> Profile:
     if profile.name != Path(name).name.removesuffix(".toml"):
         raise ConfigError(f"upstream.profile: `{name}` calls itself `{profile.name}`: make them the same")
     return profile
-
-
-def read_upstream_url(url: str) -> UpstreamAddress:
-    """Return where the app is; raises ConfigError."""
-    if url.startswith("https:"):
-        raise ConfigError("upstream.url: https to the app is not supported yet: use http on a private network, or unix")
-    try:
-        return parse_upstream_url(url)
-    except ValueError as exc:
-        raise ConfigError(f"upstream.url: {exc}") from exc

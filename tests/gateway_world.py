@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +21,7 @@ from gateway.config.load import build
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
+from tests.oracle import parse_requests
 from tests.rawwire import RecordingUpstream, exchange, response
 
 ISSUER = "https://assume.vendor.example"
@@ -60,6 +63,8 @@ class World:
     secret: str
     http: aiohttp.ClientSession
     tokens: list = field(default_factory=list)
+    sent: Counter = field(default_factory=Counter)
+    """The requests that were sent, by method and target."""
 
     @property
     def port(self):
@@ -68,9 +73,20 @@ class World:
     def basic(self):
         return "Basic " + base64.b64encode(f"app:{self.secret}".encode()).decode()
 
-    async def raw(self, raw: bytes, **options):
+    async def raw(self, raw: bytes | Sequence[bytes], **options):
         """Send raw bytes to the public listener and return what comes back."""
+        await self.note_sent(raw if isinstance(raw, bytes) else b"".join(raw))
         return await exchange("127.0.0.1", self.port, raw, **options)
+
+    async def note_sent(self, raw: bytes):
+        """Count the requests in some bytes, as the oracle reads them; for whoever sends by other means than `raw`."""
+        for one in await parse_requests(raw):
+            self.sent[one.method, one.target] += 1
+
+    @property
+    def strangers(self):
+        """The requests that the upstream has heard and that nobody has sent, by the oracle's count."""
+        return list((Counter((one.method, one.target) for one in self.upstream.requests) - self.sent).elements())
 
     async def get(self, token: str | None = None, target: str = "/tickets/1", *, method="GET", headers=(), body=b""):
         """Send one request, with a token if given, and return (status, headers, body) as text and bytes."""
@@ -181,11 +197,13 @@ def quiet_profile(directory: Path):
 
 
 @asynccontextmanager
-async def open_world(directory: Path, *, script=None, change=lambda _document: None, account="acme"):
+async def open_world(
+    directory: Path, *, script=None, answer_at_head=False, change=lambda _document: None, account="acme"
+):
     """Run a gateway before a recording upstream; `change` may edit the configuration first."""
     clock = TestClock()
     async with (
-        RecordingUpstream(script if script is not None else lambda _request: response()) as upstream,
+        RecordingUpstream(script or (lambda _request: response()), answer_at_head=answer_at_head) as upstream,
         DemoIssuer(clock=clock.utc) as issuer,
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
@@ -208,3 +226,5 @@ async def open_world(directory: Path, *, script=None, change=lambda _document: N
             if account:
                 await world.add_account(account)
             yield world
+        if upstream.reading.is_set():
+            await upstream.until(lambda: all(connection.ended.is_set() for connection in upstream.connections))

@@ -9,6 +9,7 @@ from gateway.proxy.listener import Listener, ListenerLimits, make_listener
 from gateway.proxy.wire import ResponseHead
 from tests.oracle import parse_responses
 from tests.rawwire import PATIENCE_SECONDS
+from tests.tally import TALLY
 from tests.upstream_client import eventually
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -97,6 +98,7 @@ class Server:
 
     async def send(self, raw, *, pieces=None) -> bytes:
         """Send on a connection of its own and return what came until its end."""
+        TALLY.messages += 1
         async with self.connect() as (reader, writer):
             with contextlib.suppress(ConnectionError):  # it may have hung up by then
                 for piece in pieces or [raw]:

@@ -5,7 +5,9 @@ import msgspec
 
 from gateway.cli.context import Context
 from gateway.config.model import Secret
-from gateway.profiles import load_profile, read_upstream_url
+from gateway.profiles import load_profile
+from gateway.tls import listener_context
+from gateway.upstreams import read_upstreams
 
 
 @click.group()
@@ -19,8 +21,10 @@ def check(context: Context) -> None:
     """Say whether it can be used as it stands; exits with 78 if not. Ports and the store are not looked at."""
     found = context.config
     profile = load_profile(found.upstream.profile)
-    read_upstream_url(found.upstream.url)
-    click.echo(f"ok: {found.upstream.url} with profile {profile.name}, {len(profile.rules)} rules")
+    urls = [address.url for address in read_upstreams(found)]
+    if found.server.tls is not None:
+        listener_context(found.server.tls)
+    click.echo(f"ok: {', '.join(urls)} with profile {profile.name}, {len(profile.rules)} rules")
 
 
 @config.command()

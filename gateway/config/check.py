@@ -2,9 +2,10 @@
 
 import ipaddress
 import re
+from operator import attrgetter
 from urllib.parse import urlsplit
 
-from gateway.config.model import Config, ConfigError
+from gateway.config.model import Config, ConfigError, OtherUpstream, UpstreamTls
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -14,7 +15,42 @@ _FRAMING = frozenset(
     {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_MOST_SECONDS = 86400
+_DAY = 86400
+_MOST_WORKERS = 256
+# Above 0 and at most so much: what is more is a slip of the hand, or as good as no limit.
+_MOST = {
+    "tokens.lifetime_seconds": 900,
+    "identity.assertion_seconds": 60,
+    "grants.fact_ttl_seconds": 2,
+    "grants.absent_ttl_seconds": 2,
+    "server.shutdown_seconds": _DAY,
+    "limits.header_bytes": 1024 * 1024,
+    "limits.header_lines": 10_000,
+    "limits.header_timeout_seconds": _DAY,
+    "limits.idle_timeout_seconds": _DAY,
+    "limits.body_idle_timeout_seconds": _DAY,
+    "limits.write_stall_timeout_seconds": _DAY,
+    "limits.linger_timeout_seconds": 60,
+    "limits.connections_per_peer": 1_000_000,
+    "limits.max_in_flight": 1_000_000,
+    "limits.tls_handshake_timeout_seconds": 300,
+    "upstream.connect_timeout_seconds": _DAY,
+    "upstream.response_timeout_seconds": _DAY,
+    "upstream.idle_timeout_seconds": _DAY,
+    "upstream.request_stall_timeout_seconds": _DAY,
+    "upstream.queue_timeout_seconds": _DAY,
+    "upstream.unreachable_pause_seconds": 60,
+    "upstream.max_connections": 65535,
+    "upstream.max_idle_connections": 65535,
+    "upstream.max_idle_age_seconds": _DAY,
+    "upstream.max_websockets": 1_000_000,
+    "audit.segment_mib": 65536,
+    "audit.checkpoint_seconds": _DAY,
+}
+_HOST = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+# Escapes and delimiters are left out: a prefix has one spelling.
+_PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+", re.ASCII)
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+", re.ASCII)
 
 
 def check(config: Config) -> None:
@@ -25,11 +61,15 @@ def check(config: Config) -> None:
         parse_network(network, f"server.trusted_proxies[{index}]")
     if not config.server.issuer.startswith(("https://", "http://")) or config.server.issuer.endswith("/"):
         raise ConfigError("server.issuer: must be an http(s) URL without a slash at its end")
+    if config.server.workers != "auto" and not 0 < config.server.workers <= _MOST_WORKERS:
+        raise ConfigError(f'server.workers: must be "auto", or above 0 and at most {_MOST_WORKERS}')
     _check_accounts(config)
     _check_catch(config)
     _check_staff(config)
     _check_headers(config)
     _check_limits(config)
+    _check_tls(config)
+    _check_upstreams(config.upstreams)
 
 
 def _check_headers(config: Config) -> None:
@@ -48,21 +88,61 @@ def _check_headers(config: Config) -> None:
 
 
 def _check_limits(config: Config) -> None:
-    for where, seconds, most in (
-        ("tokens.lifetime_seconds", config.tokens.lifetime_seconds, 900),
-        ("identity.assertion_seconds", config.identity.assertion_seconds, 60),
-        ("grants.fact_ttl_seconds", config.grants.fact_ttl_seconds, 2),
-        ("grants.absent_ttl_seconds", config.grants.absent_ttl_seconds, 2),
-        ("server.shutdown_seconds", config.server.shutdown_seconds, _MOST_SECONDS),
-        ("upstream.connect_timeout_seconds", config.upstream.connect_timeout_seconds, _MOST_SECONDS),
-        ("upstream.response_timeout_seconds", config.upstream.response_timeout_seconds, _MOST_SECONDS),
-        ("upstream.idle_timeout_seconds", config.upstream.idle_timeout_seconds, _MOST_SECONDS),
-        ("upstream.max_connections", config.upstream.max_connections, 65535),
-        ("audit.segment_mib", config.audit.segment_mib, 65536),
-        ("audit.checkpoint_seconds", config.audit.checkpoint_seconds, _MOST_SECONDS),
-    ):
-        if not 0 < seconds <= most:
+    for where, most in _MOST.items():
+        if not 0 < attrgetter(where)(config) <= most:
             raise ConfigError(f"{where}: must be above 0 and at most {most}")
+    if not 0 <= config.upstream.websocket_idle_timeout_seconds <= _DAY:
+        raise ConfigError(f"upstream.websocket_idle_timeout_seconds: must be at most {_DAY}, or 0 for no limit")
+
+
+def _check_tls(config: Config) -> None:
+    server = config.server.tls
+    if server is not None:
+        _check_files("server.tls", certificate=server.certificate, key=server.key)
+        for name, path in (("certificate", server.certificate), ("key", server.key)):
+            if not path:
+                raise ConfigError(f"server.tls.{name}: name its PEM file, or leave the table out for plain HTTP")
+    _check_upstream_tls(config.upstream.tls, "upstream.tls", config.upstream.url)
+    for index, other in enumerate(config.upstreams):
+        _check_upstream_tls(other.tls, f"upstreams[{index}].tls", other.url)
+
+
+def _check_upstream_tls(tls: UpstreamTls | None, where: str, url: str) -> None:
+    if tls is None:
+        return
+    if not url.lower().startswith("https:"):
+        raise ConfigError(f"{where}: goes with a url that begins with https:, and only with such a one")
+    _check_files(where, ca=tls.ca, certificate=tls.certificate, key=tls.key)
+    if bool(tls.certificate) != bool(tls.key):
+        raise ConfigError(f"{where}: `certificate` and `key` go together")
+    if tls.server_name and _SERVER_NAME.fullmatch(tls.server_name) is None:
+        raise ConfigError(f"{where}.server_name: `{tls.server_name}` is not a host name or an address")
+
+
+def _check_files(where: str, **files: str) -> None:
+    for name, path in files.items():
+        # Checked before anything could repeat it in a message.
+        if "-----BEGIN" in path or "\n" in path:
+            raise ConfigError(f"{where}.{name}: give the path of a PEM file, not what is in it")
+
+
+def _check_upstreams(others: tuple[OtherUpstream, ...]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for index, other in enumerate(others):
+        where = f"upstreams[{index}]"
+        if not (other.host or other.path):
+            raise ConfigError(f"{where}: set `host`, `path` or both; what fits no table goes to upstream.url")
+        if other.host and _HOST.fullmatch(other.host.removesuffix(".")) is None:
+            raise ConfigError(f"{where}.host: `{other.host}` is not a host name without a port")
+        if other.path and _PREFIX.fullmatch(other.path) is None:
+            raise ConfigError(
+                f"{where}.path: `{other.path}` is not plain segments such as /chat, without a slash at the end"
+            )
+        if other.path == "/.locum" or other.path.startswith("/.locum/"):
+            raise ConfigError(f"{where}.path: `/.locum/` is answered by Locum itself")
+        twin = seen.setdefault((other.host.lower().removesuffix("."), other.path), index)
+        if twin != index:
+            raise ConfigError(f"{where}: is for the same requests as upstreams[{twin}]")
 
 
 def _check_accounts(config: Config) -> None:

@@ -8,12 +8,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.config.check import check
-from gateway.config.model import Config, ConfigError, Secret, Section
+from gateway.config.model import Config, ConfigError, Secret, Section, UpstreamTls
 
 _PREFIX = "LOCUM__"
 
@@ -47,12 +49,13 @@ def build(document: dict[str, Any], environment: Mapping[str, str], *, base: Pat
 def _override(document: dict[str, Any], name: str, environment: Mapping[str, str]) -> None:
     """Put one environment variable into the document, read as the key's own type."""
     path = name.removeprefix(_PREFIX).lower().split("__")
-    table, struct = document, Config
+    table: Any = document
+    struct: type[Section] = Config
     for section in path[:-1]:
-        field = next((f for f in msgspec.structs.fields(struct) if f.name == section), None)
-        if field is None or not (isinstance(field.type, type) and issubclass(field.type, Section)):
+        found = next((_section(f.type) for f in msgspec.structs.fields(struct) if f.name == section), None)
+        if found is None:
             raise ConfigError(f"{'.'.join(path)}: unknown section, set by the environment variable `{name}`")
-        table, struct = table.setdefault(section, {}), field.type  # type: ignore[assignment]  # narrowed just above
+        table, struct = table.setdefault(section, {}), found
         if not isinstance(table, dict):
             raise ConfigError(f"{section}: must be a table, so that `{name}` can set a key of it")
     fields = {f.name: f.type for f in msgspec.structs.fields(struct)}
@@ -85,9 +88,9 @@ def _scalar(text: str, kind: Any) -> Any:
 
 def _read_secrets(document: dict[str, Any], struct: type[Section], base: Path, where: str = "") -> None:
     for field in msgspec.structs.fields(struct):
-        table = document.get(field.name)
-        if isinstance(field.type, type) and issubclass(field.type, Section) and isinstance(table, dict):
-            _read_secrets(table, field.type, base, f"{where}{field.name}.")
+        table, section = document.get(field.name), _section(field.type)
+        if section is not None and isinstance(table, dict):
+            _read_secrets(table, section, base, f"{where}{field.name}.")
         if not _is_secret(field.type) or (name := f"{field.name}_file") not in document:
             continue
         if field.name in document:
@@ -109,6 +112,12 @@ def read_secret(path: Path, where: str) -> str:
     return text
 
 
+def _section(kind: Any) -> type[Section] | None:
+    """Return which table a key holds, also one that may be left out; None for any other key."""
+    kinds = (kind, *(get_args(kind) if isinstance(kind, UnionType) else ()))
+    return next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
+
+
 def _is_secret(kind: Any) -> bool:
     return kind is Secret or Secret in get_args(kind)
 
@@ -120,9 +129,27 @@ def _decode(kind: type, value: Any) -> Any:
 
 
 def _resolve(config: Config, base: Path) -> Config:
-    directory = str(base / config.server.data_directory)
-    upstream = config.upstream
-    if upstream.profile.endswith(".toml"):
-        upstream = msgspec.structs.replace(upstream, profile=str(base / upstream.profile))
-    server = msgspec.structs.replace(config.server, data_directory=directory)
-    return msgspec.structs.replace(config, server=server, upstream=upstream)
+    """Return the configuration with its relative paths counted from `base`."""
+    server, upstream = config.server, config.upstream
+    server_tls = server.tls
+    if server_tls is not None:
+        server_tls = replace(
+            server_tls, certificate=_path(base, server_tls.certificate), key=_path(base, server_tls.key)
+        )
+    profile = _path(base, upstream.profile) if upstream.profile.endswith(".toml") else upstream.profile
+    return replace(
+        config,
+        server=replace(server, data_directory=str(base / server.data_directory), tls=server_tls),
+        upstream=replace(upstream, profile=profile, tls=_resolve_tls(upstream.tls, base)),
+        upstreams=tuple(replace(other, tls=_resolve_tls(other.tls, base)) for other in config.upstreams),
+    )
+
+
+def _resolve_tls(tls: UpstreamTls | None, base: Path) -> UpstreamTls | None:
+    if tls is None:
+        return None
+    return replace(tls, ca=_path(base, tls.ca), certificate=_path(base, tls.certificate), key=_path(base, tls.key))
+
+
+def _path(base: Path, path: str) -> str:
+    return str(base / path) if path else ""

@@ -1,11 +1,18 @@
 """What the configuration holds; each key's meaning, unit and reason stand in `config.example.toml`."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from gateway.proxy.listener import ListenerLimits
+from gateway.proxy.pool import PoolLimits
 from policy.model import Permission
+
+# Where the limits are enforced their defaults stand, too, with the reasons.
+_LISTENER = ListenerLimits()
+_POOL = PoolLimits()
 
 
 class ConfigError(Exception):
@@ -33,6 +40,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the file."""
 
 
+class ServerTls(Section, frozen=True, kw_only=True):
+    """The certificate of the public listener; paths of PEM files."""
+
+    certificate: str
+    key: str
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+
 class Server(Section, frozen=True, kw_only=True):
     """Where Locum listens, and where it keeps what it must not lose."""
 
@@ -42,6 +57,38 @@ class Server(Section, frozen=True, kw_only=True):
     data_directory: str = "data"
     trusted_proxies: tuple[str, ...] = ()
     shutdown_seconds: float = 10.0
+    workers: int | Literal["auto"] = 1
+    tls: ServerTls | None = None
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """What clients may take of the public listener: `ListenerLimits`, and what TLS adds to them."""
+
+    header_bytes: int = _LISTENER.header_bytes
+    header_lines: int = _LISTENER.header_lines
+    header_timeout_seconds: float = _LISTENER.header_timeout_seconds
+    idle_timeout_seconds: float = _LISTENER.idle_timeout_seconds
+    body_idle_timeout_seconds: float = _LISTENER.body_idle_timeout_seconds
+    write_stall_timeout_seconds: float = _LISTENER.write_stall_timeout_seconds
+    linger_timeout_seconds: float = _LISTENER.linger_timeout_seconds
+    connections_per_peer: int = _LISTENER.connections_per_peer
+    max_in_flight: int = _LISTENER.max_in_flight
+    tls_handshake_timeout_seconds: float = 10.0
+
+    @property
+    def listener(self) -> ListenerLimits:
+        """As the listener takes them."""
+        return ListenerLimits(
+            header_bytes=self.header_bytes,
+            header_lines=self.header_lines,
+            header_timeout_seconds=self.header_timeout_seconds,
+            idle_timeout_seconds=self.idle_timeout_seconds,
+            body_idle_timeout_seconds=self.body_idle_timeout_seconds,
+            write_stall_timeout_seconds=self.write_stall_timeout_seconds,
+            linger_timeout_seconds=self.linger_timeout_seconds,
+            connections_per_peer=self.connections_per_peer,
+            max_in_flight=self.max_in_flight,
+        )
 
 
 class Accounts(Section, frozen=True, kw_only=True):
@@ -53,18 +100,61 @@ class Accounts(Section, frozen=True, kw_only=True):
     fixed: str = ""
 
 
+class UpstreamTls(Section, frozen=True, kw_only=True):
+    """Whom the app's certificate must come from and be for, and the one that we show; paths of PEM files."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+
+
 class Upstream(Section, frozen=True, kw_only=True):
     """The app behind Locum."""
 
     url: str
     profile: str
     audience: str = "helpdesk"
-    connect_timeout_seconds: float = 5.0
-    response_timeout_seconds: float = 60.0
-    idle_timeout_seconds: float = 60.0
-    max_connections: int = 256
+    connect_timeout_seconds: float = _POOL.connect_timeout_seconds
+    response_timeout_seconds: float = _POOL.first_byte_timeout_seconds
+    idle_timeout_seconds: float = _POOL.idle_timeout_seconds
+    request_stall_timeout_seconds: float = _POOL.request_stall_timeout_seconds
+    queue_timeout_seconds: float = _POOL.queue_timeout_seconds
+    unreachable_pause_seconds: float = _POOL.unreachable_pause_seconds
+    max_connections: int = _POOL.max_connections
+    max_idle_connections: int = _POOL.max_idle
+    max_idle_age_seconds: float = _POOL.max_idle_age_seconds
+    max_websockets: int = _POOL.max_switched
+    websocket_idle_timeout_seconds: float = 0.0
     bind_assertions: bool = False
     forwarded_for: Literal["append", "keep"] = "append"
+    tls: UpstreamTls | None = None
+
+    @property
+    def pool(self) -> PoolLimits:
+        """The limits as each pool of connections takes them; no time for a silent WebSocket is any time."""
+        return PoolLimits(
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            first_byte_timeout_seconds=self.response_timeout_seconds,
+            idle_timeout_seconds=self.idle_timeout_seconds,
+            request_stall_timeout_seconds=self.request_stall_timeout_seconds,
+            queue_timeout_seconds=self.queue_timeout_seconds,
+            unreachable_pause_seconds=self.unreachable_pause_seconds,
+            max_connections=self.max_connections,
+            max_idle=self.max_idle_connections,
+            max_idle_age_seconds=self.max_idle_age_seconds,
+            max_switched=self.max_websockets,
+            switched_idle_timeout_seconds=self.websocket_idle_timeout_seconds or math.inf,
+        )
+
+
+class OtherUpstream(Section, frozen=True, kw_only=True):
+    """A part of the app that listens elsewhere: the requests to a host, below a path, or both."""
+
+    url: str
+    host: str = ""
+    path: str = ""
+    tls: UpstreamTls | None = None
 
 
 class Identity(Section, frozen=True, kw_only=True):
@@ -138,6 +228,8 @@ class Config(Section, frozen=True, kw_only=True):
     accounts: Accounts
     upstream: Upstream
     staff: StaffSection
+    upstreams: tuple[OtherUpstream, ...] = ()
+    limits: Limits = Limits()
     identity: Identity = Identity()
     catch: tuple[Catch, ...] = ()
     tokens: Tokens = Tokens()

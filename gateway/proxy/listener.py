@@ -52,6 +52,11 @@ class Listener:
         """How many requests are being answered."""
         return self._in_flight
 
+    def renew(self, handler: Handler, limits: ListenerLimits) -> None:
+        """Hand later requests to `handler`; what is under way stays, and open connections keep their own limits."""
+        self._handler = handler
+        self._limits = limits
+
     def close(self) -> None:
         """Close idle connections now and the others behind the response they are at; new ones are turned away."""
         self._closing = True

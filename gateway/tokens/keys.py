@@ -1,5 +1,6 @@
 """The keys of this installation: made at the first start, kept in the store, or given by the operator."""
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gateway.tokens.signing import ALGORITHM, KeyRefused, SigningKey
 
 _TOKENS = ALGORITHM
 _JOURNAL = "journal"
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,20 +32,28 @@ class KeyRing:
 
 
 async def open_keys(store: Store, given: Secret | None, *, now: datetime) -> KeyRing:
-    """Return the key ring, its missing keys made and stored first; raises ConfigError for a given key that is weak."""
+    """Return the key ring, its missing keys made and stored first; raises ConfigError for a given key that is weak.
+
+    `given` may hold several keys, one behind the other: the first signs, and what the others signed still counts.
+    """
     stored = await store.list_keys()
     tokens = [_read(key) for key in stored if key.algorithm == _TOKENS and key.retired_at is None]
     journal = [_read(key) for key in stored if key.algorithm == _JOURNAL and key.retired_at is None]
     if given is not None:
-        try:
-            tokens.insert(0, SigningKey.from_pem(None, given.reveal().encode("utf-8")))
-        except KeyRefused as exc:
-            raise ConfigError(f"tokens.signing_key: {exc}") from exc
+        tokens = [*_read_given(given), *tokens]
     if not tokens:
         tokens = [await _make(store, _TOKENS, now=now)]
     if not journal:
         journal = [await _make(store, _JOURNAL, now=now)]
     return KeyRing(signing=tokens[0], verifying=tokens, journal=journal[0])
+
+
+def _read_given(given: Secret) -> list[SigningKey]:
+    text = given.reveal()
+    try:
+        return [SigningKey.from_pem(None, pem.encode("utf-8")) for pem in _PEM.findall(text) or [text]]
+    except KeyRefused as exc:
+        raise ConfigError(f"tokens.signing_key: {exc}") from exc
 
 
 async def _make(store: Store, algorithm: str, *, now: datetime) -> SigningKey:

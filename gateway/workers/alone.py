@@ -1,0 +1,74 @@
+"""One process that serves, told by signals."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from gateway.app import START_ERRORS, Gateway, open_gateway
+from gateway.config.model import Config
+from gateway.tasks import Tasks
+from gateway.workers.fixed import settle
+
+log = logging.getLogger(__name__)
+
+Read = Callable[[], Config]
+"""Reads the configuration anew; raises ConfigError."""
+Announce = Callable[[str, str], None]
+"""Is told once, when all is ready, the public and the admin URL."""
+
+
+class Stopping:
+    """Has somebody asked to stop, and have they asked again?"""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.now = asyncio.Event()
+        """The second time: nothing more is waited for."""
+
+    def ask(self) -> None:
+        """Stop; the second time at once."""
+        if self.asked.is_set():
+            self.now.set()
+        self.asked.set()
+
+    async def cut(self, gateway: Gateway) -> None:
+        """Pass the second word on to a gateway."""
+        await self.now.wait()
+        gateway.cut()
+
+
+async def run_alone(config: Config, read: Read, announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT; a second one cuts what is under way. Raises one of START_ERRORS if it cannot.
+
+    SIGHUP renews the configuration; if the new one is not right, the old one stays and the log says why.
+    """
+    loop, stopping, hang_up = asyncio.get_running_loop(), Stopping(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.ask)
+    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+    outer, inner = Tasks(), Tasks()
+    try:
+        async with open_gateway(config) as gateway:
+            announce(gateway.public_url, gateway.admin_url)
+            outer.start(stopping.cut(gateway), name="cut when told")
+            inner.start(_renew(gateway, read, hang_up), name="renew the configuration")
+            await stopping.asked.wait()
+            await inner.close()
+    finally:
+        await inner.close()
+        await outer.close()
+
+
+async def _renew(gateway: Gateway, read: Read, hang_up: asyncio.Event) -> None:
+    while True:
+        await hang_up.wait()
+        hang_up.clear()
+        try:
+            await gateway.renew(settle(gateway.config, read()))
+        except START_ERRORS as exc:
+            log.error("the new configuration is refused, the old one stays in force: %s", exc)  # noqa: TRY400 - the operator's
+        except Exception:
+            log.exception("the new configuration could not be put in force")
+        else:
+            log.info("the new configuration is in force")

@@ -1,0 +1,269 @@
+"""The process that the operator started, when there are several: it keeps the workers and serves nothing itself."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.clock import utc_now
+from gateway.config.model import Config, ConfigError
+from gateway.profiles import load_profile
+from gateway.state import ORIGIN, prepare
+from gateway.tasks import Tasks
+from gateway.workers.alone import Announce, Read, Stopping
+from gateway.workers.child import Child
+from gateway.workers.fixed import settle
+from gateway.workers.orders import Begin, Done, Refused, Renew, Reply, Stop
+from gateway.workers.ports import reserved
+
+log = logging.getLogger(__name__)
+
+_CALM_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 10.0
+_REPLY_SECONDS = 30.0
+_MARGIN_SECONDS = 2.0
+"""Behind the time for requests under way, for a worker to close its journal and the rest."""
+
+
+class WorkersFailed(Exception):
+    """A worker could not begin, and so nothing was begun."""
+
+
+def count_workers(config: Config) -> int:
+    """Return how many processes are to serve; "auto" is one to each core that we may use."""
+    wanted = config.server.workers
+    if wanted != "auto":
+        return wanted
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
+
+
+class Pause:
+    """How long to wait before a worker is started again: the first time not at all, then longer each time."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def after(self, lived_seconds: float) -> float:
+        """Return the seconds to wait after a worker has lived so long; once it was calm, all is forgotten."""
+        seconds = 0.0 if lived_seconds >= _CALM_SECONDS else self._next
+        self._next = min(max(2 * seconds, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        return seconds
+
+
+class Supervisor:
+    """Starts the workers, starts a dead one again, hands on new configurations, and ends them all."""
+
+    def __init__(self, config: Config, read: Read, *, count: int) -> None:
+        self._given = config
+        """As the operator has it; the workers' differs in the ports."""
+        self._served = config
+        self._read = read
+        self._count = count
+        self._scratch = ""
+        self._stopping = Stopping()
+        self._hang_up = asyncio.Event()
+        self._children: dict[int, Child] = {}
+        """Every process there is, by number."""
+        self._up: dict[int, Child] = {}
+        """Those that serve, under the configuration in force."""
+
+    async def run(self, announce: Announce) -> None:
+        """Serve until SIGTERM or SIGINT; a second one cuts what is under way.
+
+        Raises ConfigError, StoreError, OSError or WorkersFailed if it cannot. SIGHUP hands a new configuration on.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.ask)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
+        load_profile(self._given.upstream.profile)  # before anything is made
+        async with AsyncExitStack() as once:
+            await prepare(once, self._given, utc_now)
+        server = self._given.server
+        with (
+            # For the profile in force, and what a killed worker leaves behind.
+            tempfile.TemporaryDirectory(prefix="locum-") as scratch,
+            reserved(server.listen, "server.listen") as listen,
+            reserved(server.admin_listen, "server.admin_listen") as admin_listen,
+        ):
+            self._scratch = scratch
+            self._served = _with_ports(self._kept(self._given), listen, admin_listen)
+            await self._run(announce)
+
+    async def _run(self, announce: Announce) -> None:
+        begun: list[asyncio.Future[Done]] = [asyncio.get_running_loop().create_future() for _ in range(self._count)]
+        keepers = [asyncio.ensure_future(self._keep(index, first)) for index, first in enumerate(begun)]
+        all_begun, tasks = asyncio.gather(*begun), Tasks()
+        stop = asyncio.ensure_future(self._stopping.asked.wait())
+        waiting: set[asyncio.Future[Any]] = {all_begun, stop}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if all_begun.done():
+                done, *_ = all_begun.result()
+                announce(done.public_url, done.admin_url)
+                tasks.start(self._follow(), name="hand on new configurations")
+                await stop
+        except BaseException:
+            self._stopping.now.set()
+            raise
+        finally:
+            await tasks.close()
+            all_begun.cancel()
+            stop.cancel()
+            await self._end(keepers)
+
+    async def _keep(self, index: int, first: "asyncio.Future[Done]") -> None:
+        """Keep one worker until we stop; whether it could begin for the first time is the result of `first`."""
+        pause, loop = Pause(), asyncio.get_running_loop()
+        while not self._stopping.asked.is_set():
+            started = loop.time()
+            try:
+                how = await self._live(index, first)
+            except Exception:
+                log.exception("worker %s-%d was lost sight of", ORIGIN, index)
+                how = "has gone"
+            if self._stopping.asked.is_set() or not first.done() or first.cancelled() or first.exception() is not None:
+                break
+            seconds = pause.after(loop.time() - started)
+            log.error("worker %s-%d %s: it is started again in %g s", ORIGIN, index, how, seconds)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._stopping.asked.wait()
+            except TimeoutError:
+                continue
+
+    async def _live(self, index: int, first: "asyncio.Future[Done]") -> str:
+        """Start a worker and wait for its end; return how that came."""
+        reply: Reply | None = None
+        try:
+            child = await Child.start(scratch=self._scratch)
+        except OSError as exc:
+            reply = Refused(why=f"a worker cannot be started: {exc}", in_config=False)
+            how = reply.why
+        else:
+            self._children[index] = child
+            if not self._stopping.asked.is_set():
+                reply = await self._begin(index, child)
+            if isinstance(reply, Done) and not first.done():
+                first.set_result(reply)
+            code = await child.ended()
+            del self._children[index]
+            self._up.pop(index, None)
+            how = f"(process {child.pid}) has ended, {_said(code)}"
+            how += f" ({reply.why})" if isinstance(reply, Refused) else ""
+        if not first.done():
+            first.set_exception(_failed(reply, how))
+        return how
+
+    async def _begin(self, index: int, child: Child) -> Reply | None:
+        config = self._served
+        reply = await child.ask(Begin(origin=f"{ORIGIN}-{index}", config=config))
+        # It may have been overtaken by a new configuration while it began.
+        while isinstance(reply, Done) and config is not self._served:
+            config = self._served
+            reply = await self._ask(child, config)
+        if isinstance(reply, Done):
+            self._up[index] = child
+            log.info("worker %s-%d serves (process %d)", ORIGIN, index, child.pid)
+        else:
+            child.tell(Stop(now=True))
+        return reply
+
+    async def _follow(self) -> None:
+        while True:
+            await self._hang_up.wait()
+            self._hang_up.clear()
+            try:
+                await self._renew()
+            except (ConfigError, OSError) as exc:
+                log.error("the new configuration is refused, the old one stays in force: %s", exc)  # noqa: TRY400
+            except Exception:
+                log.exception("the new configuration could not be handed on")
+
+    async def _renew(self) -> None:
+        """Hand the configuration on as it is now; one worker tries it first. Raises ConfigError, and keeps the old."""
+        given = settle(self._given, self._read())
+        load_profile(given.upstream.profile)
+        served = _with_ports(self._kept(given), self._served.server.listen, self._served.server.admin_listen)
+        if not self._up:
+            raise ConfigError("no worker is up that could try it: send the signal again")
+        first = next(iter(self._up.values()))
+        reply = await self._ask(first, served)
+        if not isinstance(reply, Done):
+            raise ConfigError(reply.why if reply is not None else "the worker that tried it has ended")
+        self._given, self._served = given, served
+        # From the same step on, a worker that is just beginning sees the new one itself.
+        others = [(index, child) for index, child in self._up.items() if child is not first]
+        replies = await asyncio.gather(*(self._ask(child, served) for _, child in others))
+        for (index, child), said in zip(others, replies, strict=True):
+            if isinstance(said, Refused):
+                log.error("worker %s-%d did not take the new configuration (%s): replaced", ORIGIN, index, said.why)
+                child.tell(Stop())
+        log.info("the new configuration is in force")
+
+    async def _ask(self, child: Child, config: Config) -> Reply | None:
+        try:
+            async with asyncio.timeout(_REPLY_SECONDS):
+                return await child.ask(Renew(config=config))
+        except TimeoutError:
+            log.error("process %d does not answer: killed", child.pid)  # noqa: TRY400 - no trace would help
+            child.kill()
+            return None
+
+    async def _end(self, keepers: Sequence["asyncio.Future[None]"]) -> None:
+        """End every worker: first by asking, after the time for requests under way by killing."""
+        self._stopping.asked.set()
+        now = self._stopping.now
+        ended = asyncio.gather(*keepers)
+        again = asyncio.ensure_future(now.wait())
+        waiting: set[asyncio.Future[Any]] = {ended, again}
+        self._tell_all(Stop(now=now.is_set()))
+        patience = self._served.server.shutdown_seconds + _MARGIN_SECONDS
+        await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if again.done() and not ended.done():
+            self._tell_all(Stop(now=True))
+            await asyncio.wait({ended}, timeout=_MARGIN_SECONDS)
+        again.cancel()
+        for child in self._children.values():
+            log.error("process %d did not end in time: killed", child.pid)
+            child.kill()
+        await ended
+
+    def _kept(self, config: Config) -> Config:
+        """Return `config` with a copy of the operator's own profile, so that a worker started later has the same."""
+        profile = config.upstream.profile
+        if not profile.endswith(".toml"):
+            return config
+        copy = Path(tempfile.mkdtemp(dir=self._scratch)) / Path(profile).name
+        shutil.copyfile(profile, copy)
+        upstream = msgspec.structs.replace(config.upstream, profile=str(copy))
+        return msgspec.structs.replace(config, upstream=upstream)
+
+    def _tell_all(self, order: Stop) -> None:
+        for child in self._children.values():
+            child.tell(order)
+
+
+def _with_ports(config: Config, listen: str, admin_listen: str) -> Config:
+    server = msgspec.structs.replace(config.server, listen=listen, admin_listen=admin_listen)
+    return msgspec.structs.replace(config, server=server)
+
+
+def _failed(reply: Reply | None, how: str) -> Exception:
+    if isinstance(reply, Refused):
+        return ConfigError(reply.why) if reply.in_config else WorkersFailed(reply.why)
+    return WorkersFailed(f"a worker {how}")
+
+
+def _said(code: int) -> str:
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
