@@ -48,9 +48,9 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
         # The rules above have refused these; said again for whoever changes them, and for the type checker.
         return Deny(reason=DenyReason.GRANT_OFF)
 
-    routes = profile.match(request.method, request.target)
+    matched = profile.match(request.method, request.target)
     granted = narrow(assumption.scopes, request.claims.scopes, grant.permissions, staff.permissions)
-    refusal = _check_routes(routes, request, granted)
+    refusal = _check_routes(matched.rules, request, granted)
     if refusal is not None:
         return refusal
     return Permit(
@@ -61,10 +61,8 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
         grant_id=grant.id,
         grant_epoch=grant.epoch,
         scopes=granted,
-        rules=tuple(route.id for route in routes),
-        writes=request.upgrades
-        or request.method not in SAFE_METHODS
-        or any(route.scope and route.scope.write for route in routes),
+        rules=matched.ids,
+        writes=matched.writes or request.upgrades or request.method not in SAFE_METHODS,
         ends_at=min(request.claims.expires_at, grant.expires_at or request.claims.expires_at),
     )
 

@@ -50,8 +50,7 @@ class Permission(StrEnum):
     WRITE = "write"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Scope:
+class Scope(NamedTuple):
     """One kind of access to one kind of resource; `test` narrows a write to test tickets."""
 
     resource: str

@@ -6,7 +6,7 @@ A request must satisfy *every* rule that it matches, so a stricter rule beside a
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -56,6 +56,30 @@ class RouteRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """The rules that speak about a request; none means: refuse."""
+
+    rules: tuple[RouteRule, ...]
+    ids: tuple[str, ...]
+    writes: bool
+    """Whether any of them asks for a scope that writes."""
+
+    @classmethod
+    def of(cls, rules: tuple[RouteRule, ...]) -> "Matched":
+        """Put together what a decision asks of them."""
+        writes = any(rule.scope is not None and rule.scope.write for rule in rules)
+        return cls(rules=rules, ids=tuple(rule.id for rule in rules), writes=writes)
+
+    def __iter__(self) -> Iterator[RouteRule]:
+        """Yield the rules."""
+        return iter(self.rules)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.rules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """What is known of one app."""
 
@@ -70,12 +94,10 @@ class Profile:
     """Cookies that never cross for assumed traffic, in either direction."""
     by_method: Mapping[str, tuple[RouteRule, ...]] = field(default_factory=dict)
     """The rules again, those that can speak about a method; saves most of the work of a request."""
-    _matched: dict[tuple[str, str, frozenset[str]], tuple[RouteRule, ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
+    _matched: dict[tuple[str, str, frozenset[str]], Matched] = field(default_factory=dict, compare=False, repr=False)
     """What `match` has found, within bounds: the same question has the same answer as long as the profile lives."""
 
-    def match(self, method: str, target: Target) -> tuple[RouteRule, ...]:
+    def match(self, method: str, target: Target) -> Matched:
         """Return every rule that speaks about the request; an empty answer means: refuse."""
         names = (
             frozenset(reading for name, _ in target.query for reading in read_field(name)) if target.query else _NONE
@@ -83,7 +105,7 @@ class Profile:
         key = (method, target.path, names)
         found = self._matched.get(key)
         if found is None:
-            found = self._match(*key)
+            found = Matched.of(self._match(*key))
             if len(target.raw) <= _LONGEST_REMEMBERED:
                 if len(self._matched) >= _MOST_REMEMBERED:
                     self._matched.clear()
@@ -101,7 +123,7 @@ class Profile:
 
     def overrides_method(self, target: Target) -> bool:
         """Tell whether the query asks the app for another method, as Rack, Rails and Symfony honour it."""
-        return any(not _OVERRIDES.isdisjoint(read_field(name)) for name, _ in target.query)
+        return bool(target.query) and any(not _OVERRIDES.isdisjoint(read_field(name)) for name, _ in target.query)
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.audit.record import Record, to_json
+from gateway.audit.record import Record, name_actor, to_json
 from gateway.audit.search import Follower, Query, QueryError, read, render
 from gateway.audit.segment import split_line
 from gateway.cli.audit import audit
@@ -21,12 +21,12 @@ from policy.model import AccountId, ActorId, AgentId, AssumptionId
 from tests.journals import KEY, NOON, SecondHand, only_segment, open_journal, write_journal
 
 DANA = ActorId(issuer="https://login.vendor.example", subject="s-1")
+OMAR = ActorId(issuer="https://login.vendor.example", subject="s-2")
 REPLY = Record(
     kind="decision",
     decision="deny",
     reason="insufficient_scope",
-    actor=DANA,
-    actor_name="dana",
+    actor=name_actor(DANA, "dana"),
     subject=AgentId("maria"),
     account=AccountId("acme"),
     ticket="SUP-1",
@@ -35,7 +35,9 @@ REPLY = Record(
     path="/tickets/1/reply",
     assumption=AssumptionId("as-1"),
 )
-READ = Record(kind="decision", decision="allow", actor_name="omar", account=AccountId("globex"), path="/ticketsabc")
+READ = Record(
+    kind="decision", decision="allow", actor=name_actor(OMAR, "omar"), account=AccountId("globex"), path="/ticketsabc"
+)
 ENABLED = Record(kind="grant", reason="enabled", account=AccountId("acme"), granted_by="carol")
 KINDS = {"reply": REPLY, "read": READ, "enabled": ENABLED}
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from gateway.audit.record import MAX_CHARACTERS, MAX_ITEMS, Record, encode
+from gateway.audit.record import MAX_CHARACTERS, MAX_ITEMS, Actor, Record, encode, name_actor
 from gateway.audit.search import printable, render
 from policy.model import AccountId, ActorId, AgentId
 from tests.journals import NOON
@@ -91,8 +91,7 @@ def test_the_bytes_are_canonical():
         kind="decision",
         decision="deny",
         reason="grant_off",
-        actor=ActorId(issuer="https://login.vendor.example", subject="s-1"),
-        actor_name="Dana",
+        actor=name_actor(ActorId(issuer="https://login.vendor.example", subject="s-1"), "Dana"),
         subject=AgentId("maria"),
         account=AccountId("acme"),
         scopes=("tickets:read",),
@@ -104,6 +103,13 @@ def test_the_bytes_are_canonical():
         '"reason":"grant_off","scopes":["tickets:read"],"seq":7,"subject":"maria"}'
     )
     assert expected == _encode(record).decode()
+
+
+def test_the_order_of_the_fields_is_canonical():
+    """They are written as they are declared, so that order is the sorted one."""
+    for struct in (Record, Actor):
+        names = [field.name for field in msgspec.structs.fields(struct)]
+        assert sorted(names) == names
 
 
 def test_time_is_kept_to_the_microsecond():
@@ -118,8 +124,7 @@ def test_a_rendered_record_is_one_printable_line(poison):
     record = Record(
         kind="decision",
         decision="deny",
-        actor=ActorId(issuer=poison, subject=poison),
-        actor_name=poison,
+        actor=name_actor(ActorId(issuer=poison, subject=poison), poison),
         subject=AgentId(poison),
         account=AccountId(poison),
         method="GET",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -25,7 +26,13 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     subject: str
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+@lru_cache(maxsize=1024)
+def name_actor(actor: ActorId, name: str | None) -> Actor:
+    """Return who acted as the journal writes it."""
+    return Actor(issuer=actor.issuer, name=name, subject=actor.subject)
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """What happened, to whom, by whom and why; a field that is None is left out of the journal.
 
     Holds no credential and no value of a query parameter. Texts may come from strangers as they are: `encode` makes
@@ -34,12 +41,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """
 
     account: AccountId | None = None
-    actor: ActorId | Actor | None = None
-    actor_name: str | None = None
-    """The name as the identity provider shows it; written as `name` within `actor`."""
+    actor: Actor | None = None
     assumption: AssumptionId | None = None
     at: str | None = None
-    """The journal's to set, like `origin` and `seq`: RFC 3339 in UTC, with microseconds."""
+    """Set by `encode` alone, like `origin` and `seq`: RFC 3339 in UTC, with microseconds."""
     by: str | None = None
     """The operator who did it, by their own word."""
     client_id: ClientId | None = None
@@ -77,12 +82,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
-    """Return the canonical JSON of `record`; `at` must be in UTC and is written in RFC 3339 with microseconds."""
-    actor = record.actor
-    if actor is not None:
-        actor = Actor(issuer=actor.issuer, name=record.actor_name, subject=actor.subject)
-    time = at.isoformat(timespec="microseconds")[:26] + "Z"
-    return to_json(msgspec.structs.replace(record, actor=actor, actor_name=None, at=time, origin=origin, seq=seq))
+    """Return the canonical JSON of `record`, with its place in the journal set.
+
+    `at` must be in UTC and is written in RFC 3339 with microseconds.
+    """
+    record.at = at.isoformat(timespec="microseconds")[:26] + "Z"
+    record.origin = origin
+    record.seq = seq
+    return to_json(record)
 
 
 def to_json(document: Mapping[str, Any] | Record) -> bytes:

@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.audit.record import Record
+from gateway.audit.record import Record, name_actor
 from gateway.cli.context import Context, by_option, open_office, run_async
 from gateway.clock import utc_now
 from policy.model import AssumptionId
@@ -33,7 +33,7 @@ def end(context: Context, sid: str, *, by: str) -> None:
                 assumption=found.id,
                 account=found.account,
                 subject=found.subject,
-                actor=found.actor,
+                actor=name_actor(found.actor, None),
                 grant_id=found.grant_id,
                 ticket=found.ticket,
                 by=by,

@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.audit.record import Record
+from gateway.audit.record import Record, name_actor
 from gateway.cli.context import Context, by_option, open_office, run_async
 from policy.model import ActorId
 
@@ -38,7 +38,8 @@ def _set(context: Context, subject: str, *, locked: bool, by: str) -> None:
         async with open_office(context.config) as office:
             if await office.store.find_staff(actor) is None:
                 raise click.ClickException(f"`{subject}` was never seen here: check the name")
-            await office.journal.append(Record(kind="staff", reason=done, actor=actor, by=by), durable=True)
+            record = Record(kind="staff", reason=done, actor=name_actor(actor, None), by=by)
+            await office.journal.append(record, durable=True)
             await office.store.disable_staff(actor, disabled=locked)
         click.echo(f"{subject}: {done}")
 

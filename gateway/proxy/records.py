@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from gateway.audit.record import Record
+from gateway.audit.record import Record, name_actor
 from gateway.proxy import headers
 from gateway.proxy.wire import Headers, RequestHead
 from gateway.tokens.signing import OUR_BEGINNING
@@ -35,8 +35,7 @@ def record_decision(
         decision="deny" if denied else "allow",
         reason=str(decision.reason) if isinstance(decision, Deny) else None,
         rule=rule or None,
-        actor=claims.actor if claims else None,
-        actor_name=staff.name if staff else None,
+        actor=name_actor(claims.actor, staff.name if staff else None) if claims else None,
         subject=claims.subject if claims else None,
         account=account,
         grant_id=claims.grant_id if claims else None,

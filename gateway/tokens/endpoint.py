@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.record import Record
+from gateway.audit.record import Record, name_actor
 from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
@@ -188,8 +188,7 @@ class Attempt:
             kind="token",
             decision="allow" if issued else "deny",
             reason=str(outcome.reason) if isinstance(outcome, Deny) else None,
-            actor=self.signed_in.staff.id if self.signed_in else None,
-            actor_name=self.signed_in.staff.name if self.signed_in else None,
+            actor=name_actor(self.signed_in.staff.id, self.signed_in.staff.name) if self.signed_in else None,
             subject=AgentId(asked.subject) if asked else None,
             account=AccountId(asked.account) if asked else None,
             grant_id=grant.id if grant else None,
