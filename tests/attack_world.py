@@ -8,6 +8,8 @@ from pathlib import Path
 from gateway.audit.segment import read_lines, split_line
 from tests.gateway_world import HOST, World, open_world, parse
 from tests.oracle import RecordedRequest
+from tests.rawwire import cut_at, each_byte
+from tests.tally import TALLY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class Attacker:
         self.world = world
         self.token = ""
         self._read: dict[Path, int] = {}
+        self._cuts = 0
 
     async def send(self, raw, *, responses: int | None = 1) -> Outcome:
         """Send on a new connection; with `responses` None, wait until the gateway closes it."""
@@ -56,8 +59,19 @@ class Attacker:
         return Outcome(answer=answer, heard=self.world.upstream.requests[before:], records=self._tail())
 
     async def refused(self, raw) -> Outcome:
-        """Send what must end the connection: a gateway that keeps it open fails the test by its patience."""
-        return await self.send(raw, responses=None)
+        """Send what must end the connection: a gateway that keeps it open fails the test by its patience.
+
+        Bytes are sent in one piece and in two, and each time at another place, and now and then byte by byte: what comes
+        of them must be the same.
+        """
+        outcome = await self.send(raw, responses=None)
+        if isinstance(raw, bytes):
+            self._cuts += 1
+            at = 1 + self._cuts * 31 % (len(raw) - 1)
+            for pieces in (cut_at(raw, at), *([each_byte(raw)] if self._cuts % 16 == 0 else [])):
+                cut = await self.send(pieces, responses=None)
+                assert outcome.verdict == cut.verdict, f"cut at {at}"
+        return outcome
 
     async def heard_late(self, since: int) -> list[bytes]:
         """Return what has reached the upstream since it had heard `since` requests, a last ordinary one apart."""
@@ -77,12 +91,17 @@ class Attacker:
 
 @asynccontextmanager
 async def open_attack(directory, *, scope="tickets:read", permissions=("read",), token=True, **options):
-    """Run a gateway whose account allows `permissions`, and an attacker, by default with a token for `scope`."""
+    """Run a gateway whose account allows `permissions`, and an attacker, by default with a token for `scope`.
+
+    At its end, whatever the upstream has heard must have been sent, as a request, by the oracle's reading.
+    """
     async with open_world(directory, **options) as world:
         attacker = Attacker(world)
         assert 200 == (await world.choose("week", permissions))[0]
         attacker.token = await world.token(scope) if token else ""
         yield attacker
+    TALLY.strangers += len(world.strangers)
+    assert [] == world.strangers
 
 
 def request(token=None, *lines: bytes, method="GET", target="/tickets/1", host=HOST, body=b"") -> bytes:

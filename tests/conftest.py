@@ -1,10 +1,32 @@
-"""What holds for the whole suite: in CI no test may be skipped."""
+"""What holds for the whole suite: in CI no test may be skipped, and at its end it says what the raw suite has sent."""
 
 import asyncio
 import os
+import re
 
 import pytest
 import uvloop
+
+from tests.tally import TALLY
+
+_BYTES = re.compile(r"([0-9]+)(MiB|GiB)")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--bulk",
+        default="256MiB",
+        metavar="SIZE",
+        type=_read_size,
+        help="how much goes through the gateway each way in tests/test_bulk.py, such as 2GiB (default: 256MiB)",
+    )
+
+
+def _read_size(text):
+    match = _BYTES.fullmatch(text)
+    if match is None:
+        raise pytest.UsageError(f"--bulk={text}: write it as 256MiB or 2GiB")
+    return int(match[1]) * {"MiB": 2**20, "GiB": 2**30}[match[2]]
 
 
 class NoSkips:
@@ -33,6 +55,24 @@ class NoSkips:
 def pytest_configure(config):
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(NoSkips())
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = (TALLY.messages, TALLY.strangers)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over the count of a worker of pytest-xdist; one that has crashed leaves none."""
+    messages, strangers = getattr(node, "workeroutput", {}).get("tally", (0, 0))
+    TALLY.messages += messages
+    TALLY.strangers += strangers
+
+
+def pytest_terminal_summary(terminalreporter):
+    if TALLY.messages:
+        terminalreporter.write_line(str(TALLY), red=TALLY.strangers > 0)
 
 
 def pytest_asyncio_loop_factories(item):

@@ -85,8 +85,12 @@ class World:
 
     @property
     def strangers(self):
-        """The requests that the upstream has heard and that nobody has sent, by the oracle's count."""
-        return list((Counter((one.method, one.target) for one in self.upstream.requests) - self.sent).elements())
+        """The requests that the upstream has heard and that nobody has sent, by the oracle's count.
+
+        Beside the gateway's own question whether an agent exists.
+        """
+        heard = Counter((one.method, one.target) for one in self.upstream.requests if not _is_probe(one))
+        return list((heard - self.sent).elements())
 
     async def get(self, token: str | None = None, target: str = "/tickets/1", *, method="GET", headers=(), body=b""):
         """Send one request, with a token if given, and return (status, headers, body) as text and bytes."""
@@ -166,6 +170,10 @@ def parse(raw: bytes):
         name, _, value = line.partition(b":")
         headers.setdefault(name.strip().lower().decode(), value.strip().decode("latin-1"))
     return int(lines[0].split(b" ")[1]), headers, body
+
+
+def _is_probe(seen):
+    return seen.target == b"/whoami" and len(seen.values(b"x-locum-assertion")) == 1
 
 
 def document(directory: Path, *, upstream: str, issuer: str):

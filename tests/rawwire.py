@@ -1,7 +1,7 @@
 """HTTP/1.1 as bytes on real sockets: an upstream that records and misbehaves, a client that sends what it is given.
 
-Messages are framed by tests/oracle.py. What it does not take for exactly one request is noted: a test that means to
-see none asserts `[] == upstream.violations`.
+Messages are framed by tests/oracle.py. What it does not take for exactly one request is noted, and fails the test when
+the upstream closes.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Self
 
 from tests.oracle import RecordedRequest, Tape, Violation, read_request_body, read_request_head, read_response
+from tests.tally import TALLY
 
 PATIENCE_SECONDS = 10
 """How long anything here waits before it fails the test."""
@@ -45,6 +46,8 @@ class UpstreamConnection:
 
     async def send(self, raw: bytes) -> None:
         """Send, at any time; returns when the kernel has all but a little of it. A gone peer is no error."""
+        if self._writer.transport.is_closing():
+            return
         self._writer.write(raw)
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
@@ -74,7 +77,7 @@ class RecordingUpstream:
 
     Use as `async with RecordingUpstream(script) as upstream`. Requests are answered in order per connection, when they
     are complete, or with `answer_at_head` when their head is; reading goes on while an answer is held back. At the end
-    of the `async with` everything is closed, whatever was still going on.
+    of the `async with` everything is closed, whatever was still going on, and a violation is a failed test.
     """
 
     def __init__(
@@ -110,15 +113,18 @@ class RecordingUpstream:
         listener = socket.create_server(("127.0.0.1", 0))
         if self._receive_buffer_bytes is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
-        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self._tls)
+        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self._tls, backlog=4096)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._server.close()
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
         await self._server.wait_closed()
+        TALLY.strangers += len(self.violations)
+        if error is None:
+            assert [] == self.violations
 
     @property
     def port(self) -> int:
@@ -275,14 +281,18 @@ async def exchange(
     responses: int | None = 1,
     to_head: bool = False,
     then_eof: bool = False,
+    door: asyncio.Lock | None = None,
 ) -> bytes:
     """Send `raw` on a new connection and return every byte that came back.
 
-    A sequence is sent piece by piece (see `each_byte`, `cut_at`). Reading ends with the end of the stream, with the
-    given number of final responses (None: only with the stream), or with what is no HTTP; bytes that came along with
-    the last response are returned too.
+    A sequence is sent piece by piece (see `each_byte`, `cut_at`). A server in this very loop reads each by itself, if it
+    had no other connection to accept at the time: whoever sends many at a time gives them one `door`. Reading ends with
+    the end of the stream, or, unless `responses` is None, with so many final ones or with what is no HTTP; bytes that
+    came along with the last response are returned too.
     """
-    reader, writer = await asyncio.open_connection(host, port)
+    TALLY.messages += 1
+    async with door or contextlib.nullcontext():
+        reader, writer = await asyncio.open_connection(host, port)
     tape = Tape(reader)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -303,9 +313,12 @@ async def exchange(
 
 async def _read_responses(tape: Tape, count: int | None, *, to_head: bool) -> None:
     with contextlib.suppress(EOFError, Violation):
-        while count is None or count > 0:
+        while count is None:
+            if not await tape.more():
+                return
+        while count > 0:
             got = await read_response(tape, to_head=to_head)
-            if count is not None and got.status >= 200:
+            if got.status >= 200:
                 count -= 1
 
 

