@@ -1,6 +1,5 @@
 """What lives as long as the process: the store, the journal, the facts, and what is open."""
 
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from gateway.proxy.live import Live
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.tasks import Tasks
 from gateway.tokens.keys import KeyRing, open_keys
-from policy.model import Permission
 from policy.routes import Profile
 
 ORIGIN = "gateway"
@@ -32,31 +30,14 @@ class Post:
     """Whether others serve the same ports, and somebody has prepared what is made once."""
 
 
-class LastingLive(Live):
-    """What is open, whichever configuration it was opened under."""
-
-    def renew(self, profile: Profile) -> None:
-        """Judge by another profile from now on; `anything_changed` looks again at what is open, and so does time."""
-        self._profile = profile
-
-
-class LastingFacts(FactCache):
-    """The facts, whichever configuration they are asked under."""
-
-    def renew(self, trial_permissions: Iterable[Permission]) -> None:
-        """Give trial accounts these permissions, also to whoever waits for a fact just now."""
-        self._trial = frozenset(trial_permissions)
-        self.forget_all()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What must not be lost by a reload, and the time it is kept by."""
 
     store: SqliteStore
     journal: Journal
-    facts: LastingFacts
-    live: LastingLive
+    facts: FactCache
+    live: Live
     clock: Clock
     ticks: Ticks
 
@@ -95,7 +76,7 @@ async def open_state(
     stack.push_async_callback(journal.close)
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
-    facts = LastingFacts(
+    facts = FactCache(
         store,
         ttl_seconds=config.grants.fact_ttl_seconds,
         absent_ttl_seconds=config.grants.absent_ttl_seconds,
@@ -103,7 +84,7 @@ async def open_state(
         ticks=ticks,
         tasks=tasks,
     )
-    live = LastingLive(profile, clock)
+    live = Live(profile, clock)
     state = State(store=store, journal=journal, facts=facts, live=live, clock=clock, ticks=ticks)
     watch = await Watch.begin(store.data_version)
     tasks.start(watch.run(state.look_again), name="watch the store")

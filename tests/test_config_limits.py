@@ -160,6 +160,19 @@ async def test_a_client_that_goes_beyond_a_limit_is_told_and_cut_off(tmp_path, n
             assert expected == status(await until_closed(reader))
 
 
+async def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(tmp_path):
+    """min_bytes_per_second: no pause is too long, and yet the body takes too long."""
+    limits = {"body_idle_timeout_seconds": 0.2, "min_bytes_per_second": 10_000}
+    async with open_limited(tmp_path, **limits) as world, connect(world) as (reader, writer):
+        writer.write(POST.replace(b" 9", b" 99999"))
+        answer = asyncio.ensure_future(until_closed(reader))
+        async with asyncio.timeout(BEFORE_DEFAULTS):
+            while not answer.done():
+                writer.write(b"x")
+                await asyncio.wait([answer], timeout=0.02)
+        assert 408 == status(answer.result())
+
+
 async def test_a_client_that_takes_nothing_is_cut_off(tmp_path):
     """write_stall_timeout_seconds: the app is let go as well."""
     async with (

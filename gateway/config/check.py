@@ -29,6 +29,7 @@ _MOST = {
     "limits.header_timeout_seconds": _DAY,
     "limits.idle_timeout_seconds": _DAY,
     "limits.body_idle_timeout_seconds": _DAY,
+    "limits.min_bytes_per_second": 1024 * 1024,
     "limits.write_stall_timeout_seconds": _DAY,
     "limits.linger_timeout_seconds": 60,
     "limits.connections_per_peer": 1_000_000,

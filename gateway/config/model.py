@@ -69,6 +69,7 @@ class Limits(Section, frozen=True, kw_only=True):
     header_timeout_seconds: float = _LISTENER.header_timeout_seconds
     idle_timeout_seconds: float = _LISTENER.idle_timeout_seconds
     body_idle_timeout_seconds: float = _LISTENER.body_idle_timeout_seconds
+    min_bytes_per_second: float = _LISTENER.min_bytes_per_second
     write_stall_timeout_seconds: float = _LISTENER.write_stall_timeout_seconds
     linger_timeout_seconds: float = _LISTENER.linger_timeout_seconds
     connections_per_peer: int = _LISTENER.connections_per_peer
@@ -84,6 +85,7 @@ class Limits(Section, frozen=True, kw_only=True):
             header_timeout_seconds=self.header_timeout_seconds,
             idle_timeout_seconds=self.idle_timeout_seconds,
             body_idle_timeout_seconds=self.body_idle_timeout_seconds,
+            min_bytes_per_second=self.min_bytes_per_second,
             write_stall_timeout_seconds=self.write_stall_timeout_seconds,
             linger_timeout_seconds=self.linger_timeout_seconds,
             connections_per_peer=self.connections_per_peer,

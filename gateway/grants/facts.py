@@ -6,7 +6,7 @@ nothing behind.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -108,6 +108,11 @@ class FactCache:
     def grant_of(self, record: AccountRecord | None) -> Grant | None:
         """Return the grant in force, a trial's implicit one included."""
         return grant_in_force(record.account, record.grant, self._trial) if record else None
+
+    def renew(self, trial_permissions: Iterable[Permission]) -> None:
+        """Give trial accounts these permissions, also to whoever waits for a fact just now."""
+        self._trial = frozenset(trial_permissions)
+        self.forget_all()
 
     def forget_account(self, account: AccountId) -> None:
         """Drop what is known of an account, also what is just being fetched."""

@@ -43,6 +43,9 @@ class ClientLimits:
     """Between two requests, and before the first. Above the 60 of most proxies, or they find the door closed."""
     body_idle_timeout_seconds: float = 30
     """Between two pieces of a request body, while somebody waits for them."""
+    min_bytes_per_second: float = 100
+    """Of a body, on average over the time that is waited for it to come, or to be taken, beyond the timeouts here: or
+    whoever sends a byte now and then would hold a connection to the app for as long as they like."""
     write_stall_timeout_seconds: float = 60
     """While the client takes nothing of what waits for it."""
     linger_timeout_seconds: float = 2
@@ -345,8 +348,10 @@ class ClientConnection(asyncio.Protocol):
             return limits.linger_timeout_seconds
         if self.outbox.paused:
             return limits.write_stall_timeout_seconds
-        if self._phase is _ACTIVE and self._intake.inbox is not None and self._intake.inbox.is_awaited:
-            return limits.body_idle_timeout_seconds
+        inbox = self._intake.inbox
+        if self._phase is _ACTIVE and inbox is not None and inbox.is_awaited:
+            earned = inbox.received / limits.min_bytes_per_second
+            return max(0, limits.body_idle_timeout_seconds + min(0, earned - inbox.waited))
         return math.inf
 
     def _expire(self) -> None:
@@ -354,12 +359,14 @@ class ClientConnection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if self._phase is _HEAD:
             self.refuse(ClientFault(status=408, title="send the head of a request at once"))
-        elif 0 < unsent < self._unsent:
+        elif unsent and self._unsent - unsent > self._stall() * self._limits.min_bytes_per_second:
             self._watch()
         elif self._phase is _CLOSING and unsent and self._stall() < self._limits.write_stall_timeout_seconds:
             self._deadline.set(self._limits.linger_timeout_seconds)
         elif self._phase is _ACTIVE and not self.outbox.paused:
             self._intake.fail(ClientFault(status=408, title="send the body of a request without long pauses"))
+        elif unsent:
+            self.abort()
         else:
             self._transport.abort()
 

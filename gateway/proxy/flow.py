@@ -10,12 +10,27 @@ from gateway.proxy.wire import Headers
 class Inbox:
     """Bytes that came and wait to be read, by one reader."""
 
-    __slots__ = ("_chunks", "_error", "_loop", "_on_change", "_waiter", "buffered", "ended", "trailers")
+    __slots__ = (
+        "_chunks",
+        "_error",
+        "_loop",
+        "_on_change",
+        "_waiter",
+        "buffered",
+        "ended",
+        "received",
+        "trailers",
+        "waited",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]) -> None:
         """Call `on_change` when the reader has made room, or begins or ends to wait."""
         self.buffered = 0
         """Bytes that wait."""
+        self.received = 0
+        """Bytes, all that came."""
+        self.waited = 0.0
+        """Seconds that the reader has waited, all together, without the wait that is going on."""
         self.ended = False
         """Whether nothing more comes."""
         self.trailers: Headers = ()
@@ -35,6 +50,7 @@ class Inbox:
         """Add bytes, at least one."""
         self._chunks.append(chunk)
         self.buffered += len(chunk)
+        self.received += len(chunk)
         self._wake()
 
     def end(self) -> None:
@@ -62,11 +78,13 @@ class Inbox:
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
+        since = self._loop.time()
         self._on_change()
         try:
             await self._waiter
         finally:
             self._waiter = None
+            self.waited += self._loop.time() - since
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

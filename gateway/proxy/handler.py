@@ -67,11 +67,13 @@ class ProxyHandler:
         if credential is not None or reading.caught:
             await self._assumed.answer(inbound, reading.kinds, credential)
             return
-        onward = reading.onward
-        upgrade = reading.kinds & names.UPGRADE != 0 and is_handshake(head)
-        if upgrade:
-            onward = Onward.of([*onward.headers, *SWITCH])
-        await self._pass(inbound, self._upstream, onward, upgrade=upgrade)
+        if reading.kinds & names.UPGRADE and not inbound.has_body and is_handshake(head):
+            # What goes on must be one, too: `Connection` may have taken a part of it.
+            onward = Onward.of([*reading.onward.headers, *SWITCH])
+            if is_handshake(onward.head(head)):
+                await self._pass(inbound, self._upstream, onward, upgrade=True)
+                return
+        await self._pass(inbound, self._upstream, reading.onward)
 
     def _read(self, head: RequestHead, peer: str) -> "_Reading":
         kinds = self._known.among(head.headers)

@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 from gateway.proxy import names
-from gateway.proxy.names import Names
+from gateway.proxy.names import Names, fold
 from gateway.proxy.wire import Headers
 
 Lines = list[tuple[bytes, bytes]]
@@ -30,8 +30,7 @@ _NO_TRAILER = re.compile(
     rb"(?!content-digest$)(?:access-control|content|if|sec)-.*"
     rb"|connection|expect|host|keep-alive|max-forwards|range|te|trailer|transfer-encoding|upgrade|via"
     rb"|authentication-info|authorization|cookie|proxy-(?:auth.*|connection)|set-cookie|www-authenticate"
-    rb"|age|cache-control|date|expires|location|pragma|retry-after|vary",
-    re.IGNORECASE,
+    rb"|age|cache-control|date|expires|location|pragma|retry-after|vary"
 )
 
 
@@ -54,8 +53,8 @@ def is_odd_nomination(headers: Headers) -> bool:
 
 
 def may_trail(name: bytes) -> bool:
-    """Tell whether a header may stand behind a body at all."""
-    return _NO_TRAILER.fullmatch(name) is None
+    """Tell whether a header may stand behind a body at all, whatever an app takes its name for."""
+    return _NO_TRAILER.fullmatch(fold(name)) is None
 
 
 def for_upstream(headers: Headers, known: Names, kinds: int) -> Lines:

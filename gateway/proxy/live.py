@@ -57,6 +57,10 @@ class Live:
     def __len__(self) -> int:
         return sum(len(exchanges) for exchanges in self._open.values())
 
+    def renew(self, profile: Profile) -> None:
+        """Judge by another profile from now on; `anything_changed` looks again at what is open, and so does time."""
+        self._profile = profile
+
     def open(self, request: AccessRequest, facts: Facts, permit: Permit) -> Exchange:
         """Register an exchange until it is closed, so that a change or the clock can cut it before.
 
