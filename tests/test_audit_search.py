@@ -21,7 +21,6 @@ from policy.model import AccountId, ActorId, AgentId, AssumptionId
 from tests.journals import KEY, NOON, SecondHand, only_segment, open_journal, write_journal
 
 DANA = ActorId(issuer="https://login.vendor.example", subject="s-1")
-OMAR = ActorId(issuer="https://login.vendor.example", subject="s-2")
 REPLY = Record(
     kind="decision",
     decision="deny",
@@ -36,7 +35,7 @@ REPLY = Record(
     assumption=AssumptionId("as-1"),
 )
 READ = Record(
-    kind="decision", decision="allow", actor=name_actor(OMAR, "omar"), account=AccountId("globex"), path="/ticketsabc"
+    kind="decision", decision="allow", account=AccountId("globex"), path="/ticketsabc"
 )
 ENABLED = Record(kind="grant", reason="enabled", account=AccountId("acme"), granted_by="carol")
 KINDS = {"reply": REPLY, "read": READ, "enabled": ENABLED}

@@ -4,22 +4,23 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 
-from bench import backend, configs
+from bench import backend, configs, processes
 from bench.backend import SIZES, response
-from bench.cpu import choose_cores, family, used_microseconds
-from bench.figures import Sample, as_objects, as_table, medians, ratios
+from bench.check import check
+from bench.cpu import choose_cores, family, share_out, used_microseconds
+from bench.figures import Aim, Sample, aims, as_objects, as_table, medians, ratios
 from bench.load import Answered, Load, drive, write_requests
 from bench.locum import render
-from bench.measure import check
 from bench.peers import PROGRAMS, Contender, Missing, start_peer
 from bench.processes import Fault, free_port, run, serving
-from bench.rows import ASKING, LOCUM, PROXIES, ROWS, Kind, Row, Versus
+from bench.rows import ASKING, FORBIDDEN, LOCUM, PROXIES, ROWS, Kind, Row, Versus, claimable
 from bench.stage import Stage
 from gateway.config.load import load
 
@@ -83,12 +84,28 @@ async def test_what_has_ended_cannot_be_measured():
 
 
 def test_the_measured_core_is_one_we_may_use():
-    """Cores are taken from those that the process is allowed, and are two where there are two."""
+    """Cores are taken from those that the process is allowed, and none is left out."""
     cores = choose_cores()
-    allowed = os.sched_getaffinity(0)
 
-    assert {cores.proxy, cores.rest} <= allowed
-    assert (len(allowed) > 1) == cores.apart
+    assert os.sched_getaffinity(0) == cores.two | cores.rest
+    assert cores.count == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "one", "two", "rest"),
+    [
+        ([3], {3}, {3}, {3}),
+        ([0, 1], {1}, {1}, {0}),
+        ([0, 1, 2], {2}, {2}, {0, 1}),
+        ([0, 2, 4, 6], {6}, {4, 6}, {0, 2}),
+    ],
+)
+def test_two_workers_get_two_cores_only_where_the_load_keeps_two(allowed, one, two, rest):
+    """With less than four cores a second worker shares the contender's, so that nothing but the number differs."""
+    cores = share_out(allowed)
+
+    assert (one, two, rest) == (cores.one, cores.two, cores.rest)
+    assert cores.apart == (len(allowed) > 1)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "10.0.0.1", "::", "2001:db8::1"])
@@ -146,21 +163,37 @@ def test_a_ratio_compares_within_a_round():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "bounds", "reached"),
-    [
-        (1.1, {"at_most": 1.1}, True),
-        (1.11, {"at_most": 1.1}, False),
-        (0.5, {"at_least": 0.5}, True),
-        (0.49, {"at_least": 0.5}, False),
-        (9.0, {}, None),
-    ],
+    ("sense", "value", "met"),
+    [("at_most", 1.1, True), ("at_most", 1.11, False), ("at_least", 1.1, True), ("at_least", 1.09, False)],
 )
-def test_an_aim_is_reached_at_its_bound(ratio, bounds, reached):
-    """The bound itself is good enough, and without one nothing is claimed."""
-    cost = ratios([ROW], SAMPLES)[0]
-    aims = {"at_most": None, "at_least": None} | bounds
+def test_an_aim_is_met_at_its_bound(sense, value, met):
+    """The bound itself is good enough."""
+    aim = Aim(row="one", name="locum ÷ nginx", figure="cpu_us", sense=sense, bound=1.1, value=value)
 
-    assert reached is replace(cost, ratio=ratio, **aims).reached
+    assert met is aim.met
+
+
+def test_an_aim_may_be_for_locums_own_figure():
+    """A row may bound what Locum takes by itself, and that is said in the table like the others."""
+    row = replace(ROW, versus=(), at_most_us=15.0)
+    [aim] = aims([row], SAMPLES)
+
+    assert ("locum", "cpu_us", "at_most", 15.0, 22.0, False) == (
+        *(aim.name, aim.figure, aim.sense, aim.bound, aim.value),
+        aim.met,
+    )
+    assert "    locum: 22.00  (aim ≤ 15: missed)" in as_table([row], SAMPLES)
+
+
+def test_what_needs_more_cores_is_left_out_with_its_reason():
+    """Too few cores take a comparison away, and neither the row nor its other comparisons."""
+    rps = Versus(contender="nginx", figure="rps", at_least=1.8, cores=4)
+    row = replace(ROW, versus=(Versus(contender="nginx"), rps))
+
+    assert ([row], {}) == claimable([row], 4)
+    [left], why = claimable([row], 3)
+    assert (Versus(contender="nginx"),) == left.versus
+    assert {"one: rps beside nginx": "needs 4 cores"} == why
 
 
 def test_a_ratio_may_be_with_another_row():
@@ -169,7 +202,8 @@ def test_a_ratio_may_be_with_another_row():
     [found] = ratios([other], [_sample("one", LOCUM, 0, 10.0), _sample("two", LOCUM, 0, 30.0)])
 
     assert 3.0 == found.ratio
-    assert found.reached is False
+    assert "locum ÷ locum one" == found.name
+    assert [False] == [aim.met for aim in found.aims]
 
 
 def test_the_table_shows_every_contender_and_every_miss():
@@ -179,17 +213,26 @@ def test_the_table_shows_every_contender_and_every_miss():
     assert "one: a row" in table
     assert "  nginx  " in table
     assert "locum ÷ nginx: 1.10  (aim ≤ 1.1: " in table
-    assert "locum ÷ nginx, rps: 0.50  (aim ≥ 0.5: reached)" in table
+    assert "locum ÷ nginx, rps: 0.50  (aim ≥ 0.5: met)" in table
     assert "absent" not in table
 
 
-def test_the_json_has_samples_medians_and_ratios():
+def test_the_json_has_samples_medians_ratios_and_aims():
     """Each line can be read by itself, and says what kind it is."""
     lines = [json.loads(json.dumps(line)) for line in as_objects([ROW], SAMPLES)]
 
-    assert {"sample": 6, "median": 2, "ratio": 2} == {
-        kind: sum(line["kind"] == kind for line in lines) for kind in ("sample", "median", "ratio")
-    }
+    assert ["sample"] * 6 + ["median"] * 2 + ["ratio"] * 2 + ["aim"] * 2 == [line["kind"] for line in lines]
+    assert {
+        "kind": "aim",
+        "row": "one",
+        "name": "locum ÷ nginx, rps",
+        "figure": "rps",
+        "sense": "at_least",
+        "bound": 0.5,
+        "value": 0.5,
+        "met": True,
+    } == lines[-1]
+    assert all("aims" not in line for line in lines)
 
 
 def test_the_rows_are_sound():
@@ -198,7 +241,9 @@ def test_the_rows_are_sound():
     assert len(names) == len(set(names))
     by_name = {row.name: row for row in ROWS}
     for row in ROWS:
-        assert row.kind is Kind.DECISION or row.status != 200 or row.target in SIZES
+        assert not row.loaded or row.status != 200 or row.target in SIZES
+        assert (row.kind is Kind.WEBSOCKET) == (row.status == 101) == (row.target == backend.SOCKET)
+        assert row.values == 0 or row.values > row.connections
         assert {name.partition("+")[0] for name in row.peers} <= set(PROGRAMS)
         for versus in row.versus:
             other = by_name[versus.row or row.name]
@@ -212,7 +257,7 @@ def test_every_configuration_asks_whom_it_should():
         assert "3333" not in plain
         assert all(port in asking for port in ("1111", "2222", "3333"))
     assert "2222" in configs.haproxy(1111, 2222)
-    assert "1111" in configs.nginx_authoriser(1111)
+    assert all(word in configs.nginx_authoriser(1111, FORBIDDEN) for word in ("1111", FORBIDDEN))
     filters = json.loads(configs.envoy(1, 2, authoriser=3))["static_resources"]["listeners"][0]["filter_chains"][0]
     asked = [each["name"] for each in filters["filters"][0]["typed_config"]["http_filters"]]
     assert ["envoy.filters.http.ext_authz", "envoy.filters.http.router"] == asked
@@ -225,8 +270,20 @@ def test_locum_gets_the_defaults(tmp_path):
     config = load(path, {})
 
     assert "http://127.0.0.1:3000" == config.upstream.url
+    assert 1 == config.server.workers
     for section in (config.audit, config.grants, config.tokens, config.identity):
         assert type(section)() == section
+
+
+def test_locum_with_two_workers_differs_in_nothing_else(tmp_path):
+    """The number of workers is the only line that two contenders differ in."""
+    one, two = (
+        render(8080, 8081, backend=3000, staff_issuer="http://127.0.0.1:9", workers=workers).splitlines()
+        for workers in (1, 2)
+    )
+
+    assert {"workers = 2"} == set(two) - set(one)
+    assert set() == set(one) - set(two)
 
 
 async def test_a_program_that_is_not_there_is_missing_with_a_reason(tmp_path, monkeypatch):
@@ -235,21 +292,21 @@ async def test_a_program_that_is_not_there_is_missing_with_a_reason(tmp_path, mo
     async with AsyncExitStack() as stack:
         for name in (PROXIES[0], PROXIES[1]):
             with pytest.raises(Missing, match="apt-get install"):
-                await start_peer(stack, name, directory=tmp_path, backend=1, authoriser=None, core=0)
+                await start_peer(stack, name, directory=tmp_path, backend=1, authoriser=None, cores={0})
 
 
 async def test_without_an_authoriser_nobody_asks(tmp_path):
     """A proxy that should ask is not run as one that does not."""
     async with AsyncExitStack() as stack:
         with pytest.raises(Missing, match="asks an authoriser"):
-            await start_peer(stack, ASKING[0], directory=tmp_path, backend=1, authoriser=None, core=0)
+            await start_peer(stack, ASKING[0], directory=tmp_path, backend=1, authoriser=None, cores={0})
 
 
 async def test_a_server_that_ends_at_once_is_a_fault_with_its_last_words(tmp_path):
     """The reason comes from what it printed."""
     command = [sys.executable, "-c", "print('first', flush=True); raise SystemExit('no such option')"]
     with pytest.raises(Fault, match="no such option"):
-        async with serving(command, port=free_port(), core=choose_cores().rest, directory=tmp_path):
+        async with serving(command, port=free_port(), cores=choose_cores().rest, directory=tmp_path):
             pass
 
 
@@ -267,6 +324,50 @@ async def test_a_server_is_ended_when_the_block_fails(tmp_path):
         os.kill(pid, 0)
 
 
+async def test_a_server_is_ready_when_it_says_so(tmp_path):
+    """One that accepts before all of it serves is waited for until it has printed that it does."""
+    port = free_port()
+    # It says so only once a first connection has come and gone, which is how we look whether it accepts.
+    code = f"""
+import signal, socket
+listening = socket.create_server(("127.0.0.1", {port}))
+one, _ = listening.accept()
+one.recv(1)
+print("all serve", flush=True)
+signal.pause()
+"""
+    command = [sys.executable, "-c", code]
+    async with serving(command, port=port, cores=choose_cores().rest, directory=tmp_path, said=b"all serve"):
+        [log] = tmp_path.glob("*.log")
+
+        assert b"all serve" in log.read_bytes()
+
+
+async def test_a_server_that_will_not_end_takes_its_children_along(tmp_path, monkeypatch):
+    """With force all are ended that it started, also those with a session of their own."""
+    monkeypatch.setattr(processes, "_STOP_SECONDS", 0.2)
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.write(1, b"begun\\n")
+signal.pause()
+"""
+    process = await _start("-c", code, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(20):
+        said = [await process.stdout.readline() for _ in range(2)]
+        members = family(process.pid)
+        await processes.end(process)
+        # Its end of the pipe is closed when the last of them has gone.
+        assert b"" == await process.stdout.read()
+
+    assert [b"begun\n"] * 2 == said
+    assert 2 == len(members)
+    assert -signal.SIGKILL == process.returncode
+
+
 async def test_a_command_that_hangs_is_ended(tmp_path):
     """A load generator that does not come back is a fault, not a run without end."""
     with pytest.raises(Fault, match="took longer"):
@@ -275,7 +376,7 @@ async def test_a_command_that_hangs_is_ended(tmp_path):
 
 def _backend(directory, port):
     return serving(
-        [sys.executable, backend.__file__, str(port)], port=port, core=choose_cores().rest, directory=directory
+        [sys.executable, backend.__file__, str(port)], port=port, cores=choose_cores().rest, directory=directory
     )
 
 
@@ -337,19 +438,3 @@ def test_the_backend_says_how_long_its_answer_is():
 
     assert b"Content-Length: 1000" in head
     assert 1000 == len(body)
-
-
-async def test_locum_alone_is_measured_from_end_to_end():
-    """One second of ordinary and of assumed traffic give a figure each, and the aim between them."""
-    process = await _start(
-        *("-m", "bench", "--json", "--alone", "--rounds", "1", "--seconds", "1", "--only", "ordinary,assumed,decision"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert 0 == process.returncode, err
-    lines = [json.loads(line) for line in out.splitlines()]
-
-    assert ["ordinary", "assumed", "decision"] == [line["row"] for line in lines if line["kind"] == "median"]
-    assert all(line["cpu_us"] > 0 for line in lines if line["kind"] == "median")
-    assert ["ordinary"] == [line["against_row"] for line in lines if line["kind"] == "ratio"]

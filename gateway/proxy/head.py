@@ -33,6 +33,9 @@ _TELLING = frozenset({b"host", b"connection", b"expect", b"upgrade", *_FRAMING})
 _LOOK_ALIKE = b"(look-alike)"
 
 
+_LONGEST_KEPT_BYTES = 4096
+
+
 class ClientFault(ConnectionError):
     """The client's fault: what it sends cannot be read on, so the connection ends with this answer.
 
@@ -64,16 +67,15 @@ _PLAIN = Framing()
 class HeadReader:
     """Reads the heads of one connection; header lines that are those of the head before are not read again."""
 
-    __slots__ = ("_framing", "_headers", "_kept", "_lines", "_max_lines", "_minor")
+    __slots__ = ("_last", "_lines", "_max_lines", "_minor")
 
     def __init__(self, *, max_lines: int) -> None:
         """Refuse heads with more header lines than that."""
         self._max_lines = max_lines
         self._minor = b""
-        self._lines = b""
-        self._headers: Headers = ()
-        self._framing = _PLAIN
-        self._kept: dict[object, Any] = {}
+        self._lines: bytes | None = None
+        """Of the head before, if what they say is kept."""
+        self._last: tuple[Headers, Framing, dict[object, Any]] = ((), _PLAIN, {})
 
     def read(self, raw: bytes) -> tuple[RequestHead, Framing]:
         """Read a head that ends with its empty line; raises ClientFault."""
@@ -82,14 +84,21 @@ class HeadReader:
             raise _explain(raw)
         method, target, minor = line.groups()
         lines = raw[line.end() : -2]
+        # After CONNECT the lines mean something else.
+        if lines == self._lines and minor == self._minor and method != b"CONNECT":
+            headers, framing, kept = self._last
+        else:
+            headers, framing = self._read_lines(raw, lines, minor, method)
+            kept = {}
+            # Lines of unusual length are read anew each time, so that an idle connection holds little.
+            if len(lines) <= _LONGEST_KEPT_BYTES and method != b"CONNECT":
+                self._lines, self._minor, self._last = lines, minor, (headers, framing, kept)
+            else:
+                self._lines, self._last = None, ((), _PLAIN, {})
         version = (1, 1) if minor == b"1" else (1, 0)
-        if lines != self._lines or minor != self._minor or method == b"CONNECT":
-            self._read_lines(raw, lines, minor, method)
-        head = RequestHead(method=method, target=target, headers=self._headers, version=version, kept=self._kept)
-        return head, self._framing
+        return RequestHead(method=method, target=target, headers=headers, version=version, kept=kept), framing
 
-    def _read_lines(self, raw: bytes, lines: bytes, minor: bytes, method: bytes) -> None:
-        self._lines = b""
+    def _read_lines(self, raw: bytes, lines: bytes, minor: bytes, method: bytes) -> tuple[Headers, Framing]:
         if _LINES.fullmatch(lines) is None:
             raise _explain(raw)
         headers = split_lines(lines)
@@ -100,7 +109,7 @@ class HeadReader:
             confirm_head(lines, minor=minor, has_body=framing.chunked or framing.length > 0)
         except Disagreement as exc:
             raise ClientFault(status=400, title="the header lines can be read in more than one way") from exc
-        self._minor, self._lines, self._headers, self._framing, self._kept = minor, lines, headers, framing, {}
+        return headers, framing
 
 
 def split_lines(lines: bytes) -> Headers:
