@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import re
+from binascii import hexlify
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def list_segments(directory: Path) -> dict[str, list[Path]]:
 def build_line(record: bytes) -> tuple[bytes, bytes]:
     """Return the leaf hash of an encoded record and the line that keeps it."""
     leaf = leaf_hash(record)
-    return leaf, _OPENING + leaf.hex().encode() + _MIDDLE + record + _END
+    return leaf, b"".join((_OPENING, hexlify(leaf), _MIDDLE, record, _END))
 
 
 def split_line(line: bytes) -> tuple[bytes, bytes] | None:

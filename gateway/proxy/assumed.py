@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from datetime import datetime
-from functools import lru_cache
+from functools import partial
 from random import getrandbits
 from typing import assert_never
 
@@ -155,41 +155,40 @@ class AssumedTraffic:
             # The customer took it back while it was being recorded.
             await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
             return
+        onward = self._onward(inbound.head, permit)
+        ours = (*onward.said, (b"X-Locum-Request", request_id.encode("ascii")))
         try:
-            await self._forward(inbound, kinds, permit, request_id)
+            # Trailers would come behind the decision, so those of a request go nowhere.
+            await forward(
+                inbound,
+                self._upstream,
+                onward.lines.head(inbound.head),
+                answer=partial(self._answer, ours),
+                known=self._known,
+                upgrade=kinds & names.UPGRADE != 0,
+            )
         finally:
             if (verdict := exchange.verdict()) is not None:
                 await self._note_cut(inbound, exchange, verdict, request_id)
 
-    async def _forward(self, inbound: Inbound, kinds: int, permit: Permit, request_id: str) -> None:
-        """Send a permitted request on with the identity set, and its response back."""
-        ours = (
-            (b"X-Locum-Session", permit.assumption.encode("ascii")),
-            (b"X-Locum-Expires", _written(permit.ends_at)),
-            (b"X-Locum-Request", request_id.encode("ascii")),
-        )
+    def _answer(self, ours: Headers, head: ResponseHead) -> ResponseHead:
+        """Return the response's head as staff get it."""
+        lines = headers.for_staff(head.headers, self._known, self._profile.withhold_cookies)
+        return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *ours))
 
-        def answer(head: ResponseHead) -> ResponseHead:
-            lines = headers.for_staff(head.headers, self._known, self._profile.withhold_cookies)
-            return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *ours))
-
-        # Trailers would come behind the decision, so those of a request go nowhere.
-        await forward(
-            inbound,
-            self._upstream,
-            self._onward(inbound.head, permit).head(inbound.head),
-            answer=answer,
-            known=self._known,
-            upgrade=kinds & names.UPGRADE != 0,
-        )
-
-    def _onward(self, head: RequestHead, permit: Permit) -> Onward:
+    def _onward(self, head: RequestHead, permit: Permit) -> "_Onward":
         caller: _Caller = head.kept[self]
         identity = self._assertions.lines(permit, head, caller.audience, now=self._clock())
-        if identity is not caller.identity or caller.onward is None:
-            caller.identity = identity
-            caller.onward = Onward.of((*caller.lines, *identity))
-        return caller.onward
+        onward = caller.onward
+        if onward is None or identity is not onward.identity or permit.ends_at != onward.ends_at:
+            until = permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
+            onward = caller.onward = _Onward(
+                identity=identity,
+                ends_at=permit.ends_at,
+                lines=Onward.of((*caller.lines, *identity)),
+                said=((b"X-Locum-Session", permit.assumption.encode("ascii")), (b"X-Locum-Expires", until)),
+            )
+        return onward
 
     async def _refuse(
         self, inbound: Inbound, deny: Deny, request_id: str, claims: AssumptionClaims | None, facts: Facts
@@ -240,9 +239,15 @@ def _judge_names(head: RequestHead, kinds: int) -> DenyReason | None:
     return None
 
 
-@lru_cache(maxsize=1024)
-def _written(moment: datetime) -> bytes:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
+class _Onward(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes on, and what is said back, as long as the identity and its end are the same."""
+
+    identity: Headers
+    ends_at: datetime
+    lines: Onward
+    """To the app, with the identity."""
+    said: Headers
+    """To staff, with every response."""
 
 
 class _Caller(msgspec.Struct, kw_only=True):
@@ -254,9 +259,7 @@ class _Caller(msgspec.Struct, kw_only=True):
     """The account's host."""
     lines: Headers
     """Those that go on, without the identity."""
-    identity: Headers = ()
-    onward: Onward | None = None
-    """With that identity."""
+    onward: _Onward | None = None
 
 
 class _Refused(Exception):

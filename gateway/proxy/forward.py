@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -58,13 +59,13 @@ async def forward(
     request go on behind its body. An upstream that fails is answered for, or, if it is too late for that, the client is
     cut off.
     """
-
-    def inform(interim: ResponseHead) -> None:
-        inbound.inform(answer(interim))
-
     try:
         response = await upstream.send(
-            head, inbound.body() if inbound.has_body else None, upgrade=upgrade, inform=inform, trailers=trailers
+            head,
+            inbound.body() if inbound.has_body else None,
+            upgrade=upgrade,
+            inform=partial(_inform, inbound, answer),
+            trailers=trailers,
         )
     except UpstreamFault as fault:
         log.warning("the upstream did not answer: %s", fault)
@@ -86,6 +87,10 @@ async def forward(
         inbound.abort()
     finally:
         await response.close()
+
+
+def _inform(inbound: Inbound, answer: Callable[[ResponseHead], ResponseHead], interim: ResponseHead) -> None:
+    inbound.inform(answer(interim))
 
 
 async def _switch(inbound: Inbound, final: ResponseHead, stream: ByteStream) -> None:
