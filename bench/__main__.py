@@ -5,18 +5,19 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 import uvloop
 
 from bench import figures
+from bench.check import check
 from bench.cpu import Cores, choose_cores
 from bench.load import generator
-from bench.measure import check, measure
+from bench.measure import measure
 from bench.processes import Fault
-from bench.rows import LOCUM, ROWS, Kind, Row
+from bench.rows import LOCUM, ROWS, Row, claimable
 from bench.stage import Stage, open_stage
 
 # A token lives for a quarter of an hour, and none is renewed during a run.
@@ -32,7 +33,7 @@ _LONGEST_SECONDS = 720
 def main(*, as_json: bool, rounds: int, seconds: int, only: str | None, alone: bool) -> None:
     """Measure Locum beside the proxies people know: same machine, same backend, same load."""
     rows = _choose(only)
-    planned = sum(rounds * seconds * (1 if alone else 1 + len(row.peers)) for row in rows if row.kind is Kind.HTTP)
+    planned = sum(rounds * seconds * (1 if alone else 1 + len(row.peers)) for row in rows if row.loaded)
     if planned > _LONGEST_SECONDS:
         raise click.UsageError(f"{planned} seconds of load are more than {_LONGEST_SECONDS}: ask for less")
     try:
@@ -56,10 +57,12 @@ async def _run(rows: Sequence[Row], *, alone: bool, rounds: int, seconds: int, a
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     cores = choose_cores()
+    rows, unclaimed = claimable(rows, cores.count)
     # We and the load that we start stay off the measured core.
-    os.sched_setaffinity(0, {cores.rest})
+    os.sched_setaffinity(0, cores.rest)
     async with open_stage(rows, cores, peers=not alone) as stage:
         await check(stage, rows, _report)
+        stage.skipped.update(unclaimed)
         machine = _machine(stage, cores, rounds=rounds, seconds=seconds)
         samples = await measure(stage, rows, rounds=rounds, seconds=seconds, report=_report)
     if as_json:
@@ -79,8 +82,8 @@ def _machine(stage: Stage, cores: Cores, *, rounds: int, seconds: int) -> dict[s
     return {
         "kind": "machine",
         "cores": os.cpu_count(),
-        "pinned": f"proxy on {cores.proxy}, load and backend on {cores.rest}"
-        + ("" if cores.apart else ": one core only, so all share it"),
+        "pinned": f"proxy on {_list(cores.one)}, one with two workers on {_list(cores.two)}, "
+        f"load and backend on {_list(cores.rest)}" + ("" if cores.apart else ": one core only, so all share it"),
         "processor": _processor(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -91,6 +94,10 @@ def _machine(stage: Stage, cores: Cores, *, rounds: int, seconds: int) -> dict[s
         "versions": {LOCUM: versions.pop(LOCUM, ""), **versions},
         "skipped": stage.skipped,
     }
+
+
+def _list(cores: Iterable[int]) -> str:
+    return "+".join(str(core) for core in sorted(cores))
 
 
 def _processor() -> str:

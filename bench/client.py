@@ -60,7 +60,7 @@ class Client(asyncio.Protocol):
 
 
 async def main(host: str, port: int, connections: int, seconds: float, requests: "cycle[bytes]") -> None:
-    """Send for `seconds`, then print the figures as `wrk.lua` does."""
+    """Send for `seconds`, then print the figures."""
     tally = Tally()
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
@@ -70,6 +70,11 @@ async def main(host: str, port: int, connections: int, seconds: float, requests:
     elapsed = time.perf_counter() - started
     for transport, _ in opened:
         transport.abort()
+    print_figures(tally, elapsed)
+
+
+def print_figures(tally: Tally, elapsed: float) -> None:
+    """Print what was seen in `elapsed` seconds as `wrk.lua` does."""
     ordered = sorted(tally.latencies)
     figures = {
         "requests": len(ordered),

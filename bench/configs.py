@@ -7,6 +7,8 @@ how often a connection is used, the client's address passed on as each of them d
 import json
 from typing import Any
 
+from bench.backend import SOCKET
+
 
 def nginx(port: int, backend: int, *, authoriser: int | None = None) -> str:
     """Return a proxy, which asks with `auth_request` where there is an authoriser."""
@@ -33,6 +35,13 @@ def nginx(port: int, backend: int, *, authoriser: int | None = None) -> str:
   proxy_max_temp_file_size 0;
   server {{
     listen 127.0.0.1:{port};
+    location = {SOCKET} {{
+      proxy_pass http://app;
+      proxy_set_header Connection upgrade;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }}
     location / {{
       {ask}
       proxy_pass http://app;
@@ -43,13 +52,28 @@ def nginx(port: int, backend: int, *, authoriser: int | None = None) -> str:
   }}""")
 
 
-def nginx_authoriser(port: int) -> str:
-    """Return the authoriser that answers for free: yes, whatever is asked. Envoy takes nothing but 200 for yes."""
+def nginx_authoriser(port: int, forbidden: str) -> str:
+    """Return the authoriser that answers for free: no for one path, else yes.
+
+    Which path it is, nginx and Caddy say in a header, Envoy behind the prefix; it takes nothing but 200 for yes. No
+    answer has a body, because nginx would have to close the connection over one.
+    """
     return _nginx_with(f"""
+  map "$http_x_original_uri$http_x_forwarded_uri" $no {{
+    default 0;
+    "{forbidden}" 1;
+  }}
+  map $uri $nothing {{
+    default "";
+  }}
   server {{
     listen 127.0.0.1:{port};
-    location / {{ return 204; }}
+    location / {{
+      if ($no) {{ return 403 $nothing; }}
+      return 204;
+    }}
     location /envoy/ {{ return 200; }}
+    location = /envoy{forbidden} {{ return 403 $nothing; }}
   }}""")
 
 
@@ -81,6 +105,7 @@ defaults
   timeout connect 5s
   timeout client 60s
   timeout server 60s
+  timeout tunnel 60s
   http-reuse always
 frontend front
   bind 127.0.0.1:{port}
@@ -133,6 +158,7 @@ def envoy(port: int, backend: int, *, authoriser: int | None = None) -> str:
         use_remote_address=True,
         generate_request_id=False,
         route_config={"virtual_hosts": [{"name": "app", "domains": ["*"], "routes": [route]}]},
+        upgrade_configs=[{"upgrade_type": "websocket"}],
         http_filters=filters,
     )
     listener = {"name": "front", "address": _address(port), "filter_chains": [{"filters": [connection]}]}

@@ -1,7 +1,7 @@
 """What a process and all that it started have used of the processor, read from `/proc`."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,28 +12,45 @@ _MICROSECONDS_PER_TICK = 1_000_000 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """Where the measured process runs, and where load and backend do; the same where there is one core only."""
+    """Who runs where; all on the same where there is one core only."""
 
-    proxy: int
-    rest: int
+    one: frozenset[int]
+    """The core of a contender."""
+    two: frozenset[int]
+    """The cores of a contender with two workers: with less than four cores it has no second one."""
+    rest: frozenset[int]
+    """The cores of load and backend."""
 
     @property
     def apart(self) -> bool:
-        """Tell whether load and backend leave the measured process alone."""
-        return self.proxy != self.rest
+        """Tell whether load and backend leave the contenders alone."""
+        return self.two.isdisjoint(self.rest)
+
+    @property
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self.two | self.rest)
 
 
 def choose_cores() -> Cores:
-    """Return two of the cores that this process may use."""
-    allowed = sorted(os.sched_getaffinity(0))
-    return Cores(proxy=allowed[-1], rest=allowed[0])
+    """Return the cores that this process may use, shared out."""
+    return share_out(os.sched_getaffinity(0))
+
+
+def share_out(allowed: Collection[int]) -> Cores:
+    """Return who runs on which of these cores. Only with four have two workers, load and backend one each."""
+    ordered = sorted(allowed)
+    ours = 2 if len(ordered) >= 4 else 1
+    return Cores(
+        one=frozenset(ordered[-1:]), two=frozenset(ordered[-ours:]), rest=frozenset(ordered[:-ours] or ordered)
+    )
 
 
 @contextmanager
-def started_on(core: int) -> Iterator[None]:
-    """Start every process of the block on `core`: a child inherits it before it can start threads of its own."""
+def started_on(cores: Collection[int]) -> Iterator[None]:
+    """Start every process of the block on `cores`: a child inherits them before it can start threads of its own."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -45,24 +45,34 @@ class Median:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """A bound for one of Locum's figures, or for a ratio, and what was measured."""
+
+    row: str
+    name: str
+    figure: str
+    sense: str
+    """`at_most` or `at_least`."""
+    bound: float
+    value: float
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the value is where it should be; the bound itself is good enough."""
+        return self.value <= self.bound if self.sense == "at_most" else self.value >= self.bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
     """Locum's figure divided by another's: the median of what each round gave."""
 
     row: str
+    name: str
     figure: str
     against_contender: str
     against_row: str
     ratio: float
-    at_most: float | None
-    at_least: float | None
-
-    @property
-    def reached(self) -> bool | None:
-        """Tell whether it is where it should be; None if nothing is aimed at."""
-        if self.at_most is None and self.at_least is None:
-            return None
-        above = self.at_least is None or self.ratio >= self.at_least
-        return above and (self.at_most is None or self.ratio <= self.at_most)
+    aims: tuple[Aim, ...]
 
 
 def medians(samples: Iterable[Sample]) -> list[Median]:
@@ -114,40 +124,67 @@ def _divide(ours: Sample, other: Sample, figure: str) -> float:
 
 
 def _ratio(row: Row, versus: Versus, ratio: float) -> Ratio:
+    against = versus.row or row.name
+    other = versus.contender if against == row.name else f"{versus.contender} {against}"
+    name = f"{LOCUM} ÷ {other}" + ("" if versus.figure == "cpu_us" else f", {versus.figure}")
+    bounds = {"at_most": versus.at_most, "at_least": versus.at_least}
     return Ratio(
         row=row.name,
+        name=name,
         figure=versus.figure,
         against_contender=versus.contender,
-        against_row=versus.row or row.name,
+        against_row=against,
         ratio=ratio,
-        at_most=versus.at_most,
-        at_least=versus.at_least,
+        aims=tuple(
+            Aim(row=row.name, name=name, figure=versus.figure, sense=sense, bound=bound, value=ratio)
+            for sense, bound in bounds.items()
+            if bound is not None
+        ),
     )
 
 
+def aims(rows: Sequence[Row], samples: Sequence[Sample]) -> list[Aim]:
+    """Return all that is aimed at and was measured, row by row."""
+    own = {entry.row: entry for entry in medians(samples) if entry.contender == LOCUM}
+    compared = ratios(rows, samples)
+    found: list[Aim] = []
+    for row in rows:
+        if row.at_most_us is not None and row.name in own:
+            found.append(_own_aim(row, row.at_most_us, own[row.name]))
+        found += [aim for ratio in compared if ratio.row == row.name for aim in ratio.aims]
+    return found
+
+
+def _own_aim(row: Row, bound: float, own: Median) -> Aim:
+    return Aim(row=row.name, name=LOCUM, figure="cpu_us", sense="at_most", bound=bound, value=own.cpu_us)
+
+
 def as_objects(rows: Sequence[Row], samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Return what is printed as JSON, one object a line: samples, medians, ratios."""
+    """Return what is printed as JSON, one object a line: samples, medians, ratios, aims."""
     return [
         *({"kind": "sample", **_rounded(asdict(sample))} for sample in samples),
         *({"kind": "median", **_rounded(asdict(entry))} for entry in medians(samples)),
-        *({"kind": "ratio", **_rounded(asdict(entry)), "reached": entry.reached} for entry in ratios(rows, samples)),
+        *({"kind": "ratio", **_rounded(asdict(entry))} for entry in ratios(rows, samples)),
+        *({"kind": "aim", **_rounded(asdict(aim)), "met": aim.met} for aim in aims(rows, samples)),
     ]
 
 
 def as_table(rows: Sequence[Row], samples: Sequence[Sample]) -> str:
-    """Return medians and ratios for people, one block a row."""
+    """Return medians, ratios and aims for people, one block a row."""
     titles = {row.name: row.title for row in rows}
-    compared = ratios(rows, samples)
+    compared, aimed = ratios(rows, samples), aims(rows, samples)
     lines: list[str] = []
     # The samples of a round come row by row, so the first round's order keeps each row together.
     for name, entries in groupby(medians(samples), key=lambda entry: entry.row):
         lines += [f"{name}: {titles[name]}", _HEAD]
         lines += [_line(entry) for entry in sorted(entries, key=lambda entry: entry.cpu_us)]
-        lines += [_comparison(entry) for entry in compared if entry.row == name]
+        lines += [_judged(aim.name, aim.value, [aim]) for aim in aimed if aim.row == name and aim.name == LOCUM]
+        lines += [_judged(entry.name, entry.ratio, entry.aims) for entry in compared if entry.row == name]
         lines.append("")
     return "\n".join(lines)
 
 
+_SIGNS = {"at_most": "≤", "at_least": "≥"}
 _HEAD = (
     f"  {'':22}{'CPU µs/request':>15}{'(least–most)':>20}{'requests/s':>12}{'of a core':>11}{'p50 ms':>9}{'p99 ms':>9}"
 )
@@ -162,15 +199,12 @@ def _line(entry: Median) -> str:
     return f"{cost}{entry.rps:>12.0f}{busy:>11}{entry.p50_us / 1000:>9.2f}{entry.p99_us / 1000:>9.2f}{broken}"
 
 
-def _comparison(entry: Ratio) -> str:
-    other = (
-        entry.against_contender if entry.against_row == entry.row else f"{entry.against_contender} {entry.against_row}"
-    )
-    what = "" if entry.figure == "cpu_us" else f", {entry.figure}"
-    aims = [f"{sign} {bound:g}" for sign, bound in (("≤", entry.at_most), ("≥", entry.at_least)) if bound is not None]
-    aim = f"  (aim {' and '.join(aims)}: {'reached' if entry.reached else 'missed'})" if aims else ""
-    return f"    locum ÷ {other}{what}: {entry.ratio:.2f}{aim}"
+def _judged(name: str, value: float, judged: Sequence[Aim]) -> str:
+    said = [f"aim {_SIGNS[aim.sense]} {aim.bound:g}: {'met' if aim.met else 'missed'}" for aim in judged]
+    return f"    {name}: {value:.2f}" + (f"  ({', '.join(said)})" if said else "")
 
 
 def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
+    """Return the fields of one line; what is a list of its own has lines of its own."""
+    plain = {name: value for name, value in fields.items() if not isinstance(value, tuple)}
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in plain.items()}

@@ -1,10 +1,13 @@
-"""The load on one contender: `wrk` where it is installed, else a client of our own; towards loopback only."""
+"""The load on one contender: `wrk` where it is installed, else a client of our own; towards loopback only.
+
+Messages over WebSockets are always our own client's.
+"""
 
 import ipaddress
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +20,9 @@ _LINES = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) bench",
     "Accept: application/json, text/plain, */*",
     "Accept-Encoding: gzip, br",
-    "Cookie: theme=dark; helpdesk=0123456789abcdef0123456789abcdef",
 )
+_COOKIE = "Cookie: theme=dark; helpdesk={}"
+_SESSION = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Load:
     requests: Path
     connections: int
     seconds: int
+    messages: bool = False
+    """The first request opens a WebSocket, over which messages go instead."""
 
     def __post_init__(self) -> None:
         """Refuse to aim at anything but this machine; raises Fault."""
@@ -58,15 +64,7 @@ def generator() -> str:
 
 async def drive(load: Load) -> Answered:
     """Send the load, from the cores that this process is on; raises Fault if its generator fails."""
-    program = shutil.which("wrk")
-    if program is not None:
-        command = [
-            *(program, "-t", "1", "-c", str(load.connections), "-d", f"{load.seconds}s", "--timeout", "10s"),
-            *("-s", str(_SCRIPT), f"http://{load.host}:{load.port}/", "--", str(load.requests)),
-        ]
-    else:
-        numbers = (str(load.port), str(load.connections), str(load.seconds))
-        command = [sys.executable, "-m", "bench.client", load.host, *numbers, str(load.requests)]
+    command = _command(load)
     said = await run(command, directory=_SCRIPT.parent.parent, seconds=load.seconds + _PATIENCE_SECONDS)
     figures = [line.removeprefix("figures ") for line in said.splitlines() if line.startswith("figures ")]
     if not figures:
@@ -74,12 +72,29 @@ async def drive(load: Load) -> Answered:
     return Answered(**json.loads(figures[-1]))
 
 
-def write_requests(path: Path, target: str, *, hosts_and_tokens: Iterable[tuple[str, str]]) -> Path:
-    """Write one GET of `target` for each host and token, an empty token meaning none, and return the file."""
+def write_requests(
+    path: Path, target: str, *, hosts_and_tokens: Iterable[tuple[str, str]], values: int = 0, more: Sequence[str] = ()
+) -> Path:
+    """Write one GET of `target` for each host and token, an empty token meaning none, and return the file.
+
+    With `values` each is written as often, with another cookie of the same length each time. `more` are header lines.
+    """
     with path.open("w", encoding="ascii", newline="") as file:
         for host, token in hosts_and_tokens:
-            lines = [f"GET {target} HTTP/1.1", f"Host: {host}", *_LINES]
-            if token:
-                lines.append(f"Authorization: Bearer {token}")
-            file.write("\r\n".join(lines) + "\r\n\r\n\0")
+            authorization = [f"Authorization: Bearer {token}"] if token else []
+            for session in (f"{number:032x}" for number in range(values)) if values else (_SESSION,):
+                lines = [f"GET {target} HTTP/1.1", f"Host: {host}", *_LINES, _COOKIE.format(session)]
+                file.write("\r\n".join([*lines, *authorization, *more]) + "\r\n\r\n\0")
     return path
+
+
+def _command(load: Load) -> list[str]:
+    program = shutil.which("wrk")
+    if program is not None and not load.messages:
+        return [
+            *(program, "-t", "1", "-c", str(load.connections), "-d", f"{load.seconds}s", "--timeout", "10s"),
+            *("-s", str(_SCRIPT), f"http://{load.host}:{load.port}/", "--", str(load.requests)),
+        ]
+    module = "bench.messages" if load.messages else "bench.client"
+    numbers = (str(load.port), str(load.connections), str(load.seconds))
+    return [sys.executable, "-m", module, load.host, *numbers, str(load.requests)]

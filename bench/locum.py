@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +25,7 @@ _ACCOUNT = "acme"
 _STAFF_AUDIENCE = "locum"
 _FILL_SECONDS = 120.0
 _COMMAND_SECONDS = 20.0
+_READY = b"for everybody"
 
 Caller = tuple[str, str]
 """A host and an assumption token that is good there for a quarter of an hour."""
@@ -44,43 +45,49 @@ async def start_locum(
     issuer: DemoIssuer,
     *,
     tokens: int,
+    workers: int,
     directory: Path,
     backend: int,
-    core: int,
+    cores: Collection[int],
     under: Sequence[str] = (),
 ) -> RunningLocum:
     """Run a gateway with `state` in its store and get `tokens`; raises Fault. `under`: more words before `-m gateway`.
 
-    With one grant all goes the operator's way: the command line, then the token endpoint. More are filled in.
+    With one grant all goes the operator's way: the command line, then the token endpoint; without tokens neither is
+    needed. More grants are filled in.
     """
-    room = directory / f"locum-{state}"
+    room = directory / f"locum-{state}-{workers}"
     room.mkdir()
     port = free_port()
     config = room / "config.toml"
-    config.write_text(render(port, free_port(), backend=backend, staff_issuer=issuer.issuer), encoding="utf-8")
-    secret = "" if state is not State.ONE else await _set_up(room)
+    text = render(port, free_port(), backend=backend, staff_issuer=issuer.issuer, workers=workers)
+    config.write_text(text, encoding="utf-8")
+    secret = await _set_up(room) if state is State.ONE and tokens else ""
     if state is not State.ONE:
         numbers = (str(GRANTS[state]), str(LIVE[state]), str(tokens))
         fill = [sys.executable, "-m", "bench.fill", str(config), issuer.issuer, *numbers]
         await run(fill, directory=Path(__file__).parent.parent, seconds=_FILL_SECONDS)
     command = [sys.executable, *under, "-m", "gateway", "--config", config.name, "run"]
-    pid = await stack.enter_async_context(serving(command, port=port, core=core, directory=room))
-    if state is State.ONE:
-        callers = [await _exchange(issuer, port, secret)]
-    else:
+    # The port accepts when the first worker does, but only when all serve is it said.
+    server = serving(command, port=port, cores=cores, directory=room, said=_READY)
+    pid = await stack.enter_async_context(server)
+    if state is not State.ONE:
         callers = [_caller(line) for line in (room / CALLERS).read_text(encoding="ascii").splitlines()]
+    else:
+        callers = [await _exchange(issuer, port, secret)] if tokens else []
     contender = Contender(name=LOCUM, version=version("locum"), port=port, pid=pid)
     return RunningLocum(contender=contender, callers=callers)
 
 
-def render(port: int, admin_port: int, *, backend: int, staff_issuer: str) -> str:
-    """Return a configuration with nothing in it but what has no default."""
+def render(port: int, admin_port: int, *, backend: int, staff_issuer: str, workers: int = 1) -> str:
+    """Return a configuration with nothing in it but what has no default, and `workers` if they are several."""
+    several = f"workers = {workers}\n" if workers > 1 else ""
     return f"""[server]
 issuer = "{ISSUER}"
 listen = "127.0.0.1:{port}"
 admin_listen = "127.0.0.1:{admin_port}"
 shutdown_seconds = 1.0
-[accounts]
+{several}[accounts]
 host = "{AUDIENCE_OF}"
 [upstream]
 url = "http://127.0.0.1:{backend}"

@@ -6,16 +6,18 @@ import os
 import shutil
 import sys
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import configs
 from bench.processes import Fault, free_port, run, serving
+from bench.rows import FORBIDDEN
 
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 _INSTALL_SECONDS = 120.0
+_READY = "ready"
 
 
 class Missing(Exception):
@@ -70,7 +72,7 @@ PROGRAMS = {
 
 
 async def start_peer(
-    stack: AsyncExitStack, name: str, *, directory: Path, backend: int, authoriser: int | None, core: int
+    stack: AsyncExitStack, name: str, *, directory: Path, backend: int, authoriser: int | None, cores: Collection[int]
 ) -> Contender:
     """Run the contender `program` or `program+way of asking`; raises Missing, or Fault if it does not start."""
     key, _, way = name.partition("+")
@@ -82,18 +84,18 @@ async def start_peer(
     asked = {"authoriser": authoriser} if way else {}
     file = _room(directory, name) / f"config.{program.suffix}"
     file.write_text(program.render(port, backend, **asked), encoding="utf-8")
-    pid = await _serve(stack, path, program, file, port=port, core=core)
+    pid = await _serve(stack, path, program, file, port=port, cores=cores)
     said = await run([path, *program.version], directory=file.parent, seconds=10)
     return Contender(name=name, version=_version(said), port=port, pid=pid)
 
 
-async def start_authoriser(stack: AsyncExitStack, *, directory: Path, core: int) -> int:
+async def start_authoriser(stack: AsyncExitStack, *, directory: Path, cores: Collection[int]) -> int:
     """Run the authoriser that answers for free, and return its port; raises Missing."""
     path = await find("nginx")
     port = free_port()
     file = _room(directory, "authoriser") / "config.conf"
-    file.write_text(configs.nginx_authoriser(port), encoding="utf-8")
-    await _serve(stack, path, PROGRAMS["nginx"], file, port=port, core=core)
+    file.write_text(configs.nginx_authoriser(port, FORBIDDEN), encoding="utf-8")
+    await _serve(stack, path, PROGRAMS["nginx"], file, port=port, cores=cores)
     return port
 
 
@@ -102,26 +104,36 @@ async def find(key: str) -> str:
     program = PROGRAMS[key]
     if not program.package:
         return await _find_wheel(key)
-    path = shutil.which(key, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    path = _which(key)
     if path is None:
         raise Missing(f"not installed: apt-get install --no-install-recommends {program.package}")
     return path
 
 
-async def _serve(stack: AsyncExitStack, path: str, program: Program, file: Path, *, port: int, core: int) -> int:
+def is_at_hand(key: str) -> bool:
+    """Tell whether `find` would return without installing anything."""
+    return _which(key) is not None if PROGRAMS[key].package else (_wheel_home() / _READY).exists()
+
+
+def _which(key: str) -> str | None:
+    return shutil.which(key, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+async def _serve(
+    stack: AsyncExitStack, path: str, program: Program, file: Path, *, port: int, cores: Collection[int]
+) -> int:
     command = [path, *(word.format(file=file.name) for word in program.command)]
     # Go starts as many threads as it sees cores; like the others Caddy is meant to use one.
     environment = {"HOME": str(file.parent), "XDG_DATA_HOME": str(file.parent), "GOMAXPROCS": "1"}
     return await stack.enter_async_context(
-        serving(command, port=port, core=core, directory=file.parent, environment=environment)
+        serving(command, port=port, cores=cores, directory=file.parent, environment=environment)
     )
 
 
 async def _find_wheel(key: str) -> str:
     """Return the binary that the pinned wheel brings, from an environment that is made once."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "locum" / "bench"
-    home = cache / hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:16]
-    ready = home / "ready"
+    home = _wheel_home()
+    ready = home / _READY
     if not ready.exists():
         print(f"bench: installing {key} into {home} (once)", file=sys.stderr)
         await asyncio.to_thread(venv.create, home, clear=True, with_pip=True)
@@ -136,6 +148,11 @@ async def _find_wheel(key: str) -> str:
     if found is None:
         raise Missing(f"not in its environment: remove `{home}` and try again")
     return str(found)
+
+
+def _wheel_home() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "locum" / "bench"
+    return cache / hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()[:16]
 
 
 def _room(directory: Path, name: str) -> Path:

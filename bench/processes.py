@@ -4,11 +4,11 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from bench.cpu import started_on
+from bench.cpu import family, started_on
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
@@ -28,11 +28,20 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def serving(
-    command: Sequence[str], *, port: int, core: int, directory: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    port: int,
+    cores: Collection[int],
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    said: bytes = b"",
 ) -> AsyncIterator[int]:
-    """Run a server until the block ends; yields its process id once `port` accepts. Raises Fault if it never does."""
+    """Run a server until the block ends; yields its process id once `port` accepts and it has printed `said`.
+
+    Raises Fault if that does not come.
+    """
     log = directory / f"{Path(command[0]).name}-{port}.log"
-    with log.open("wb") as output, started_on(core):
+    with log.open("wb") as output, started_on(cores):
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=directory,
@@ -41,11 +50,11 @@ async def serving(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # A session of its own: Ctrl-C comes to us only, and its id names all that it starts.
+            # A session of its own: Ctrl-C comes to us only.
             start_new_session=True,
         )
     try:
-        await _accepting(process, port, log)
+        await _accepting(process, port, log, said)
         yield process.pid
     finally:
         await end(process)
@@ -74,7 +83,7 @@ async def run(command: Sequence[str], *, directory: Path, seconds: float) -> str
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """End a process and all of its session, with force after a while."""
+    """End a process and all that it started, with force after a while."""
     if process.returncode is not None:
         return
     process.send_signal(signal.SIGTERM)
@@ -82,15 +91,18 @@ async def end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(_STOP_SECONDS):
             await process.wait()
     except TimeoutError:
-        os.killpg(process.pid, signal.SIGKILL)
+        # By their ids, because some have a session of their own.
+        for pid in family(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await process.wait()
 
 
-async def _accepting(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+async def _accepting(process: asyncio.subprocess.Process, port: int, log: Path, said: bytes) -> None:
     try:
         async with asyncio.timeout(_START_SECONDS):
             while process.returncode is None:
-                if await _accepts(port):
+                if await _accepts(port) and _has_said(log, said):
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -106,6 +118,10 @@ async def _accepts(port: int) -> bool:
     writer.close()
     await writer.wait_closed()
     return True
+
+
+def _has_said(log: Path, said: bytes) -> bool:
+    return said in log.read_bytes()
 
 
 def _last_line_of(log: Path) -> str:

@@ -13,14 +13,15 @@ import click
 import uvloop
 
 from bench.cpu import choose_cores
-from bench.load import Load, drive
+from bench.load import drive
 from bench.processes import Fault
-from bench.rows import ROWS, Kind, Row
-from bench.stage import HOST, open_stage
+from bench.rows import ROWS, Row
+from bench.stage import open_stage
 
 _SAMPLER = Path(__file__).with_name("sampled.py")
 _OURS = ("gateway.", "policy.")
-_CHOICES = [row.name for row in ROWS if row.kind is Kind.HTTP]
+# The sampler is in the process that we start, which does not serve if there are several.
+_CHOICES = [row.name for row in ROWS if row.loaded and row.workers == 1]
 
 
 @click.command()
@@ -43,7 +44,7 @@ def main(*, row: str, seconds: int, lines: int) -> None:
 
 async def _sample(row: Row, seconds: int) -> list[dict[str, Any]]:
     cores = choose_cores()
-    os.sched_setaffinity(0, {cores.rest})
+    os.sched_setaffinity(0, cores.rest)
     with tempfile.TemporaryDirectory(prefix="locum-bench-") as directory:
         out = Path(directory) / "stacks.json"
         async with AsyncExitStack() as stack:
@@ -51,10 +52,8 @@ async def _sample(row: Row, seconds: int) -> list[dict[str, Any]]:
                 open_stage([row], cores, peers=False, under=(str(_SAMPLER), str(out)))
             )
             [locum] = stage.contenders[row.name]
-            requests = stage.requests[row.name]
-            load = Load(host=HOST, port=locum.port, requests=requests, connections=row.connections, seconds=seconds)
             os.kill(locum.pid, signal.SIGUSR2)
-            await drive(load)
+            await drive(stage.load(row, locum, seconds=seconds))
         stacks: list[dict[str, Any]] = json.loads(out.read_bytes())
         return stacks
 

@@ -356,12 +356,17 @@ os.write(1, b"begun\\n")
 signal.pause()
 """
     process = await _start("-c", code, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(20):
-        said = [await process.stdout.readline() for _ in range(2)]
-        members = family(process.pid)
-        await processes.end(process)
-        # Its end of the pipe is closed when the last of them has gone.
-        assert b"" == await process.stdout.read()
+    said = [await process.stdout.readline() for _ in range(2)]
+    members = family(process.pid)
+    await processes.end(process)
+    try:
+        async with asyncio.timeout(5):
+            # Its end of the pipe is closed when the last of them has gone.
+            assert b"" == await process.stdout.read()
+    except TimeoutError:
+        for pid in members - {process.pid}:
+            os.kill(pid, signal.SIGKILL)
+        raise
 
     assert [b"begun\n"] * 2 == said
     assert 2 == len(members)
