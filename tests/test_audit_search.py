@@ -34,9 +34,7 @@ REPLY = Record(
     path="/tickets/1/reply",
     assumption=AssumptionId("as-1"),
 )
-READ = Record(
-    kind="decision", decision="allow", account=AccountId("globex"), path="/ticketsabc"
-)
+READ = Record(kind="decision", decision="allow", account=AccountId("globex"), path="/ticketsabc")
 ENABLED = Record(kind="grant", reason="enabled", account=AccountId("acme"), granted_by="carol")
 KINDS = {"reply": REPLY, "read": READ, "enabled": ENABLED}
 

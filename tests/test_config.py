@@ -239,6 +239,8 @@ def test_staff_s_issuer_is_safe_to_ask(issuer):
         ("LOCUM__SERVER__TRUSTED_PROXIES", '["10.0.0.0/8"]', "server.trusted_proxies", ("10.0.0.0/8",)),
         ("LOCUM__IDENTITY__PLAIN", '{subject = "Remote-User"}', "identity.plain", {"subject": "Remote-User"}),
         ("LOCUM__SERVER__ISSUER", '"https://quoted.example"', "server.issuer", "https://quoted.example"),
+        ("LOCUM__ACCOUNTS__HOST", "{account}.desk.example", "accounts.host", "{account}.desk.example"),
+        ("LOCUM__SERVER__LISTEN", "[::1]:8080", "server.listen", "[::1]:8080"),
         ("LOCUM__ACCOUNTS__SOURCE", "host", "accounts.source", "host"),
         ("LOCUM__UPSTREAM__URL", "unix:/run/app.sock", "upstream.url", "unix:/run/app.sock"),
     ],

@@ -27,10 +27,10 @@ SOON = 0.1
 BEFORE_DEFAULTS = 1.5
 """Seconds: the default of no time limit that is tried has passed by then, so it was the configured one."""
 POOL_NAMES = {
-    "response_timeout_seconds": "first_byte_timeout_seconds",
+    "response_timeout_seconds": "response_timeout_seconds",
     "max_idle_connections": "max_idle",
-    "max_websockets": "max_switched",
-    "websocket_idle_timeout_seconds": "switched_idle_timeout_seconds",
+    "max_websockets": "max_websockets",
+    "websocket_idle_timeout_seconds": "websocket_idle_timeout_seconds",
 }
 
 
@@ -78,7 +78,7 @@ def test_no_silence_of_a_websocket_is_too_long_unless_it_is_said():
     """0 stands for no limit, which TOML has a word for that nobody knows."""
     for value in (0, 0.0):
         config = build(document("upstream.websocket_idle_timeout_seconds", value), {}, base=BASE)
-        assert math.inf == config.upstream.pool.switched_idle_timeout_seconds
+        assert math.inf == config.upstream.pool.websocket_idle_timeout_seconds
     for value in (-1, 1e9, math.inf, math.nan):
         words = refusal(document("upstream.websocket_idle_timeout_seconds", float(value)))
         assert words.startswith("upstream.websocket_idle_timeout_seconds: must be at most 86400, or 0")

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 
+import jwt
 import pytest
 
 from gateway.config.model import Accounts, Identity
@@ -437,6 +439,23 @@ async def test_a_revoke_while_the_permit_is_recorded_sends_nothing(bench):
     assert ["allow", "deny"] == [record.decision for record in bench.journal.records]
     assert "grant_revoked" == bench.journal.records[-1].reason
     assert 0 == len(bench.live)
+
+
+async def test_a_reduction_while_the_permit_is_recorded_counts_for_what_is_sent(bench):
+    """It may go on, but the identity that the app is told ends with what is left of the grant."""
+    soon = NOON + timedelta(seconds=30)
+    caller = Caller()
+    bench.journal.gate.clear()
+    answering = asyncio.ensure_future(bench.answer(caller))
+    async with asyncio.timeout(1):
+        await bench.journal.appending.wait()
+        stored = await MemoryStore.find_account(bench.store, "acme")
+        assert 0 == bench.live.account_changed("acme", stored.account, grant_of("acme", expires_at=soon))
+        bench.journal.gate.set()
+        await answering
+    [head] = bench.app.heard
+    [assertion] = [value for name, value in head.headers if name == b"X-Locum-Assertion"]
+    assert soon.timestamp() == jwt.decode(assertion, options={"verify_signature": False})["exp"]
 
 
 @pytest.mark.parametrize("held", ["hold_accounts", "hold_assumptions"])

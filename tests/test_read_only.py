@@ -33,7 +33,13 @@ WRITES = {
     # Whoever may write may also create a ticket that is marked as a test.
     ("POST", "/tickets/test"),
 }
-SET_COOKIES = [(b"Set-Cookie", b"session=app; Path=/"), (b"Set-Cookie", b"theme=dark"), (b"Cache-Control", b"public")]
+FOR_CACHES = [(b"CDN-Cache-Control", b"max-age=60"), (b"Surrogate-Control", b"max-age=60"), (b"X-Accel-Expires", b"60")]
+SET_COOKIES = [
+    (b"Set-Cookie", b"session=app; Path=/"),
+    (b"Set-Cookie", b"theme=dark"),
+    (b"Cache-Control", b"public"),
+    *FOR_CACHES,
+]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -244,6 +250,7 @@ async def test_what_staff_see_is_kept_by_nobody(attacker):
     """No cache keeps it and the agent's session does not come along; a customer's answer is as the app gave it."""
     staff = (await attacker.send(request(attacker.token))).answer
     assert b"Cache-Control: no-store" in staff
+    assert [] == [name for name, _ in FOR_CACHES if name in staff]
     assert [False, False, True] == [part in staff for part in (b"public", b"session=app", b"theme=dark")]
     customer = (await attacker.send(request())).answer
     assert response(b"ok", headers=SET_COOKIES) == customer

@@ -1,14 +1,17 @@
 """What is kept of a head while its connection repeats it: nothing that a head of its own would not say."""
 
 import asyncio
+import gc
 import itertools
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.head import ClientFault, HeadReader
 from tests.attack_world import open_attack, request
+from tests.upstream_client import eventually
 
 LONG = b"Cookie: " + b"x" * 5000 + b"\r\n"
 LINES = [
@@ -79,6 +82,30 @@ async def test_a_repeated_head_is_judged_anew_each_time(tmp_path):
         assert [200, 403] == await statuses(b"GET /tickets/1", b"GET /admin/agents")
         assert [200, 403] == await statuses(b"GET /tickets/1", b"DELETE /tickets/1")
         assert [200, 400] == await statuses(b"GET /tickets/1", b"GET /tickets/%2e%2e/1")
+
+
+async def test_what_is_kept_ends_with_the_configuration_it_was_made_under(tmp_path):
+    """However often it is renewed, a connection that repeats its head holds no more than the last ones alive."""
+    async with open_attack(tmp_path) as attacker:
+        world = attacker.world
+        raw = request(attacker.token)
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        try:
+            async with asyncio.timeout(20):
+                for _ in range(8):
+                    await world.note_sent(raw)
+                    writer.write(raw)
+                    await reader.readuntil(b"ok")
+                    await world.gateway.renew(world.gateway.config)
+                # The old ones take themselves down in tasks of their own.
+                await eventually(lambda: count_handlers() <= 3)
+        finally:
+            writer.transport.abort()
+
+
+def count_handlers():
+    gc.collect()
+    return sum(isinstance(one, ProxyHandler) for one in gc.get_objects())
 
 
 async def test_a_revoke_counts_between_two_equal_requests_of_one_connection(tmp_path):

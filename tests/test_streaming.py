@@ -205,9 +205,9 @@ async def test_an_upstream_that_does_not_answer_in_time_is_a_timeout(before):
     """Neither silence, nor interim answers, nor half a head hold a request for ever."""
     async with (
         RecordingUpstream([hold(asyncio.Event(), before=before), response()]) as upstream,
-        pool_to(upstream.url, first_byte_timeout_seconds=SOON) as pool,
+        pool_to(upstream.url, response_timeout_seconds=SOON) as pool,
     ):
-        with pytest.raises(UpstreamTimeout, match="first_byte_timeout_seconds"):
+        with pytest.raises(UpstreamTimeout, match="response_timeout_seconds"):
             await fetch(pool)
 
         assert (200, b"ok") == await fetch(pool)
@@ -224,9 +224,9 @@ async def test_a_head_that_trickles_in_is_a_timeout():
 
     async with (
         RecordingUpstream(trickle) as upstream,
-        pool_to(upstream.url, first_byte_timeout_seconds=SOON) as pool,
+        pool_to(upstream.url, response_timeout_seconds=SOON) as pool,
     ):
-        with pytest.raises(UpstreamTimeout, match="first_byte_timeout_seconds"):
+        with pytest.raises(UpstreamTimeout, match="response_timeout_seconds"):
             await fetch(pool)
 
 
@@ -238,7 +238,7 @@ async def test_the_time_to_answer_counts_from_the_end_of_the_request():
             yield b"x"
             await asyncio.sleep(SOON)
 
-    async with RecordingUpstream() as upstream, pool_to(upstream.url, first_byte_timeout_seconds=2 * SOON) as pool:
+    async with RecordingUpstream() as upstream, pool_to(upstream.url, response_timeout_seconds=2 * SOON) as pool:
         assert (200, b"ok") == await fetch(pool, request(b"POST"), slow())
 
 

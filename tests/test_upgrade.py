@@ -288,7 +288,7 @@ async def test_a_slow_reader_stops_the_upstream_and_a_slow_upstream_the_writer()
 
 async def test_a_silent_stream_outlives_the_limits_of_an_exchange():
     """A WebSocket may be quiet; the limit between pieces of a body is not for it."""
-    limits = {"idle_timeout_seconds": SOON, "first_byte_timeout_seconds": SOON, "max_idle_age_seconds": SOON}
+    limits = {"idle_timeout_seconds": SOON, "response_timeout_seconds": SOON, "max_idle_age_seconds": SOON}
     async with RecordingUpstream(switching()) as upstream, pool_to(upstream.url, **limits) as pool:
         answer = await pool.send(handshake(), None, upgrade=True)
         await asyncio.sleep(3 * SOON)  # the claim is that nothing happens, so time is what must pass
@@ -302,7 +302,7 @@ async def test_a_stream_may_have_a_limit_of_its_own():
     """Counted from the last byte of either side."""
     async with (
         RecordingUpstream(switching()) as upstream,
-        pool_to(upstream.url, switched_idle_timeout_seconds=SOON) as pool,
+        pool_to(upstream.url, websocket_idle_timeout_seconds=SOON) as pool,
     ):
         answer = await pool.send(handshake(), None, upgrade=True)
         clock = asyncio.get_running_loop().time
@@ -311,7 +311,7 @@ async def test_a_stream_may_have_a_limit_of_its_own():
             await answer.stream.write(b"x")
             await asyncio.sleep(0)
 
-        with pytest.raises(UpstreamTimeout, match="switched_idle_timeout_seconds"):
+        with pytest.raises(UpstreamTimeout, match="websocket_idle_timeout_seconds"):
             await answer.stream.read()
         await answer.close()
 
@@ -342,9 +342,9 @@ async def test_open_streams_take_no_place_of_ordinary_requests():
 
 async def test_there_are_no_more_streams_than_allowed():
     """The upstream is not even asked; one that ends makes room."""
-    async with RecordingUpstream(switching()) as upstream, pool_to(upstream.url, max_switched=2) as pool:
+    async with RecordingUpstream(switching()) as upstream, pool_to(upstream.url, max_websockets=2) as pool:
         answers = [await pool.send(handshake(), None, upgrade=True) for _ in range(2)]
-        with pytest.raises(UpstreamFault, match="max_switched"):
+        with pytest.raises(UpstreamFault, match="max_websockets"):
             await pool.send(handshake(), None, upgrade=True)
         assert 2 == len(upstream.requests)
         upstream.connections[0].close()

@@ -139,6 +139,19 @@ async def test_each_side_ends_the_other(tmp_path):
             await app.ended.wait()
 
 
+async def test_the_last_words_of_the_app_arrive_however_slowly_they_are_read(tmp_path):
+    """The end of one side is no reset for the other: what was sent before it is delivered."""
+    words = os.urandom(3_000_000)
+    async with open_app(tmp_path) as (world, app), connected(world, handshake()) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        app.writers[0].write(words)
+        app.writers[0].close()
+        heard = b""
+        while data := await reader.read(4096):
+            heard += data
+    assert words == heard
+
+
 NO_SWITCH = {
     "wrong accept": switching(accept=base64.b64encode(b"x" * 20)),
     "another protocol": switching().replace(b"websocket", b"tcp"),

@@ -69,7 +69,9 @@ def _override(document: dict[str, Any], name: str, environment: Mapping[str, str
         raise ConfigError(f"{'.'.join(path)}: unknown key, set by the environment variable `{name}`")
     text = environment[name]
     try:
-        table[key] = tomllib.loads(f"v = {text}")["v"] if text[:1] in ("[", "{", '"') else _scalar(text, kind)
+        # A text may begin with a bracket, as `{account}.example` and `[::1]:80` do; in quotes it is one, too.
+        structured = text[:1] == '"' or (text[:1] in ("[", "{") and kind is not str)
+        table[key] = tomllib.loads(f"v = {text}")["v"] if structured else _scalar(text, kind)
     except (msgspec.ValidationError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{'.'.join(path)}: `{name}` does not fit: {exc}") from exc
 

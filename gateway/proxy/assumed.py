@@ -5,7 +5,7 @@ import logging
 from datetime import datetime
 from functools import partial
 from random import getrandbits
-from typing import assert_never
+from typing import Final, assert_never
 
 import msgspec
 
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # Staff would rather be refused than hang; a fetch that takes longer goes on, and the next request finds its answer.
 _FACTS_SECONDS = 0.5
+_CALLER: Final = "the caller"
 _NO_FACTS = Facts(account=None, grant=None, assumption=None, staff=None)
 
 
@@ -96,9 +97,10 @@ class AssumedTraffic:
             raise _Refused(Deny(reason=DenyReason.TOKEN_MISSING))
         if isinstance(credential, DenyReason):
             raise _Refused(Deny(reason=credential))
-        caller = head.kept.get(self)
+        caller = self._caller(head)
         if caller is None:
-            caller = head.kept[self] = self._identify(inbound, kinds, credential)
+            caller = self._identify(inbound, kinds, credential)
+            head.kept[_CALLER] = caller
         claims, account = caller.claims, caller.account
         if kinds & names.UPGRADE and not is_handshake(head):
             raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
@@ -132,7 +134,13 @@ class AssumedTraffic:
         lines = headers.for_upstream_of_staff(head.headers, self._known, kinds, self._profile.withhold_cookies)
         if kinds & names.UPGRADE:
             lines += SWITCH
-        return _Caller(claims=claims, account=account, audience=self._accounts.host_of(account), lines=tuple(lines))
+        audience = self._accounts.host_of(account)
+        return _Caller(by=self, claims=claims, account=account, audience=audience, lines=tuple(lines))
+
+    def _caller(self, head: RequestHead) -> "_Caller | None":
+        """Return what is kept of the head's lines, unless somebody with another configuration has kept it."""
+        caller: _Caller | None = head.kept.get(_CALLER)
+        return caller if caller is not None and caller.by is self else None
 
     async def _load(self, request: AccessRequest) -> Facts:
         try:
@@ -143,10 +151,10 @@ class AssumedTraffic:
 
     async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str) -> None:
         """Record the permit, then send the request on."""
-        request, permit = exchange.request, exchange.permit
-        record = self._record(inbound, exchange.facts, request.claims, request_id, permit)
+        request = exchange.request
+        record = self._record(inbound, exchange.facts, request.claims, request_id, exchange.permit)
         try:
-            await self._journal.append(record, durable=permit.writes)
+            await self._journal.append(record, durable=exchange.permit.writes)
         except JournalError:
             unrecorded = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
             await replies.refuse(inbound, unrecorded, request_id=request_id)
@@ -155,7 +163,8 @@ class AssumedTraffic:
             # The customer took it back while it was being recorded.
             await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
             return
-        onward = self._onward(inbound.head, permit)
+        # Not the permit that was recorded: a change meanwhile may have left less of it.
+        onward = self._onward(inbound.head, exchange.permit)
         ours = (*onward.said, (b"X-Locum-Request", request_id.encode("ascii")))
         try:
             # Trailers would come behind the decision, so those of a request go nowhere.
@@ -177,7 +186,7 @@ class AssumedTraffic:
         return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *ours))
 
     def _onward(self, head: RequestHead, permit: Permit) -> "_Onward":
-        caller: _Caller = head.kept[self]
+        caller: _Caller = head.kept[_CALLER]
         identity = self._assertions.lines(permit, head, caller.audience, now=self._clock())
         onward = caller.onward
         if onward is None or identity is not onward.identity or permit.ends_at != onward.ends_at:
@@ -216,7 +225,7 @@ class AssumedTraffic:
         request_id: str,
         decision: Permit | Deny,
     ) -> Record:
-        caller = inbound.head.kept.get(self)
+        caller = self._caller(inbound.head)
         return record_decision(
             decision,
             inbound.head,
@@ -253,6 +262,8 @@ class _Onward(msgspec.Struct, frozen=True, kw_only=True):
 class _Caller(msgspec.Struct, kw_only=True):
     """What the header lines of a staff member's request say: all but its method, target and body."""
 
+    by: AssumedTraffic
+    """Who has worked it out."""
     claims: AssumptionClaims
     account: AccountId
     audience: str

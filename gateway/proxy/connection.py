@@ -23,13 +23,13 @@ class ConnectionLimits:
 
     request_stall_timeout_seconds: float = 60
     """While the upstream takes nothing of the request body that waits for it."""
-    first_byte_timeout_seconds: float = 60
+    response_timeout_seconds: float = 60
     """From the last byte of the request to the last byte of the response head."""
     idle_timeout_seconds: float = 60
     """Between two pieces of a response body, while there is room for them."""
     max_idle_age_seconds: float = 30
     """Between two exchanges. Below the keep-alive time of the app, or it closes under our hands."""
-    switched_idle_timeout_seconds: float = math.inf
+    websocket_idle_timeout_seconds: float = math.inf
     """Without a byte either way after a switch of protocols; many apps leave a WebSocket silent."""
 
 
@@ -314,8 +314,8 @@ class Connection(asyncio.Protocol):
 
     def _switch(self) -> None:
         self.switched = True
-        silence = self._limits.switched_idle_timeout_seconds
-        self._between_pieces = (silence, "was silent for `switched_idle_timeout_seconds`")
+        silence = self._limits.websocket_idle_timeout_seconds
+        self._between_pieces = (silence, "was silent for `websocket_idle_timeout_seconds`")
         self._watch()
 
     async def _next_event(self) -> None:
@@ -362,7 +362,7 @@ class Connection(asyncio.Protocol):
         if parser.head is not None:
             return self._between_pieces
         if self._request_sent:
-            return limits.first_byte_timeout_seconds, "did not answer within `first_byte_timeout_seconds`"
+            return limits.response_timeout_seconds, "did not answer within `response_timeout_seconds`"
         if self._writable is not None:
             return limits.request_stall_timeout_seconds, "left the request body for `request_stall_timeout_seconds`"
         return None

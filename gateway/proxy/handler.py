@@ -4,6 +4,8 @@ Ordinary traffic passes without a look at the store, the journal or the issuer, 
 that carries a token of ours, or that a catch rule says must be staff's, goes the other way, and never comes back.
 """
 
+from typing import Final
+
 import msgspec
 
 from gateway.caller import CLIENT_HEADER
@@ -18,6 +20,7 @@ from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import DenyReason
 
 CONTROL_PREFIX = b"/.locum/"
+_READING: Final = "the reading"
 _CLIENT_HEADER = CLIENT_HEADER.encode("ascii")
 
 
@@ -57,9 +60,9 @@ class ProxyHandler:
             title = "send the request target as a path, with the host in the Host header"
             await replies.report(inbound, 400, title, kind="malformed")
             return
-        reading = head.kept.get(self)
-        if reading is None:
-            reading = head.kept[self] = self._read(head, inbound.peer)
+        reading: _Reading | None = head.kept.get(_READING)
+        if reading is None or reading.by is not self:
+            reading = head.kept[_READING] = self._read(head, inbound.peer)
         if target.startswith(CONTROL_PREFIX):
             await self._to_control(inbound, reading.kinds)
             return
@@ -83,6 +86,7 @@ class ProxyHandler:
         if head.version == (1, 0) and not headers.values(head.headers, b"host"):
             lines.insert(0, self._default_host)
         return _Reading(
+            by=self,
             kinds=kinds,
             credential=find_credential(head.headers, kinds, self._verifier),
             caught=self._catch.fit(head, peer),
@@ -114,6 +118,8 @@ class ProxyHandler:
 class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What the header lines of a request say, and whoever is connected."""
 
+    by: ProxyHandler
+    """Who has worked it out."""
     kinds: int
     credential: Credential | DenyReason | None
     caught: bool

@@ -52,7 +52,8 @@ _BY_NAME = {
     b"connection": HOP | CONNECTION, b"keep-alive": HOP, b"proxy-connection": HOP, b"te": HOP, b"upgrade": HOP,
     b"transfer-encoding": CODING,
     b"x-forwarded-for": FORWARDED_FOR, b"cookie": COOKIE, b"expect": EXPECT, b"trailer": TRAILER,
-    b"cache-control": CACHE_CONTROL, b"set-cookie": SET_COOKIE,
+    b"cache-control": CACHE_CONTROL, b"surrogate-control": CACHE_CONTROL, b"x-accel-expires": CACHE_CONTROL,
+    b"set-cookie": SET_COOKIE,
 }  # fmt: skip
 # What proxies say of the client: about staff the app hears from us alone, and the customer's allow-list of
 # addresses does not decide about them.
@@ -121,6 +122,8 @@ class Names(dict[bytes, int]):
         identity = folded in self._identity or folded.startswith(RESERVED_PREFIX)
         kinds = (
             _BY_NAME.get(name.lower(), 0),
+            # RFC 9213: caches in front of us heed one of their own before ours.
+            folded.endswith(b"-cache-control") and CACHE_CONTROL,
             identity and IDENTITY,
             (identity or folded in self._reserved) and RESERVED,
             folded == b"authorization" and AUTHORIZATION,

@@ -27,7 +27,7 @@ class PoolLimits(ConnectionLimits):
     """How long after a failed attempt to connect, and during the next, other requests fail without an attempt."""
     max_connections: int = 256
     """Without those that switched protocols, which last too long to queue behind."""
-    max_switched: int = 1024
+    max_websockets: int = 1024
     """No more upgrades are asked for while there are so many; what is being asked then may still come on top."""
     max_idle: int = 64
 
@@ -105,10 +105,10 @@ class Pool:
         Two kinds of answer cost their connection although nothing is wrong with them: any but 101 to an upgrade, and
         one to HEAD, or a 304, that announces a body, which may follow at any later time.
         """
-        if upgrade and len(self._switched) >= self._limits.max_switched:
+        if upgrade and len(self._switched) >= self._limits.max_websockets:
             raise UpstreamFault(
-                f"{self._limits.max_switched} connections to upstream `{self._address.url}` have switched protocols: "
-                "see whether clients leave them open, or raise `max_switched`"
+                f"{self._limits.max_websockets} connections to upstream `{self._address.url}` have switched protocols: "
+                "see whether clients leave them open, or raise `max_websockets`"
             )
         if not self._turns.take_free():
             await self._wait_for_turn()

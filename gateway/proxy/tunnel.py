@@ -13,6 +13,7 @@ async def join(client: ByteStream, upstream: ByteStream) -> None:
     whatever else the two have agreed on are theirs.
     """
     ways = [asyncio.ensure_future(_carry(client, upstream)), asyncio.ensure_future(_carry(upstream, client))]
+    ended = False
     try:
         done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         if all(way.exception() is None for way in done):
@@ -20,12 +21,14 @@ async def join(client: ByteStream, upstream: ByteStream) -> None:
             with suppress(ConnectionError, UpstreamFault):
                 await upstream.close()
                 await client.close()
+                ended = True
     finally:
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        client.abort()
-        upstream.abort()
+        if not ended:
+            client.abort()
+            upstream.abort()
 
 
 async def _carry(source: ByteStream, sink: ByteStream) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gateway.app import START_ERRORS, Gateway, open_gateway
 from gateway.config.model import Config
 from gateway.tasks import Tasks
+from gateway.workers import collector
 from gateway.workers.fixed import settle
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
     outer, inner = Tasks(), Tasks()
     try:
         async with open_gateway(config) as gateway:
+            collector.spare()
             announce(gateway.public_url, gateway.admin_url)
             outer.start(stopping.cut(gateway), name="cut when told")
             inner.start(_renew(gateway, read, hang_up), name="renew the configuration")

@@ -120,6 +120,7 @@ class Supervisor:
             await tasks.close()
             all_begun.cancel()
             stop.cancel()
+            await asyncio.gather(all_begun, stop, return_exceptions=True)
             await self._end(keepers)
 
     async def _keep(self, index: int, first: "asyncio.Future[Done]") -> None:
@@ -129,9 +130,14 @@ class Supervisor:
             started = loop.time()
             try:
                 how = await self._live(index, first)
-            except Exception:
+            except Exception as exc:
                 log.exception("worker %s-%d was lost sight of", ORIGIN, index)
                 how = "has gone"
+                if (child := self._children.pop(index, None)) is not None:
+                    child.kill()
+                self._up.pop(index, None)
+                if not first.done():
+                    first.set_exception(WorkersFailed(f"a worker was lost sight of: {type(exc).__name__}"))
             if self._stopping.asked.is_set() or not first.done() or first.cancelled() or first.exception() is not None:
                 break
             seconds = pause.after(loop.time() - started)
@@ -152,7 +158,9 @@ class Supervisor:
             how = reply.why
         else:
             self._children[index] = child
-            if not self._stopping.asked.is_set():
+            if self._stopping.asked.is_set():
+                child.tell(Stop(now=True))
+            else:
                 reply = await self._begin(index, child)
             if isinstance(reply, Done) and not first.done():
                 first.set_result(reply)
@@ -200,7 +208,7 @@ class Supervisor:
         first = next(iter(self._up.values()))
         reply = await self._ask(first, served)
         if not isinstance(reply, Done):
-            raise ConfigError(reply.why if reply is not None else "the worker that tried it has ended")
+            raise ConfigError(reply.why if reply is not None else "the worker that tried it has not answered")
         self._given, self._served = given, served
         # From the same step on, a worker that is just beginning sees the new one itself.
         others = [(index, child) for index, child in self._up.items() if child is not first]
@@ -216,8 +224,11 @@ class Supervisor:
             async with asyncio.timeout(_REPLY_SECONDS):
                 return await child.ask(Renew(config=config))
         except TimeoutError:
-            log.error("process %d does not answer: killed", child.pid)  # noqa: TRY400 - no trace would help
-            child.kill()
+            # What it serves goes on for as long as at any stop; its successor begins with what is in force then.
+            log.error("process %d does not answer: replaced", child.pid)  # noqa: TRY400 - no trace would help
+            child.tell(Stop())
+            patience = self._served.server.shutdown_seconds + _MARGIN_SECONDS
+            asyncio.get_running_loop().call_later(patience, child.kill)
             return None
 
     async def _end(self, keepers: Sequence["asyncio.Future[None]"]) -> None:

@@ -13,6 +13,7 @@ from gateway.app import START_ERRORS, Gateway, open_gateway
 from gateway.config.model import ConfigError
 from gateway.state import Post
 from gateway.tasks import Tasks
+from gateway.workers import collector
 from gateway.workers.alone import Stopping
 from gateway.workers.orders import Begin, Done, Order, Refused, Renew, Reply, Stop, encode, read_order
 
@@ -47,6 +48,7 @@ async def run_worker() -> bool:
     tasks, inner = Tasks(), Tasks()
     try:
         async with open_gateway(begin.config, post=Post(origin=begin.origin, shared=True)) as gateway:
+            collector.spare()
             replies.done(gateway)
             tasks.start(stopping.cut(gateway), name="cut when told")
             inner.start(_renew(gateway, renewals, replies), name="renew the configuration")
