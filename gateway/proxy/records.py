@@ -1,15 +1,28 @@
 """What the journal says of a decision about a request."""
 
 import re
-from functools import lru_cache
 from typing import Final
+
+import msgspec
+from msgspec import structs
 
 from gateway.audit.record import Record, name_actor
 from gateway.proxy import headers
-from gateway.proxy.wire import Headers, RequestHead
+from gateway.proxy.wire import RequestHead
 from gateway.tokens.signing import OUR_BEGINNING
 from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit, Scope
 from policy.scopes import format_scopes
+
+_ALLOWED: Final = "what the record of a permit says"
+
+
+class _Allowed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records of a connection's permits have in common, as long as these are the very same."""
+
+    claims: AssumptionClaims | None
+    facts: Facts
+    scopes: frozenset[Scope]
+    record: Record
 
 
 def record_decision(
@@ -24,17 +37,42 @@ def record_decision(
 ) -> Record:
     """Return the record; of the query it holds the names only, of the headers none that could be a credential."""
     path, _, query = _without_token(head.target).partition("?")
-    said = head.kept.get(_SAID)
-    if said is None:
-        said = head.kept[_SAID] = _read_said(head.headers)
+    method = head.method.decode("latin-1")
+    names = tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None
+    if isinstance(decision, Deny):
+        record = _record(head, facts, claims, account=account, client_ip=client_ip)
+        record.decision, record.reason, record.rule = "deny", str(decision.reason), decision.rule
+        record.method, record.path, record.query_names, record.request_id = method, path, names, request_id
+        return record
+    allowed: _Allowed | None = head.kept.get(_ALLOWED)
+    if (
+        allowed is None
+        or allowed.facts is not facts
+        or allowed.claims is not claims
+        or allowed.scopes != decision.scopes
+    ):
+        record = _record(head, facts, claims, account=account, client_ip=client_ip)
+        record.decision, record.scopes = "allow", tuple(format_scopes(decision.scopes).split())
+        allowed = _Allowed(claims=claims, facts=facts, scopes=decision.scopes, record=record)
+        head.kept[_ALLOWED] = allowed
+    rule = " ".join(decision.rules)
+    return structs.replace(
+        allowed.record, method=method, path=path, query_names=names, request_id=request_id, rule=rule
+    )
+
+
+def _record(
+    head: RequestHead,
+    facts: Facts,
+    claims: AssumptionClaims | None,
+    *,
+    account: AccountId | None,
+    client_ip: str | None,
+) -> Record:
     started, grant, staff = facts.assumption, facts.grant, facts.staff
-    denied = isinstance(decision, Deny)
-    rule = decision.rule if isinstance(decision, Deny) else " ".join(decision.rules)
+    hosts, agents = headers.values(head.headers, b"host"), headers.values(head.headers, b"user-agent")
     return Record(
         kind="decision",
-        decision="deny" if denied else "allow",
-        reason=str(decision.reason) if isinstance(decision, Deny) else None,
-        rule=rule or None,
         actor=name_actor(claims.actor, staff.name if staff else None) if claims else None,
         subject=claims.subject if claims else None,
         account=account,
@@ -43,31 +81,13 @@ def record_decision(
         granted_by=grant.given_by if grant else None,
         ticket=started.ticket if started else None,
         stated_reason=started.reason if started else None,
-        scopes=None if isinstance(decision, Deny) else _texts(decision.scopes),
-        method=head.method.decode("latin-1"),
-        path=path,
-        query_names=tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None,
-        host=said[0],
+        host=hosts[0].decode("latin-1") if hosts else None,
         client_ip=client_ip,
-        user_agent=said[1],
+        user_agent=_without_token(agents[0]) if agents else None,
         token_id=claims.token_id if claims else None,
         client_id=claims.client if claims else None,
         assumption=claims.assumption if claims else None,
-        request_id=request_id,
     )
-
-
-_SAID: Final = "host and user agent for the record"
-
-
-def _read_said(lines: Headers) -> tuple[str | None, str | None]:
-    hosts, agents = headers.values(lines, b"host"), headers.values(lines, b"user-agent")
-    return hosts[0].decode("latin-1") if hosts else None, _without_token(agents[0]) if agents else None
-
-
-@lru_cache(maxsize=1024)
-def _texts(scopes: frozenset[Scope]) -> tuple[str, ...]:
-    return tuple(format_scopes(scopes).split())
 
 
 _TOKEN = re.compile(OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")
