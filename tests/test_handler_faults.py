@@ -47,6 +47,9 @@ class Caller:
         async for _ in body:
             await asyncio.sleep(0)
 
+    async def delivered(self):
+        await asyncio.sleep(0)
+
     def abort(self):
         self.aborted = True
 

@@ -350,6 +350,9 @@ class Caller:
     async def respond(self, head, body, **_options):
         self.answered = head.status
 
+    async def delivered(self):
+        await asyncio.sleep(0)
+
     def abort(self):
         self.aborted = True
 

@@ -90,3 +90,31 @@ async def test_a_client_that_takes_nothing_is_reset():
         finally:
             raw.close()
         assert len(received) < 65536
+
+
+async def test_a_client_that_reads_steadily_is_served_however_slowly():
+    """The kernel takes off our hands in lumps what it delivers steadily: that is no pause, over many of its limits."""
+    size = 3_000_000
+
+    async def handler(inbound):
+        await inbound.respond(head(200, (b"Content-Length", b"%d" % size)), pieces())
+
+    async def pieces():
+        for _ in range(size // 10_000):
+            yield b"x" * 10_000
+
+    async with listening(handler, write_stall_timeout_seconds=0.15) as server:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setblocking(False)
+        loop, received = asyncio.get_running_loop(), 0
+        try:
+            await loop.sock_connect(raw, ("127.0.0.1", server.port))
+            await loop.sock_sendall(raw, GET)
+            while received < size:
+                data = await loop.sock_recv(raw, 16_384)
+                assert data, f"cut after {received} bytes"
+                received += len(data)
+                await asyncio.sleep(0.005)  # the pace of the reader
+        finally:
+            raw.close()

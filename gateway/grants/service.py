@@ -129,14 +129,22 @@ class GrantService:
             await self._store.save_change(outcome, by=request.administrator.id, at=self._clock())
         except StoreConflict:
             # What stands on the record above did not happen; the next try has a record of its own.
-            await self._journal.append(structs.replace(record, decision="deny", reason="overtaken"), durable=True)
+            await self._undo(record, "overtaken")
             return False
         except StoreError:
-            undone = structs.replace(record, decision="deny", reason="store_unavailable")
-            await self._journal.append(undone, durable=True)
+            await self._undo(record, "store_unavailable")
             raise
         self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True
+
+    async def _undo(self, record: Record, reason: str) -> None:
+        """Say that what was recorded did not happen; what cannot be said now is owed."""
+        undone = structs.replace(record, decision="deny", reason=reason)
+        try:
+            await self._journal.append(undone, durable=True)
+        except JournalError:
+            log.exception("what did not happen to %s could not be recorded yet", record.account)
+            self._owed.append(undone)
 
     async def _take_back(self, change: GrantChange, record: Record, request: ChangeRequest) -> bool:
         """Do what cannot be recorded now: nothing may keep a customer from taking back what they gave."""

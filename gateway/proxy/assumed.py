@@ -135,6 +135,8 @@ class AssumedTraffic:
         if kinds & names.UPGRADE:
             lines += SWITCH
         audience = self._accounts.host_of(account)
+        if not headers.values(head.headers, b"host"):
+            lines.insert(0, (b"Host", audience.encode("ascii")))  # HTTP/1.0, and accounts are told apart otherwise
         return _Caller(by=self, claims=claims, account=account, audience=audience, lines=tuple(lines))
 
     def _caller(self, head: RequestHead) -> "_Caller | None":
@@ -168,7 +170,7 @@ class AssumedTraffic:
         ours = (*onward.said, (b"X-Locum-Request", request_id.encode("ascii")))
         try:
             # Trailers would come behind the decision, so those of a request go nowhere.
-            await forward(
+            much = await forward(
                 inbound,
                 self._upstream,
                 onward.lines.head(inbound.head),
@@ -176,6 +178,9 @@ class AssumedTraffic:
                 known=self._known,
                 upgrade=kinds & names.UPGRADE != 0,
             )
+            if much:
+                # It is open, and can be cut, for as long as the kernel has some of it.
+                await inbound.delivered()
         finally:
             if (verdict := exchange.verdict()) is not None:
                 await self._note_cut(inbound, exchange, verdict, request_id)

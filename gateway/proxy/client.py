@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import math
-import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -18,6 +16,7 @@ from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import ClientFault, Framing
 from gateway.proxy.inbound import ClientRequest
 from gateway.proxy.intake import Intake
+from gateway.proxy.sockets import discard, undelivered
 from gateway.proxy.wire import Handler, RequestHead
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,8 @@ HIGH_WATER_BYTES = 256 * 1024
 MAX_LINGER_BYTES = 1024 * 1024
 """More than this thrown away behind the last response, and the client is not waited for."""
 
-_DISCARD = struct.pack("ii", 1, 0)  # linger on, for no time: drop what is unsent, and reset
+_LOOK_SECONDS = 0.005
+_LONGEST_LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +134,8 @@ class ClientConnection(asyncio.Protocol):
         """Reset the connection now, and end the handler, unless it is the handler that asks for it."""
         if by_handler or asyncio.current_task(self._loop) is self._task:
             self._ends_itself = True
-        raw = self._transport.get_extra_info("socket")
-        if raw is not None and not self._lost:
-            # A plain close would let the kernel go on delivering what a slow reader has not taken yet.
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        if not self._lost:
+            discard(self._transport)
         self._transport.abort()
 
     def close(self) -> None:
@@ -165,6 +163,18 @@ class ClientConnection(asyncio.Protocol):
             self._stream.put(early)
         self._attend()
         return self._stream
+
+    async def delivered(self) -> None:
+        """See `inbound.Line`."""
+        await asyncio.sleep(0)
+        pause, least, since = _LOOK_SECONDS, math.inf, self._loop.time()
+        while not self._lost and (left := undelivered(self._transport)):
+            if left < least:
+                least, since = left, self._loop.time()
+            elif self._loop.time() - since > self._limits.write_stall_timeout_seconds:
+                self.abort()
+            await asyncio.sleep(pause)  # nobody tells of it
+            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio; the idle time starts."""
@@ -334,7 +344,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """Start the time of what is being waited for from now on."""
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = undelivered(self._transport) if self.outbox.paused else 0
         self._stalled_since = self._loop.time()
         self._deadline.set(self._patience())
 
@@ -356,7 +366,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _expire(self) -> None:
         """End what has taken too long; but a client that still takes what was written is only slow."""
-        unsent = self._transport.get_write_buffer_size()
+        unsent = undelivered(self._transport)
         if self._phase is _HEAD:
             self.refuse(ClientFault(status=408, title="send the head of a request at once"))
         elif unsent and self._unsent - unsent > self._stall() * self._limits.min_bytes_per_second:

@@ -11,6 +11,7 @@ from gateway.proxy.deadline import Deadline
 from gateway.proxy.handshake import expected_accept
 from gateway.proxy.request import encode_end, encode_request
 from gateway.proxy.response import ResponseAnomaly, ResponseParser
+from gateway.proxy.sockets import discard
 from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, UpstreamFault, UpstreamTimeout
 
 HIGH_WATER_BYTES = 256 * 1024
@@ -71,6 +72,8 @@ class Connection(asyncio.Protocol):
         self._answered = False
         self._reading_paused = False
         self._reusable = True
+        self._dirty = False
+        """Whether an exchange has ended in the middle."""
         self._deadline = Deadline(self._on_deadline)
         self._between_pieces = (
             limits.idle_timeout_seconds,
@@ -190,6 +193,7 @@ class Connection(asyncio.Protocol):
             and not self._transport.get_write_buffer_size()
         )
         if not clean:
+            self._dirty = parser is not None and not (parser.complete and self._request_sent)
             self.abort()
         elif self._reading_paused:
             self._resume_reading()
@@ -199,7 +203,9 @@ class Connection(asyncio.Protocol):
         self._on_released(self)
 
     def abort(self) -> None:
-        """Close the socket now; safe to call twice."""
+        """Close the socket now, and drop what is unsent of an exchange; safe to call twice."""
+        if self._parser is not None or self._dirty:
+            discard(self._transport)
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -52,12 +52,12 @@ async def forward(
     known: Names,
     upgrade: bool = False,
     trailers: Trailers | None = None,
-) -> None:
+) -> bool:
     """Send `head` with the body of `inbound`, and the response back as `answer` makes it of the upstream's.
 
     `upgrade` is for a WebSocket handshake that may be made: both connections become one (RFC 6455). `trailers` of the
     request go on behind its body. An upstream that fails is answered for, or, if it is too late for that, the client is
-    cut off.
+    cut off. Returns whether so much was sent that it may take its time to arrive.
     """
     try:
         response = await upstream.send(
@@ -70,14 +70,14 @@ async def forward(
     except UpstreamFault as fault:
         log.warning("the upstream did not answer: %s", fault)
         await replies.report_fault(inbound, fault)
-        return
+        return False
+    much = True
     try:
         final = answer(response.head)
         if response.stream is not None:
             await _switch(inbound, final, response.stream)
-            return
-        content = response.at_hand()
-        if content is not None:
+        elif (content := response.at_hand()) is not None:
+            much = False
             await inbound.respond(final, content)
         else:
             await inbound.respond(final, response.body, trailers=lambda: headers.behind(response.trailers(), known))
@@ -87,6 +87,7 @@ async def forward(
         inbound.abort()
     finally:
         await response.close()
+    return much
 
 
 def _inform(inbound: Inbound, answer: Callable[[ResponseHead], ResponseHead], interim: ResponseHead) -> None:

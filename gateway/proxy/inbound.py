@@ -35,6 +35,9 @@ class Line(Protocol):
     def close(self) -> None:
         """Send what was written, then close."""
 
+    async def delivered(self) -> None:
+        """Wait until the client's side has all that was written, or the connection is gone."""
+
     def open_stream(self) -> Inbox:
         """Stop reading requests; what came behind the last one, and all that comes, goes here."""
 
@@ -155,6 +158,10 @@ class ClientRequest:
         outbox.write(raw)
         await outbox.drain()
         return ClientStream(self._line, self._line.open_stream())
+
+    async def delivered(self) -> None:
+        """See Inbound."""
+        await self._line.delivered()
 
     def abort(self) -> None:
         """See Inbound; does nothing once the request is settled."""

@@ -53,6 +53,7 @@ _BY_NAME = {
     b"transfer-encoding": CODING,
     b"x-forwarded-for": FORWARDED_FOR, b"cookie": COOKIE, b"expect": EXPECT, b"trailer": TRAILER,
     b"cache-control": CACHE_CONTROL, b"surrogate-control": CACHE_CONTROL, b"x-accel-expires": CACHE_CONTROL,
+    b"edge-control": CACHE_CONTROL, b"expires": CACHE_CONTROL,
     b"set-cookie": SET_COOKIE,
 }  # fmt: skip
 # What proxies say of the client: about staff the app hears from us alone, and the customer's allow-list of

@@ -150,6 +150,12 @@ class Inbound(Protocol):
         Only for a request without a body in HTTP/1.1; the connection ends with the stream.
         """
 
+    async def delivered(self) -> None:
+        """Wait until the client's side has all that was sent, or the connection is gone.
+
+        Until then `abort` can still take it back.
+        """
+
     def abort(self) -> None:
         """Cut the connection now; what the client has not received yet, it does not get."""
 
