@@ -89,9 +89,9 @@ class SlowApp(App):
 
 
 async def test_what_staff_have_sent_and_the_app_has_not_read_does_not_arrive(tmp_path):
-    """Four megabytes on a WebSocket to an app that is slow: after the revoke it hears no more than it had taken."""
+    """Eight megabytes on a WebSocket to an app that is slow: after the revoke it hears no more than it had taken."""
     app = SlowApp()
-    async with open_app(tmp_path, app, profile=LISTED) as (world, _):
+    async with open_app(tmp_path, app, profile=LISTED, receive_buffer_bytes=65536) as (world, _):
         await world.choose("day")
         async with connected(world, handshake(await world.token())) as (reader, writer):
             await reader.readuntil(b"\r\n\r\n")

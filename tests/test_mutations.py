@@ -13,7 +13,7 @@ from tests.striker import HOST_LINE, LAST, SMUGGLED, Striker, in_one, in_two, me
 
 whole = pytest.mark.asyncio(loop_scope="module")
 
-CASES = 4000
+CASES = 2500
 AT_A_TIME = 64
 WHILE = 0.5
 """Seconds."""

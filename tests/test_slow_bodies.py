@@ -94,7 +94,7 @@ async def test_a_client_that_takes_nothing_is_reset():
 
 async def test_a_client_that_reads_steadily_is_served_however_slowly():
     """The kernel takes off our hands in lumps what it delivers steadily: that is no pause, over many of its limits."""
-    size = 3_000_000
+    size = 1_500_000
 
     async def handler(inbound):
         await inbound.respond(head(200, (b"Content-Length", b"%d" % size)), pieces())

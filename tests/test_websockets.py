@@ -5,6 +5,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import socket
 
 import pytest
 from aiohttp import WSMsgType, web
@@ -70,9 +71,12 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def open_app(tmp_path, app=None, *, profile=""):
+async def open_app(tmp_path, app=None, *, profile="", receive_buffer_bytes=None):
     app = app or App()
-    server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
+    door = socket.create_server(("127.0.0.1", 0))
+    if receive_buffer_bytes is not None:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    server = await asyncio.start_server(app.serve, sock=door)
 
     def change(document):
         document["upstream"]["url"] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
