@@ -387,6 +387,22 @@ async def test_a_checkpoint_follows_activity_by_itself(tmp_path):
     assert b"node\n1\n" == (tmp_path / "journal" / "node.checkpoint").read_bytes()[:7]
 
 
+async def test_what_a_killed_writer_left_unsigned_is_signed_at_the_next_start(tmp_path):
+    """Without waiting for another record: until then nobody could tell if the tail was cut off."""
+    directory = tmp_path / "journal"
+    await write_journal(directory, 3, signed=False)
+    journal = await open_journal(directory)
+    note = directory / "node.checkpoint"
+    async with asyncio.timeout(10):
+        while not note.exists():  # noqa: ASYNC110 - a file is written by the journal, which tells nobody
+            await asyncio.sleep(0.01)
+    assert 3 == open_note(note.read_bytes(), key=KEY.public_key()).size
+    before = note.stat().st_mtime_ns
+    await journal.close()
+    await (await open_journal(directory)).close()
+    assert before == note.stat().st_mtime_ns, "what is covered is not signed again"
+
+
 async def test_a_checkpoint_never_speaks_of_records_that_are_not_durable(tmp_path):
     """With a failing disk there is no new checkpoint, and the segment is sealed."""
     disk = Disk()

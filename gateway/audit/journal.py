@@ -148,11 +148,12 @@ class Journal:
     async def checkpoint(self) -> None:
         """Sign the tree as it is now and write it down, once all it covers is durable; raises JournalError."""
         segment, size = self._segment, self._tree.size
-        if self._signer is None or segment is None or size == self._checkpointed:
+        if self._signer is None or size == self._checkpointed:
             return
         text = Checkpoint(origin=self._origin, size=size, root=self._tree.root()).text()
         # Durable first: a checkpoint held elsewhere must not outlive records that a power cut takes away.
-        await self._sync(segment)
+        if segment is not None:
+            await self._sync(segment)
         write = partial(write_note, self._signer(text), directory=self._directory, origin=self._origin)
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, partial(write, fsync=self._fsync))
@@ -186,6 +187,10 @@ class Journal:
         past = await loop.run_in_executor(self._thread, read)
         self._tree = past.tree
         self._marks = [_mark("torn_tail", segment=name, offset=offset) for name, offset in past.torn]
+        self._checkpointed = past.covered
+        if self._tree.size > past.covered and not past.altered:
+            # Whoever wrote them was killed before it signed; they are durable by now.
+            self._activity.set()
         if past.altered:
             log.error("the journal of %s is not the one that its checkpoint speaks of: verify it", self._origin)
             self._marks.append(_mark("history_altered"))

@@ -27,6 +27,8 @@ class Past:
     tree: Frontier
     torn: tuple[tuple[str, int], ...]
     """Segments that end in a torn line which no record speaks of, with the offset of that line."""
+    covered: int
+    """How many of the lines the newest checkpoint speaks of, if they are those."""
     altered: bool
     """The lines are not those of which the newest checkpoint speaks."""
 
@@ -54,7 +56,8 @@ def read_past(directory: Path, *, origin: str, fsync: Fsync) -> Past:
                 torn.discard(_spoken_of(record))
         _make_durable(path, fsync=fsync)
     altered = damaged or (newest is not None and root_then != newest.root)
-    return Past(tree=tree, torn=tuple(sorted(torn)), altered=altered)
+    covered = 0 if newest is None or altered else newest.size
+    return Past(tree=tree, torn=tuple(sorted(torn)), covered=covered, altered=altered)
 
 
 def _newest_checkpoint(directory: Path, *, origin: str) -> tuple[Checkpoint | None, bool]:
