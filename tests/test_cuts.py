@@ -175,6 +175,39 @@ async def test_a_change_that_could_not_be_stored_is_taken_back_on_the_record(off
     assert [] == told
 
 
+async def test_what_did_not_happen_is_owed_while_the_disk_is_full(office):
+    """Store and journal fail together, as on one full disk: nobody may read later that the change was made."""
+    store, journal, told, service = office
+    real = store.save_change
+
+    async def full(*_args, **_kwargs):
+        journal.broken = True
+        raise StoreError("no room")
+
+    store.save_change = full
+    with pytest.raises(StoreError):
+        await service.choose(a_choice(Duration.WEEK))
+    store.save_change, journal.broken = real, False
+    await service.record_owed()
+    said = [(record.decision, record.reason) for record in journal.records]
+    assert [("allow", "enabled"), ("deny", "store_unavailable")] == said
+    assert [] == told
+
+
+async def test_staff_of_http_1_0_name_no_host_and_the_app_gets_one(tmp_path):
+    """Where the account is told otherwise than by the host, the app still hears whose it is."""
+
+    def change(document):
+        document["accounts"] |= {"source": "fixed", "fixed": "acme"}
+
+    async with open_world(tmp_path, change=change) as world:
+        await world.choose("day")
+        raw = f"GET /tickets/1 HTTP/1.0\r\nAuthorization: Bearer {await world.token()}\r\n\r\n".encode()
+        assert (await world.raw(raw)).startswith(b"HTTP/1.1 200 ")
+        [seen] = world.upstream.requests
+        assert [HOST.encode()] == seen.values(b"host")
+
+
 async def test_the_longest_reason_in_any_letters_still_gives_a_token_that_works(tmp_path):
     """What the exchange accepts, the proxy accepts: no token grows past our own limit."""
     async with open_world(tmp_path) as world:

@@ -21,7 +21,7 @@ _REASONS = {
 
 
 async def refuse(inbound: Inbound, deny: Deny, *, request_id: str) -> None:
-    """Send a refusal: a page for browsers, else problem details; an unread body ends the connection."""
+    """Send a refusal: a page for browsers, else problem details; the connection ends with it."""
     status = refusals.REFUSALS[deny.reason].status
     if _wants_page(inbound.head.headers):
         kind, content = b"text/html; charset=utf-8", refusals.page(deny, request_id=request_id)

@@ -205,10 +205,14 @@ class Supervisor:
         served = _with_ports(self._kept(given), self._served.server.listen, self._served.server.admin_listen)
         if not self._up:
             raise ConfigError("no worker is up that could try it: send the signal again")
-        first = next(iter(self._up.values()))
-        reply = await self._ask(first, served)
-        if not isinstance(reply, Done):
-            raise ConfigError(reply.why if reply is not None else "the worker that tried it has not answered")
+        for first in list(self._up.values()):
+            reply = await self._ask(first, served)
+            if isinstance(reply, Refused):
+                raise ConfigError(reply.why)
+            if reply is not None:
+                break
+        else:
+            raise ConfigError("no worker has answered: send the signal again")
         self._given, self._served = given, served
         # From the same step on, a worker that is just beginning sees the new one itself.
         others = [(index, child) for index, child in self._up.items() if child is not first]
