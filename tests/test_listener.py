@@ -115,6 +115,19 @@ async def test_a_status_without_a_body_has_none(status):
     assert expected + b"\r\n" + expected + b"Connection: close\r\n\r\n" == answer
 
 
+@pytest.mark.parametrize("length", [b"0", b"5"])
+async def test_a_204_announces_nothing(length):
+    """RFC 9110 section 8.6: whoever believed it would wait, or take the next response for its body."""
+
+    async def handler(inbound):
+        await inbound.respond(head(204, (b"ETag", b"x"), (b"content-length", length)), None)
+
+    async with listening(handler) as server:
+        answer = await server.send(GET + CLOSING_GET)
+    expected = b"HTTP/1.1 204 OK\r\nETag: x\r\n"
+    assert expected + b"\r\n" + expected + b"Connection: close\r\n\r\n" == answer
+
+
 BAD_RESPONSES = [
     (((b"X", b"a\r\nY: b"),), b"", 500),
     (((b"X\n", b"a"),), b"", 500),

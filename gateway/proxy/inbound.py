@@ -105,6 +105,8 @@ class ClientRequest:
             raise ValueError(f"a response with status {head.status} is not final")
         bodiless = self.head.method == b"HEAD" or head.status in _BODILESS
         length = _content_length(head.headers)
+        if head.status == 204 and length is not None:
+            head = _without_length(head)
         lines: Headers = ()
         if body is None and not bodiless:
             if length:
@@ -237,6 +239,12 @@ def _whole(content: bytes, length: int | None, *, chunked: bool) -> bytes:
     if not chunked:
         return content
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
+
+
+def _without_length(head: ResponseHead) -> ResponseHead:
+    """RFC 9110 section 8.6: a 204 has no Content-Length; some clients would wait for what it announces."""
+    kept = tuple(line for line in head.headers if line[0].lower() != b"content-length")
+    return ResponseHead(status=head.status, reason=head.reason, headers=kept)
 
 
 def _content_length(headers: Headers) -> int | None:
