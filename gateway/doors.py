@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.config.check import parse_address
+from gateway.config.check import format_address, parse_address
 from gateway.config.model import Config
 from gateway.proxy.listener import Listener
 from gateway.tls import listener_context, renew_listener
@@ -44,11 +44,11 @@ class Doors:
             ssl_shutdown_timeout=config.limits.linger_timeout_seconds if self._tls is not None else None,
         )
         scheme = "http" if self._tls is None else "https"
-        self.public_url = f"{scheme}://{_in_url(host)}:{self._server.sockets[0].getsockname()[1]}"
+        self.public_url = f"{scheme}://{format_address(host, self._server.sockets[0].getsockname()[1])}"
         host, port = parse_address(config.server.admin_listen, "server.admin_listen")
         await self._admin.setup()
         await web.TCPSite(self._admin, host, port, reuse_port=shared or None).start()
-        self.admin_url = f"http://{_in_url(host)}:{self._admin.addresses[0][1]}"
+        self.admin_url = f"http://{format_address(host, self._admin.addresses[0][1])}"
 
     def renew_certificate(self, config: Config) -> None:
         """Show the certificate of `config` to whoever connects from now on; raises ConfigError, and keeps the old."""
@@ -76,7 +76,3 @@ class Doors:
             if self._admin.server is not None:
                 await self._admin.server.shutdown(_AT_ONCE_SECONDS)
             await self._admin.cleanup()
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

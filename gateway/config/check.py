@@ -197,6 +197,11 @@ def parse_address(text: str, where: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def format_address(host: str, port: int) -> str:
+    """Return `host:port`, or `[v6]:port`: what `parse_address` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def parse_network(text: str, where: str) -> Network:
     """Return the network that a CIDR text names."""
     try:

@@ -1,6 +1,7 @@
 """What the configuration holds; each key's meaning, unit and reason stand in `config.example.toml`."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -79,18 +80,7 @@ class Limits(Section, frozen=True, kw_only=True):
     @property
     def listener(self) -> ListenerLimits:
         """As the listener takes them."""
-        return ListenerLimits(
-            header_bytes=self.header_bytes,
-            header_lines=self.header_lines,
-            header_timeout_seconds=self.header_timeout_seconds,
-            idle_timeout_seconds=self.idle_timeout_seconds,
-            body_idle_timeout_seconds=self.body_idle_timeout_seconds,
-            min_bytes_per_second=self.min_bytes_per_second,
-            write_stall_timeout_seconds=self.write_stall_timeout_seconds,
-            linger_timeout_seconds=self.linger_timeout_seconds,
-            connections_per_peer=self.connections_per_peer,
-            max_in_flight=self.max_in_flight,
-        )
+        return ListenerLimits(**{field.name: getattr(self, field.name) for field in fields(ListenerLimits)})
 
 
 class Accounts(Section, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from gateway.proxy.deadline import Deadline
 from gateway.proxy.handshake import expected_accept
-from gateway.proxy.request import encode_end, encode_request
+from gateway.proxy.lines import encode_end
+from gateway.proxy.request import encode_request
 from gateway.proxy.response import ResponseAnomaly, ResponseParser
 from gateway.proxy.sockets import discard
 from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, UpstreamFault, UpstreamTimeout
@@ -72,8 +73,6 @@ class Connection(asyncio.Protocol):
         self._answered = False
         self._reading_paused = False
         self._reusable = True
-        self._dirty = False
-        """Whether an exchange has ended in the middle."""
         self._deadline = Deadline(self._on_deadline)
         self._between_pieces = (
             limits.idle_timeout_seconds,
@@ -182,7 +181,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """End the exchange: idle if everything of it was sent, received and clean, or closed."""
-        parser, self._parser = self._parser, None
+        parser = self._parser
         clean = (
             parser is not None
             and parser.complete
@@ -193,18 +192,18 @@ class Connection(asyncio.Protocol):
             and not self._transport.get_write_buffer_size()
         )
         if not clean:
-            self._dirty = parser is not None and not (parser.complete and self._request_sent)
             self.abort()
-        elif self._reading_paused:
+        self._parser = None
+        if clean and self._reading_paused:
             self._resume_reading()
-        else:
+        elif clean:
             self._watch()
         self._wake()
         self._on_released(self)
 
     def abort(self) -> None:
         """Close the socket now, and drop what is unsent of an exchange; safe to call twice."""
-        if self._parser is not None or self._dirty:
+        if self._parser is not None and not (self._parser.complete and self._request_sent):
             discard(self._transport)
         self._transport.abort()
 

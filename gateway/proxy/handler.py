@@ -67,7 +67,7 @@ class ProxyHandler:
             await self._to_control(inbound, reading.kinds)
             return
         credential = DenyReason.AMBIGUOUS_HEADER if OUR_BEGINNING in target else reading.credential
-        if credential is not None or reading.caught:
+        if credential is not None or reading.onward is None:
             await self._assumed.answer(inbound, reading.kinds, credential)
             return
         if reading.kinds & names.UPGRADE and not inbound.has_body and is_handshake(head):
@@ -80,18 +80,15 @@ class ProxyHandler:
 
     def _read(self, head: RequestHead, peer: str) -> "_Reading":
         kinds = self._known.among(head.headers)
+        credential = find_credential(head.headers, kinds, self._verifier)
+        if credential is not None or self._catch.fit(head, peer):
+            return _Reading(by=self, kinds=kinds, credential=credential, onward=None)
         lines = headers.for_upstream(head.headers, self._known, kinds)
         if self._append and peer:
             lines = headers.with_forwarded_for(lines, kinds, peer)
         if head.version == (1, 0) and not headers.values(head.headers, b"host"):
             lines.insert(0, self._default_host)
-        return _Reading(
-            by=self,
-            kinds=kinds,
-            credential=find_credential(head.headers, kinds, self._verifier),
-            caught=self._catch.fit(head, peer),
-            onward=Onward.of(lines),
-        )
+        return _Reading(by=self, kinds=kinds, credential=None, onward=Onward.of(lines))
 
     async def _to_control(self, inbound: Inbound, kinds: int) -> None:
         """Hand what is for Locum itself to the control plane, and say who is connected."""
@@ -122,7 +119,5 @@ class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Who has worked it out."""
     kinds: int
     credential: Credential | DenyReason | None
-    caught: bool
-    """By a rule that says it must be staff's."""
-    onward: Onward
-    """For the app, if it is a customer's."""
+    onward: Onward | None
+    """To the app; None for what must be staff's, by its credential or by a catch rule."""

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.proxy.names import fold
+from gateway.proxy.names import LONGEST_REMEMBERED, fold
+from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers, RequestHead
 from gateway.proxy.witness import Disagreement, confirm_head
 
@@ -146,21 +147,15 @@ def _explain(raw: bytes) -> ClientFault:
     return ClientFault(status=400, title="a header line is not `name: value`")
 
 
-class _Telling(dict[bytes, bytes]):
-    """What each header name says of the message, at its first sight and remembered: the name in lower case, or none."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        key = name.lower()
-        if key not in _TELLING:
-            key = _LOOK_ALIKE if fold(name) in _FRAMING else b""
-        if len(name) <= 64:
-            if len(self) >= 4096:
-                self.clear()
-            self[name] = key
+def _tell(name: bytes) -> bytes:
+    """Return a header's name in lower case if it says something of the message, else nothing."""
+    key = name.lower()
+    if key in _TELLING:
         return key
+    return _LOOK_ALIKE if fold(name) in _FRAMING else b""
 
 
-_telling = _Telling()
+_telling = Remembered(_tell, longest=LONGEST_REMEMBERED)
 
 
 def _framing(headers: Headers, *, is_11: bool, connects: bool) -> Framing:

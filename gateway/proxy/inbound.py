@@ -4,7 +4,7 @@ from typing import Protocol
 
 from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import Framing
-from gateway.proxy.request import encode_end
+from gateway.proxy.lines import encode_end, join_lines
 from gateway.proxy.wire import Body, ByteStream, Headers, RequestHead, ResponseHead, Trailers
 
 _BODILESS = frozenset({204, 304})
@@ -223,14 +223,9 @@ class ClientStream:
 
 
 def _encode(head: ResponseHead, framing: Headers) -> bytes:
-    """Write a head, byte for byte; the last gate, since a line too many here is another response there."""
-    lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
-    lines += map(b": ".join, head.headers)
-    lines += map(b": ".join, framing)
-    raw = b"\r\n".join(lines) + b"\r\n\r\n"
-    if raw.count(b"\n") != len(lines) + 1 or raw.count(b"\r") != len(lines) + 1:
-        raise ValueError("a response head has a line break where none may be")
-    return raw
+    """Write a head, byte for byte."""
+    first = b"HTTP/1.1 %d %b" % (head.status, head.reason)
+    return join_lines((first, *map(b": ".join, head.headers), *map(b": ".join, framing)), "a response head")
 
 
 def _whole(content: bytes, length: int | None, *, chunked: bool) -> bytes:

@@ -10,6 +10,7 @@ from functools import reduce
 from operator import or_
 from typing import Final
 
+from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers
 
 RESERVED_PREFIX = b"x-locum-"
@@ -84,8 +85,8 @@ _OVERRIDES = frozenset(
 _CGI = frozenset({b"script-name", b"path-info"})
 _PLAIN = re.compile(rb"[A-Za-z0-9-]+")
 
-_MOST = 4096
-_LONGEST = 64
+LONGEST_REMEMBERED: Final = 64
+"""The longest header name whose meaning is remembered; the longest in use are half of it."""
 
 
 def fold(name: bytes) -> bytes:
@@ -93,23 +94,14 @@ def fold(name: bytes) -> bytes:
     return name.translate(_FOLD)
 
 
-class Names(dict[bytes, int]):
-    """The kinds of each header name, as bits, worked out at its first sight and remembered within bounds."""
+class Names(Remembered[int]):
+    """The kinds of each header name, as bits."""
 
     def __init__(self, *, identity: Iterable[str] = (), strip: Iterable[str] = ()) -> None:
         """Reserve configured names on top of the prefix: `identity` says who is there, `strip` is only kept back."""
-        super().__init__()
+        super().__init__(self._kinds_of, longest=LONGEST_REMEMBERED)
         self._identity = frozenset(fold(name.encode("ascii")) for name in identity)
         self._reserved = self._identity.union(_CGI, (fold(name.encode("ascii")) for name in strip))
-
-    def __missing__(self, name: bytes) -> int:
-        """Work the kinds out."""
-        kinds = self._kinds_of(name)
-        if len(name) <= _LONGEST:
-            if len(self) >= _MOST:
-                self.clear()
-            self[name] = kinds
-        return kinds
 
     def among(self, headers: Headers) -> int:
         """Return the kinds of all names together."""

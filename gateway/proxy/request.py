@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.proxy.lines import join_lines
 from gateway.proxy.wire import Headers, RequestHead
 
 _WITH_BODY: Final = "encoded with a body"
@@ -27,10 +28,7 @@ def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | N
 
 
 def _encode_lines(headers: Headers, *, has_body: bool) -> tuple[bytes, int | None]:
-    lines = [*map(b": ".join, headers), b"\r\n"]
-    text = b"\r\n".join(lines) if headers else b"\r\n"
-    if not len(headers) + 1 == text.count(b"\n") == text.count(b"\r"):
-        raise ValueError("a request head has a line break where none may be")
+    text = join_lines(map(b": ".join, headers), "a request head")
     lengths: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
@@ -43,15 +41,6 @@ def _encode_lines(headers: Headers, *, has_body: bool) -> tuple[bytes, int | Non
         codings.append(b"chunked")
         text = b"%bTransfer-Encoding: chunked\r\n\r\n" % text[:-2]
     return text, _body_length(lengths, codings, has_body=has_body)
-
-
-def encode_end(trailers: Headers) -> bytes:
-    """The last chunk with the trailers behind it; raises ValueError for one that would be two lines."""
-    lines = [b"0", *map(b": ".join, trailers), b"\r\n"]
-    text = b"\r\n".join(lines)
-    if not len(lines) == text.count(b"\n") == text.count(b"\r"):
-        raise ValueError("a trailer has a line break where none may be")
-    return text
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], *, has_body: bool) -> int | None:

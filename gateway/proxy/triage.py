@@ -9,13 +9,13 @@ from gateway.config.model import Accounts, Catch
 from gateway.proxy import names
 from gateway.proxy.headers import nominated, values
 from gateway.proxy.names import fold
+from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers, RequestHead
 from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import AccountId, DenyReason
 
 _ACCOUNT = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_MOST_REMEMBERED = 4096
-_LONGEST_REMEMBERED = 256
+_LONGEST_REMEMBERED = 256  # a host name has 253 characters at the most
 _BEARER = re.compile(rb"bearer +", re.IGNORECASE)
 # How nearly every credential of ours looks; the rest is looked at word by word.
 _PLAIN = re.compile(rb"(?i:bearer) +(" + OUR_BEGINNING + rb"[A-Za-z0-9._-]*)")
@@ -48,7 +48,7 @@ class AccountReader:
         self._pattern = accounts.host.lower()
         before, _, after = self._pattern.encode("ascii").partition(b"{account}")
         self._before, self._after = before, after
-        self._known: dict[bytes, AccountId | None] = {}
+        self._by_host = Remembered(self._of_host, longest=_LONGEST_REMEMBERED)
 
     def host_of(self, account: AccountId) -> str:
         """Return the account's host, which is the audience of its tokens."""
@@ -73,20 +73,13 @@ class AccountReader:
                 return _account(found[0])
             case "host":
                 hosts = values(head.headers, b"host")
-                return self._of_host(hosts[0]) if len(hosts) == 1 else None
+                return self._by_host[hosts[0]] if len(hosts) == 1 else None
 
     def _of_host(self, host: bytes) -> AccountId | None:
-        if host in self._known:
-            return self._known[host]
         name = name_of(host)
-        account = None
-        if name.startswith(self._before) and name.endswith(self._after):
-            account = _account(name[len(self._before) : len(name) - len(self._after)])
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        if len(host) <= _LONGEST_REMEMBERED:
-            self._known[host] = account
-        return account
+        if not (name.startswith(self._before) and name.endswith(self._after)):
+            return None
+        return _account(name[len(self._before) : len(name) - len(self._after)])
 
 
 class CatchRules:

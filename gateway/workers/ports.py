@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from gateway.config.check import parse_address
+from gateway.config.check import format_address, parse_address
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def reserved(address: str, where: str) -> Iterator[str]:
             port = ours.getsockname()[1]
             with socket.socket(family, kind, protocol) as unsharing:
                 _bind(unsharing, (name[0], port, *name[2:]))
-        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield format_address(host, port)
 
 
 def _bind(bound: socket.socket, name: tuple[object, ...]) -> None:
