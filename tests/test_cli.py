@@ -201,22 +201,3 @@ def test_every_key_of_the_configuration_is_explained():
     assert [] == [
         key for key in keys(Config) if not any(way in text for way in (f"{key} =", f"{key}_file =", f".{key}]"))
     ]
-
-
-async def test_run_serves_and_stops_when_told(locum):
-    """Ordinary traffic passes, and SIGTERM ends the process in order."""
-    async with RecordingUpstream(lambda _request: response()) as upstream:
-        locum.config(CONFIG % upstream.url)
-        process = await locum.start("run")
-        try:
-            async with asyncio.timeout(20):
-                line = (await process.stderr.readline()).decode()
-                while "for everybody" not in line:
-                    line = (await process.stderr.readline()).decode()
-            port = int(line.split()[1].rpartition(":")[2])
-            answer = await exchange("127.0.0.1", port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-        finally:
-            process.terminate()
-            _, errors = await process.communicate()
-        assert 0 == process.returncode, errors
