@@ -8,7 +8,7 @@ from gateway.clock import utc_now
 from gateway.stores.sqlite import open_sqlite
 from policy.grants import Administrator, choose
 from policy.model import Duration, GrantId, Permission
-from tests.store_contract import ACME
+from tests.store_examples import ACME
 
 ADMINISTRATOR = Administrator(id="admin-7", roles={"support": "admin"})
 ROLES = frozenset({"admin"})

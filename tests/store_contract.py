@@ -6,73 +6,58 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from gateway.stores.store import AccountRecord, Client, GrantEvent, Store, StoreConflict, StoredKey, StoreError
+from gateway.stores.store import (
+    AccountRecord,
+    Client,
+    GrantEvent,
+    KillSwitch,
+    Store,
+    StoreConflict,
+    StoreError,
+)
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
     AccountId,
     AccountType,
-    ActorId,
-    AgentId,
-    Assumption,
     AssumptionId,
     ClientId,
     Duration,
     Grant,
     GrantId,
     Permission,
-    Scope,
-    Staff,
+)
+from tests.changes_contract import ChangesContract
+from tests.sign_out_contract import SignOutContract
+from tests.store_examples import (
+    ACME,
+    ACTOR,
+    ASSUMPTION,
+    AWKWARD,
+    CLIENT,
+    EARLIEST,
+    KEY,
+    LATEST,
+    NOW,
+    OTHER,
+    STAFF,
+    a_change,
+    a_grant,
 )
 
-NOW = datetime(2026, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
-ACME = Account(id=AccountId("acme"), type=AccountType.PAID)
-OTHER = Account(id=AccountId("other"), type=AccountType.PAID)
-ACTOR = ActorId(issuer="https://id.vendor.example", subject="u1")
-AWKWARD = "'; DROP TABLE accounts; --\n\x00 \u202e Zoë 🦊"
 
-EARLIEST = datetime.min.replace(tzinfo=UTC)
-LATEST = datetime.max.replace(tzinfo=UTC)
+async def listen_once(store: Store) -> None:
+    async with store.listen():
+        pass
 
-
-def a_grant(account: Account, *, id: str = "g1", **changes) -> Grant:  # noqa: A002 - the field's own name
-    grant = Grant(
-        id=GrantId(id),
-        account=account.id,
-        epoch=account.epoch,
-        duration=Duration.WEEK,
-        permissions=frozenset({Permission.READ, Permission.TEST_TICKETS}),
-        not_before=NOW,
-        expires_at=NOW + timedelta(weeks=1),
-        given_by="admin-7",
-    )
-    return replace(grant, **changes)
-
-
-def a_change(account: Account, change: Change = Change.ENABLED, *, grant: Grant | None = None) -> GrantChange:
-    """Return a change of `account`, read just now, that raises its epoch by one."""
-    after = replace(account, epoch=account.epoch + 1)
-    return GrantChange(change=change, account=after, grant=grant and replace(grant, epoch=after.epoch))
-
-
-ASSUMPTION = Assumption(
-    id=AssumptionId("s1"),
-    account=ACME.id,
-    subject=AgentId("agent-3"),
-    actor=ACTOR,
-    grant_id=GrantId("g1"),
-    ticket="T-1001",
-    reason=AWKWARD,
-    scopes=frozenset({Scope(resource="tickets"), Scope(resource="tickets", write=True, test=True)}),
-    started_at=NOW,
-)
-STAFF = Staff(
-    id=ACTOR, name=AWKWARD, permissions=frozenset(Permission), groups=frozenset({"Tier 2, EMEA", '["x"]', "it's"})
-)
-CLIENT = Client(id=ClientId("desk"), secret_digest=bytes(range(32)), roles=frozenset({"token", "grants"}))
-KEY = StoredKey(id="k1", algorithm="EdDSA", private_pem=b"-----BEGIN\x00\xff", created_at=NOW)
 
 CALLS = {
+    "listen": listen_once,
+    "read_changes": lambda store: store.read_changes(0),
+    "raise_position": lambda store: store.raise_position(7),
+    "touch_account": lambda store: store.touch_account(ACME.id),
+    "find_kill_switch": lambda store: store.find_kill_switch(),
+    "set_kill_switch": lambda store: store.set_kill_switch(KillSwitch(on=True, by="x", at=NOW)),
     "find_account": lambda store: store.find_account(ACME.id),
     "add_account": lambda store: store.add_account(OTHER),
     "list_accounts": lambda store: store.list_accounts(),
@@ -82,6 +67,9 @@ CALLS = {
     "add_assumption": lambda store: store.add_assumption(ASSUMPTION),
     "find_assumption": lambda store: store.find_assumption(ASSUMPTION.id),
     "end_assumption": lambda store: store.end_assumption(ASSUMPTION.id, at=NOW),
+    "end_assumptions_of": lambda store: store.end_assumptions_of(ACTOR, at=NOW),
+    "list_assumptions": lambda store: store.list_assumptions(),
+    "sign_out": lambda store: store.sign_out(ACTOR, since=NOW, at=NOW),
     "save_staff": lambda store: store.save_staff(STAFF, at=NOW),
     "find_staff": lambda store: store.find_staff(ACTOR),
     "disable_staff": lambda store: store.disable_staff(ACTOR, disabled=True),
@@ -92,7 +80,7 @@ CALLS = {
 }
 
 
-class StoreContract:
+class StoreContract(ChangesContract, SignOutContract):
     async def test_nothing_is_known_at_first(self, store: Store):
         """An empty store says None, an empty list or False; it invents nothing and raises nothing."""
         assert None is await store.find_account(ACME.id)
@@ -103,6 +91,7 @@ class StoreContract:
         assert [*await store.list_accounts(), *await store.list_changes(ACME.id), *await store.list_keys()] == []
         assert False is await store.end_assumption(ASSUMPTION.id, at=NOW)
         assert False is await store.disable_staff(ACTOR, disabled=True)
+        assert [*await store.list_assumptions(), *await store.end_assumptions_of(ACTOR, at=NOW)] == []
 
     @pytest.mark.parametrize("account", [ACME, Account(id=AccountId(AWKWARD), type=AccountType.TRIAL, suspended=True)])
     async def test_an_account_comes_back_as_it_went_in(self, store: Store, account: Account):
@@ -297,6 +286,40 @@ class StoreContract:
             "key": list(await store.list_keys()),
         }[what]
         assert [first] == kept
+
+    @pytest.mark.parametrize("switch", [KillSwitch(on=True, by=AWKWARD, reason=AWKWARD, at=NOW), KillSwitch(by="x")])
+    async def test_the_kill_switch_comes_back(self, store: Store, switch: KillSwitch):
+        """It is off until somebody sets it, and is as it was set last."""
+        assert KillSwitch() == await store.find_kill_switch()
+        await store.set_kill_switch(replace(switch, on=not switch.on))
+        await store.set_kill_switch(switch)
+        assert switch == await store.find_kill_switch()
+
+    async def test_all_that_a_member_has_begun_ends_at_once(self, store: Store):
+        """Only what has not ended is ended and named, only theirs, and nothing the second time."""
+        theirs = [replace(ASSUMPTION, id=AssumptionId(f"s{n}")) for n in range(5)]
+        namesake = replace(ASSUMPTION, id=AssumptionId("s7"), actor=ACTOR._replace(issuer="https://evil.example"))
+        for assumption in (*theirs, namesake):
+            await store.add_assumption(assumption)
+        before = NOW + timedelta(seconds=1)
+        await store.end_assumption(theirs[0].id, at=before)
+        ended = await store.end_assumptions_of(ACTOR, at=NOW + timedelta(seconds=2))
+        assert sorted(ended) == [assumption.id for assumption in theirs[1:]]
+        assert (await store.find_assumption(theirs[0].id)).ended_at == before
+        assert (await store.find_assumption(theirs[4].id)).ended_at == NOW + timedelta(seconds=2)
+        assert await store.find_assumption(namesake.id) == namesake
+        assert list(await store.end_assumptions_of(ACTOR, at=NOW)) == []
+
+    async def test_what_has_not_ended_is_listed_oldest_first(self, store: Store):
+        """Of one account or of all; those of one moment are in the order of their ids."""
+        later = replace(ASSUMPTION, id=AssumptionId("s0"), started_at=NOW + timedelta(microseconds=1))
+        twin = replace(ASSUMPTION, id=AssumptionId("s2"), account=OTHER.id)
+        ended = replace(ASSUMPTION, id=AssumptionId("s3"), ended_at=NOW)
+        for assumption in (later, twin, ended, ASSUMPTION):
+            await store.add_assumption(assumption)
+        assert [ASSUMPTION, twin, later] == list(await store.list_assumptions())
+        assert [ASSUMPTION, later] == list(await store.list_assumptions(account=ACME.id))
+        assert list(await store.list_assumptions(account=AccountId("none"))) == []
 
     @pytest.mark.parametrize("call", CALLS)
     async def test_a_closed_store_answers_nothing(self, store: Store, call: str):

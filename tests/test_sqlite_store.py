@@ -17,7 +17,8 @@ import pytest
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import StoreConflict, StoreError
 from policy.model import AccountId, GrantId
-from tests.store_contract import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, StoreContract, a_change, a_grant
+from tests.store_contract import StoreContract
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant
 
 ROOT = Path(__file__).parent.parent
 NOBODY = 65534
@@ -215,16 +216,11 @@ async def test_an_account_cannot_point_to_another_accounts_grant(store: SqliteSt
 # Several at one file.
 
 
-async def test_another_writer_is_seen_and_noticed(store: SqliteStore, path: Path):
-    """What a second process commits is read at once, and `data_version` tells; own commits do not count."""
-    before = await store.data_version()
-    assert before == await store.data_version()
+async def test_another_writer_is_seen(store: SqliteStore, path: Path):
+    """What a second process commits is read at once."""
     with raw(path) as other:
         other.execute("INSERT INTO accounts (id, type, suspended, epoch) VALUES ('acme', 'paid', 0, 0)")
-    assert before != (after := await store.data_version())
     assert (await store.find_account(ACME.id)).account == ACME
-    await store.add_account(OTHER)
-    assert after == await store.data_version()
 
 
 async def test_two_stores_at_one_file_cannot_both_win(path: Path):

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from gateway.stores.store import StoreError
@@ -19,9 +20,11 @@ class Lane:
     happens, and either way the lane goes on.
     """
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
-        """Prepare the lane; `connect` is called in its thread, by `open`."""
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], path: Path) -> None:
+        """Prepare the lane; `connect` is called in its thread, by `open`, and connects to the file at `path`."""
         self._connect = connect
+        self._path = path.absolute()
+        self._file: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._closed: Future[None] | None = None
@@ -47,11 +50,18 @@ class Lane:
     def _open(self) -> None:
         with _translated():
             self._connection = self._connect()
+            self._file = _identity(self._path)
 
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             raise StoreError("the store is not open: open it first")
         with _translated():
+            # SQLite would go on with the file it has open, and never hear what others write into the new one.
+            if self._file != _identity(self._path):
+                raise StoreError(
+                    f"`{self._path}` was replaced while in use: stop every process that uses it, put the right file "
+                    "there, without a `-wal` and `-shm` of another one, and start again"
+                )
             return work(self._connection)
 
     def _close(self, after: Future[None] | None) -> None:
@@ -61,6 +71,11 @@ class Lane:
             return
         with _translated():
             self._connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -33,9 +33,9 @@ class Migration:
         return sha256(self.sql.encode()).hexdigest()
 
 
-def load_migrations() -> Sequence[Migration]:
-    """Return the migrations of this version, in order."""
-    files = resources.files("gateway.stores").joinpath("migrations").iterdir()
+def load_migrations(package: str = "gateway.stores") -> Sequence[Migration]:
+    """Return the migrations of this version, in order; each kind of store has its own package."""
+    files = resources.files(package).joinpath("migrations").iterdir()
     return [
         Migration(number=int(found[1]), name=file.name.removesuffix(".sql"), sql=file.read_text(encoding="utf-8"))
         for file in sorted(files, key=lambda file: file.name)
@@ -86,6 +86,11 @@ def _claim(connection: sqlite3.Connection) -> None:
 
 def _count_applied(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> int:
     applied = connection.execute("SELECT name, checksum FROM migrations ORDER BY number").fetchall()
+    return check_applied(applied, migrations)
+
+
+def check_applied(applied: Sequence[tuple[str, str]], migrations: Sequence[Migration]) -> int:
+    """Return how many were applied, by their names and checksums in order; raises StoreError if these are not ours."""
     if len(applied) > len(migrations):
         raise StoreError(f"a newer version has applied `{applied[-1][0]}` to the database: run that version or later")
     for (name, checksum), migration in zip(applied, migrations, strict=False):

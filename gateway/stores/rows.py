@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.stores.store import AccountRecord, Client, GrantEvent, StoredKey
+from gateway.stores.store import AccountRecord, Client, GrantEvent, KillSwitch, StoreChange, StoredKey
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
@@ -136,7 +136,7 @@ def read_assumption(row: Row) -> Assumption:
 
 
 def staff_row(staff: Staff, *, at: datetime) -> Row:
-    """Return issuer, subject, name, permissions, groups, disabled, seen_at."""
+    """Return issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at."""
     groups = json.dumps(sorted(staff.groups))
     return (
         staff.id.issuer,
@@ -145,19 +145,21 @@ def staff_row(staff: Staff, *, at: datetime) -> Row:
         _join(staff.permissions),
         groups,
         staff.disabled,
+        _write_end(staff.signed_out_at),
         write_time(at),
     )
 
 
 def read_staff(row: Row) -> Staff:
     """Return the staff member of `staff_row`'s columns but the last."""
-    issuer, subject, name, permissions, groups, disabled = row
+    issuer, subject, name, permissions, groups, disabled, signed_out_at = row
     return Staff(
         id=ActorId(issuer=issuer, subject=subject),
         name=name,
         permissions=_read_permissions(permissions),
         groups=frozenset(json.loads(groups)),
         disabled=bool(disabled),
+        signed_out_at=_read_end(signed_out_at),
     )
 
 
@@ -186,6 +188,28 @@ def read_key(row: Row) -> StoredKey:
         private_pem=private_pem,
         created_at=_read_time(created_at),
         retired_at=_read_end(retired_at),
+    )
+
+
+def kill_switch_row(switch: KillSwitch) -> Row:
+    """Return stopped, set_by, reason, set_at."""
+    return (switch.on, switch.by, switch.reason, _write_end(switch.at))
+
+
+def read_kill_switch(row: Row) -> KillSwitch:
+    """Return the kill-switch of `kill_switch_row`'s columns."""
+    stopped, by, reason, at = row
+    return KillSwitch(on=bool(stopped), by=by, reason=reason, at=_read_end(at))
+
+
+def read_change(row: Row) -> StoreChange:
+    """Return the change of position, account, assumption, staff_issuer, staff_subject."""
+    position, account, assumption, issuer, subject = row
+    return StoreChange(
+        position=position,
+        account=None if account is None else AccountId(account),
+        assumption=None if assumption is None else AssumptionId(assumption),
+        staff=None if issuer is None else ActorId(issuer=issuer, subject=subject),
     )
 
 

@@ -1,17 +1,28 @@
 """The embedded store: one SQLite file, written by one thread, read by another that never waits for it."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.stores import rows
+from gateway.stores import local, rows
 from gateway.stores.database import connect_reader, connect_writer
 from gateway.stores.lane import Lane
 from gateway.stores.migrate import transaction
-from gateway.stores.store import AccountRecord, Client, GrantEvent, Store, StoreConflict, StoredKey
+from gateway.stores.store import (
+    AccountRecord,
+    Changes,
+    Client,
+    GrantEvent,
+    KillSwitch,
+    Push,
+    Store,
+    StoreConflict,
+    StoredKey,
+)
 from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
@@ -25,8 +36,9 @@ async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
     most `busy_seconds`. Raises StoreError, also for a file open to everybody on the machine: it holds signing keys.
     """
     store = SqliteStore(
-        writer=Lane("store-writer", partial(connect_writer, path, busy_seconds)),
-        reader=Lane("store-reader", partial(connect_reader, path, busy_seconds)),
+        writer=Lane("store-writer", partial(connect_writer, path, busy_seconds), path),
+        reader=Lane("store-reader", partial(connect_reader, path, busy_seconds), path),
+        channel=local.channel_of(path),
     )
     try:
         await store.open()
@@ -42,10 +54,11 @@ class SqliteStore(Store):
     Several processes may have the same file open.
     """
 
-    def __init__(self, *, writer: Lane, reader: Lane) -> None:
-        """Take two lanes to the same file; `open_sqlite` makes them."""
+    def __init__(self, *, writer: Lane, reader: Lane, channel: Path) -> None:
+        """Take two lanes to the same file, and the directory of its local channel; `open_sqlite` makes them."""
         self._writer = writer
         self._reader = reader
+        self._channel = channel
 
     async def open(self) -> None:
         """Connect, the writer first, because it makes the file."""
@@ -60,13 +73,37 @@ class SqliteStore(Store):
         await reader
         await writer
 
-    async def data_version(self) -> int:
-        """Return a number that is another one than last time if anybody else committed since.
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[Push]:
+        async with local.listen(self._channel, self._look) as push:
+            yield push
 
-        Own writes do not count, because it is asked on the connection that writes. Not in the Store contract: it is
-        how a process that polls notices what others wrote (https://sqlite.org/pragma.html#pragma_data_version).
+    async def _look(self) -> int:
+        # Another number whenever another connection committed, and to the one that reads every writer is another
+        # (https://sqlite.org/pragma.html#pragma_data_version).
+        return await self._reader.run(_read_version)
+
+    async def read_changes(self, after: int) -> Changes:
+        return await self._reader.run(partial(_read_changes, after=after))
+
+    async def raise_position(self, beyond: int) -> None:
+        sql = "INSERT INTO changes (position) SELECT max(coalesce(max(position), 0), ?) + 1 FROM changes"
+        await self._change(sql, (beyond,))
+
+    async def touch_account(self, account: AccountId) -> None:
+        await self._change("INSERT INTO changes (account) VALUES (?)", (account,))
+
+    async def find_kill_switch(self) -> KillSwitch:
+        found = await self._find(rows.read_kill_switch, "SELECT stopped, set_by, reason, set_at FROM kill_switch")
+        return found or KillSwitch()
+
+    async def set_kill_switch(self, switch: KillSwitch) -> None:
+        sql = """
+            INSERT INTO kill_switch (id, stopped, set_by, reason, set_at) VALUES (1, ?, ?, ?, ?)
+            ON CONFLICT (id) DO UPDATE
+            SET stopped = excluded.stopped, set_by = excluded.set_by, reason = excluded.reason, set_at = excluded.set_at
         """
-        return await self._writer.run(lambda connection: int(connection.execute("PRAGMA data_version").fetchone()[0]))
+        await self._change(sql, rows.kill_switch_row(switch))
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
         return await self._find(
@@ -142,18 +179,44 @@ class SqliteStore(Store):
         sql = "UPDATE assumptions SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
         return await self._change(sql, (rows.write_time(at), assumption)) == 1
 
+    async def end_assumptions_of(self, actor: ActorId, *, at: datetime) -> Sequence[AssumptionId]:
+        sql = """
+            UPDATE assumptions SET ended_at = ? WHERE actor_issuer = ? AND actor_subject = ? AND ended_at IS NULL
+            RETURNING id
+        """
+        row = (rows.write_time(at), actor.issuer, actor.subject)
+        ended = await self._write(lambda connection: connection.execute(sql, row).fetchall())
+        return [AssumptionId(assumption) for [assumption] in ended]
+
+    async def sign_out(self, actor: ActorId, *, since: datetime, at: datetime) -> Sequence[Assumption]:
+        return await self._write(partial(_sign_out, actor=actor, since=since, at=at))
+
+    async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
+        sql = f"""
+            SELECT id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
+                   ended_at
+            FROM assumptions WHERE ended_at IS NULL {"" if account is None else "AND account = ?"}
+            ORDER BY started_at, id
+        """  # noqa: S608 - nothing but our own words
+        return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
+
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
         sql = """
-            INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, seen_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (issuer, subject) DO UPDATE
             SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
-                disabled = max(disabled, excluded.disabled), seen_at = excluded.seen_at
+                disabled = max(disabled, excluded.disabled), seen_at = excluded.seen_at,
+                signed_out_at = max(ifnull(signed_out_at, excluded.signed_out_at),
+                                    ifnull(excluded.signed_out_at, signed_out_at))
         """
         await self._change(sql, rows.staff_row(staff, at=at))
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
-        sql = "SELECT issuer, subject, name, permissions, groups, disabled FROM staff WHERE issuer = ? AND subject = ?"
+        sql = """
+            SELECT issuer, subject, name, permissions, groups, disabled, signed_out_at
+            FROM staff WHERE issuer = ? AND subject = ?
+        """
         return await self._find(rows.read_staff, sql, actor.issuer, actor.subject)
 
     async def disable_staff(self, actor: ActorId, *, disabled: bool) -> bool:
@@ -189,7 +252,9 @@ class SqliteStore(Store):
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def whole(connection: sqlite3.Connection) -> T:
             with transaction(connection):
-                return work(connection)
+                result = work(connection)
+            local.tell(self._channel)
+            return result
 
         return await self._writer.run(whole)
 
@@ -199,6 +264,51 @@ class SqliteStore(Store):
     async def _add(self, what: str, sql: str, row: rows.Row) -> None:
         if await self._change(sql, row) == 0:
             raise StoreConflict(f"{what} exists already: choose another id")
+
+
+def _read_version(connection: sqlite3.Connection) -> int:
+    [version] = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _read_changes(connection: sqlite3.Connection, *, after: int) -> Changes:
+    # One statement, so that the newest position and the rows are of one moment; the newest row is always among them.
+    found = connection.execute(
+        """
+        SELECT position, account, assumption, staff_issuer, staff_subject FROM changes
+        WHERE position >= min(? + 1, (SELECT max(position) FROM changes)) ORDER BY position
+        """,
+        (after,),
+    )
+    read = [rows.read_change(row) for row in found]
+    newest = read[-1].position if read else 0
+    changes = [change for change in read if change.position > after]
+    return Changes(position=newest, changes=changes if len(changes) == newest - after else None)
+
+
+def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime, at: datetime) -> Sequence[Assumption]:
+    # Whoever was never seen gets a row that permits nothing.
+    unseen = Staff(id=actor, name=actor.subject, permissions=frozenset(), signed_out_at=since)
+    remembered = connection.execute(
+        """
+        INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (issuer, subject) DO UPDATE SET signed_out_at = excluded.signed_out_at
+        WHERE signed_out_at IS NULL OR signed_out_at < excluded.signed_out_at
+        """,
+        rows.staff_row(unseen, at=at),
+    )
+    if remembered.rowcount == 0:
+        return []
+    ended = connection.execute(
+        """
+        UPDATE assumptions SET ended_at = ? WHERE actor_issuer = ? AND actor_subject = ? AND ended_at IS NULL
+        RETURNING id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
+                  ended_at
+        """,
+        (rows.write_time(at), actor.issuer, actor.subject),
+    )
+    return [rows.read_assumption(row) for row in ended.fetchall()]
 
 
 def _save_change(connection: sqlite3.Connection, *, change: GrantChange, by: str, at: datetime) -> None:

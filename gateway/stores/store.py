@@ -1,6 +1,7 @@
 """The store's contract: what holds when a call returns, whichever database is behind it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -63,11 +64,77 @@ class StoredKey:
         return f"StoredKey(id={self.id!r})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillSwitch:
+    """Whether all assumption is stopped, whatever any grant says."""
+
+    on: bool = False
+    by: str = ""
+    """Who set it last; empty if nobody ever did."""
+    reason: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChange:
+    """One committed change: of what is named here, or of everything if nothing is."""
+
+    position: int
+    """Counts every change of the store, without a gap, in the order in which they were committed."""
+    account: AccountId | None = None
+    """The account or its grant changed."""
+    assumption: AssumptionId | None = None
+    staff: ActorId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What was committed after a position."""
+
+    position: int
+    """The newest there is. Lower than the position asked about: the store is an older copy of itself."""
+    changes: Sequence[StoreChange] | None
+    """In order. None: they cannot be named any more, so anything may have changed."""
+
+
+class Push(Protocol):
+    """A channel that says when to read the changes; it carries no truth of its own, so a lie in it does no harm."""
+
+    async def wait(self) -> None:
+        """Return when something may have been committed since the last return, at once for what came in between.
+
+        Raises StoreError when the channel is lost, and always thereafter: listen again.
+        """
+
+
 class Store(Protocol):
     """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
 
-    A write is durable when its call returns, and it is there as a whole or not at all.
+    A write is durable when its call returns, and it is there as a whole or not at all. Whatever is written of an
+    account, a grant, an assumption, a staff member or the kill-switch raises the position in the same transaction.
     """
+
+    def listen(self) -> AbstractAsyncContextManager[Push]:
+        """Open a channel that misses nothing committed after the block was entered, by whichever process or node."""
+
+    async def read_changes(self, after: int) -> Changes:
+        """Return what was committed after `after`; some thousands of the newest changes are kept by name."""
+
+    async def raise_position(self, beyond: int) -> None:
+        """Make the position higher than `beyond` and than it was, in one change of everything.
+
+        For a store put back from an older copy, once an operator trusts it again. This alone may leave a gap, across
+        which no changes are named.
+        """
+
+    async def touch_account(self, account: AccountId) -> None:
+        """Raise the position for an account, known or not, that is to be looked at again; nothing of it changes."""
+
+    async def find_kill_switch(self) -> KillSwitch:
+        """Return the kill-switch; off if it was never set."""
+
+    async def set_kill_switch(self, switch: KillSwitch) -> None:
+        """Set it for every account and every node."""
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
         """Return the account with its newest grant, or None if there is no such account."""
@@ -101,8 +168,25 @@ class Store(Protocol):
     async def end_assumption(self, assumption: AssumptionId, *, at: datetime) -> bool:
         """Mark it ended; False if it had ended before or does not exist."""
 
+    async def end_assumptions_of(self, actor: ActorId, *, at: datetime) -> Sequence[AssumptionId]:
+        """Mark all that a staff member has begun as ended, in one step; returns those that had not ended before."""
+
+    async def sign_out(self, actor: ActorId, *, since: datetime, at: datetime) -> Sequence[Assumption]:
+        """Remember that a staff member, seen before or not, signed out at `since`, and end all that they have begun.
+
+        Both in one step; returns what had not ended before, as it is now. If they are known to have signed out at
+        `since` or later, nothing happens: a notice that is told twice, by whichever process or node, ends nothing that
+        was begun in between.
+        """
+
+    async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
+        """Return the assumptions that have not been ended, oldest first: of one account, or of all."""
+
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
-        """Insert or update a staff member as seen at `at`; `disabled`, once set, stays until it is lifted by name."""
+        """Insert or update a staff member as seen at `at`.
+
+        `disabled`, once set, stays until it is lifted by name; `signed_out_at` only ever moves forwards.
+        """
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
         """Return a staff member as last seen."""

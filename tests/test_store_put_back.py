@@ -1,0 +1,175 @@
+"""A store that goes back in time is not believed: not now, not after a restart, not account by account."""
+
+import copy
+import logging
+from dataclasses import replace
+
+import pytest
+
+from gateway.grants.mark import Mark, read_highest
+from gateway.stores.store import StoreError
+from tests.follow_scene import FollowScene
+
+
+class Backup:
+    """What a store holds at one moment, to be put back later."""
+
+    def __init__(self, store):
+        self._rows = copy.deepcopy({name: value for name, value in vars(store).items() if name != "pushes"})
+
+    def put_back(self, store):
+        vars(store).update(copy.deepcopy(self._rows))
+
+
+@pytest.fixture
+async def scene(tmp_path):
+    scene = FollowScene(tmp_path)
+    await scene.furnish("acme", "beta")
+    await scene.open_up()
+    yield scene
+    await scene.close()
+
+
+async def test_an_older_copy_is_not_believed_until_it_has_passed_what_was_seen(scene, caplog):
+    """The revoke is not in the copy. Everybody is kept out and cut; as many changes as before are not enough."""
+    backup = Backup(scene.store)
+    stream = await scene.stream("beta")
+    await scene.revoke("acme")
+    await scene.step()
+    assert "grant_revoked" == await scene.ask("acme")
+    backup.put_back(scene.store)
+    await scene.step()
+    assert ("store_stale", "store_stale", "store_stale") == (
+        stream.cut,
+        await scene.ask("acme"),
+        await scene.ask("beta"),
+    )
+    assert scene.follower.is_stale
+    await scene.store.touch_account("other")
+    await scene.step()
+    assert "store_stale" == await scene.ask("beta")
+    await scene.store.touch_account("other")
+    await scene.step()
+    assert ("permit", False) == (await scene.ask("beta"), scene.follower.is_stale)
+    # What was seen of this very account before is still known.
+    with pytest.raises(StoreError):
+        await scene.ask("acme")
+    assert 1 == sum(record.levelno == logging.ERROR for record in caplog.records)
+    assert "locum recover" in caplog.text
+
+
+async def test_an_older_copy_is_not_believed_after_a_restart(tmp_path):
+    """The highest count is kept on the disk, by each worker for all of them."""
+    first = FollowScene(tmp_path, origin="gateway-1")
+    await first.furnish("acme")
+    backup = Backup(first.store)
+    await first.revoke()
+    await first.open_up()
+    first.mark.write()
+    await first.close()
+    backup.put_back(first.store)
+    second = FollowScene(tmp_path, first.store, origin="gateway-0")
+    await second.open_up()
+    assert "store_stale" == await second.ask()
+    await second.store.raise_position(second.mark.highest + 1)
+    await second.step()
+    assert "permit" == await second.ask(), "this is why the operator's command ends every grant first"
+    await second.close()
+
+
+async def test_after_the_operator_has_acted_accounts_are_believed_anew(scene):
+    """Also those of which more was seen before than the copy holds; they would be refused for ever otherwise."""
+    backup = Backup(scene.store)
+    for _ in range(3):
+        await scene.change("acme")
+    await scene.step()
+    assert "permit" == await scene.ask()
+    backup.put_back(scene.store)
+    await scene.step()
+    await scene.revoke("acme")
+    await scene.store.raise_position(scene.mark.highest + 1)
+    await scene.step()
+    assert ("grant_revoked", "permit") == (await scene.ask("acme"), await scene.ask("beta"))
+
+
+async def test_an_older_truth_about_one_account_is_never_used(scene):
+    """The count goes up, the account's own epoch goes down, as on a copy that lags: nobody is let in on that."""
+    older = scene.store._accounts["acme"]
+    await scene.revoke("acme")
+    await scene.step()
+    assert "grant_revoked" == await scene.ask()
+    scene.store._accounts["acme"] = older
+    scene.facts.forget_account("acme")
+    with pytest.raises(StoreError, match="older copy"):
+        await scene.ask()
+    assert "permit" == await scene.ask("beta")
+
+
+async def test_a_change_made_here_is_not_undone_by_an_older_read(scene):
+    """What this process has stored itself counts as seen."""
+    record = scene.store._accounts["acme"]
+    scene.facts.saw(replace(record, account=replace(record.account, epoch=record.account.epoch + 1)))
+    with pytest.raises(StoreError):
+        await scene.ask()
+
+
+async def test_nothing_is_believed_before_the_first_look(tmp_path):
+    """Between opening the store and reading where it is, nobody is let in."""
+    scene = FollowScene(tmp_path)
+    await scene.furnish("acme")
+    assert "store_unavailable" == await scene.ask()
+    await scene.open_up()
+    assert "permit" == await scene.ask()
+    await scene.close()
+
+
+# --- the file ---
+
+
+def test_the_mark_is_the_highest_of_all_workers(tmp_path):
+    """Each writes its own file, and none can lower another's."""
+    for origin, position in (("gateway-0", 7), ("gateway-1", 12), ("gateway-2", 3)):
+        mark = Mark.open(tmp_path, origin)
+        mark.raise_to(position)
+        mark.write()
+    assert 12 == read_highest(tmp_path)
+    again = Mark.open(tmp_path, "gateway-2")
+    again.raise_to(11)
+    again.write()
+    assert (12, 12) == (again.highest, read_highest(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"many\n", b"\xff\xfe"])
+def test_a_mark_that_cannot_be_read_is_said(tmp_path, caplog, content):
+    """It is no reason not to start, and the others still count."""
+    (tmp_path / "position-gateway-0").write_bytes(content)
+    (tmp_path / "position-gateway-1").write_text("9\n")
+    (tmp_path / "position-gateway-1.new").write_text("99999")
+    assert 9 == read_highest(tmp_path)
+    assert "position-gateway-0" in caplog.text
+
+
+def test_a_mark_that_cannot_be_written_is_tried_again(tmp_path, caplog):
+    """The log says so once; nothing else fails."""
+    directory = tmp_path / "gone"
+    mark = Mark.open(directory, "gateway")
+    mark.raise_to(5)
+    mark.write()
+    mark.write()
+    assert (False, 1) == (mark.is_written, caplog.text.count("cannot be written"))
+    directory.mkdir()
+    mark.write()
+    assert (True, 5) == (mark.is_written, read_highest(directory))
+    assert 0o600 == (directory / "position-gateway").stat().st_mode & 0o777
+
+
+def test_a_link_in_the_mark_s_place_is_not_followed(tmp_path):
+    """What it leads to stays as it was."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for name in ("position-gateway", "position-gateway.new"):
+        (tmp_path / name).symlink_to(precious)
+    mark = Mark.open(tmp_path, "gateway")
+    mark.raise_to(5)
+    mark.write()
+    assert ("mine", "5\n") == (precious.read_text(), (tmp_path / "position-gateway").read_text())
