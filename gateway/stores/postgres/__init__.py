@@ -1,0 +1,1 @@
+"""The store that several machines share: PostgreSQL, through asyncpg, which `pip install locum[postgres]` brings."""

@@ -1,0 +1,112 @@
+"""What takes several statements to write: one transaction each, there as a whole or not at all."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+from gateway.stores import rows
+from gateway.stores.postgres.connect import Connection
+from gateway.stores.postgres.text import read_values, write_values
+from gateway.stores.store import StoreConflict
+from policy.grants import GrantChange
+from policy.model import ActorId, Grant, Staff
+
+T = TypeVar("T")
+Fetch = Callable[[str, rows.Row], Awaitable[list[rows.Row]]]
+"""Runs a statement with the values of a row, and returns its rows."""
+
+# In the order of the ids, so that two who do the same at the same time do not wait for each other for ever.
+END_ALL = """
+    UPDATE locum.assumptions SET ended_at = $1
+    WHERE id IN (
+        SELECT id FROM locum.assumptions WHERE actor_issuer = $2 AND actor_subject = $3 AND ended_at IS NULL
+        ORDER BY id FOR UPDATE
+    )
+    RETURNING id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at, ended_at
+"""
+
+
+async def whole(connection: Connection, work: Callable[[Fetch], Awaitable[T]]) -> T:
+    """Run several statements as one transaction; raises StoreConflict with the connection as good as before."""
+
+    async def fetch(sql: str, row: rows.Row) -> list[rows.Row]:
+        found = await connection.fetch(sql, *write_values(row))
+        return [read_values(tuple(record)) for record in found]
+
+    await connection.execute("BEGIN")
+    try:
+        result = await work(fetch)
+    except StoreConflict:
+        # After any other error the connection is given up, and the server undoes what was begun.
+        await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
+    return result
+
+
+async def sign_out(fetch: Fetch, *, actor: ActorId, since: datetime, at: datetime) -> list[rows.Row]:
+    """Return the rows of the assumptions that this has ended."""
+    # Whoever was never seen gets a row that permits nothing.
+    unseen = Staff(id=actor, name=actor.subject, permissions=frozenset(), signed_out_at=since)
+    remembered = await fetch(
+        """
+        INSERT INTO locum.staff AS s (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (issuer, subject) DO UPDATE SET signed_out_at = excluded.signed_out_at
+        WHERE s.signed_out_at IS NULL OR s.signed_out_at < excluded.signed_out_at
+        RETURNING 1
+        """,
+        rows.staff_row(unseen, at=at),
+    )
+    return await fetch(END_ALL, (rows.write_time(at), actor.issuer, actor.subject)) if remembered else []
+
+
+async def save_change(fetch: Fetch, *, change: GrantChange, by: str, at: datetime) -> None:
+    """Store an account, its grant and a line of history; raises StoreConflict."""
+    account, grant = change.account, change.grant
+    moved = await fetch(
+        """
+        UPDATE locum.accounts SET type = $1, suspended = $2, epoch = $3, grant_id = $4
+        WHERE id = $5 AND epoch = $6 RETURNING 1
+        """,
+        (
+            account.type,
+            account.suspended,
+            account.epoch,
+            None if grant is None else grant.id,
+            account.id,
+            account.epoch - 1,
+        ),
+    )
+    if not moved:
+        raise StoreConflict(f"the account `{account.id}` has changed meanwhile: read it again and decide again")
+    if grant is not None:
+        await _save_grant(fetch, grant)
+    await fetch(
+        """
+        INSERT INTO locum.grant_events (account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration,
+                                        permissions, not_before, expires_at, given_by, revoked_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        """,
+        rows.event_row(change, by=by, at=at),
+    )
+
+
+async def _save_grant(fetch: Fetch, grant: Grant) -> None:
+    saved = await fetch(
+        """
+        INSERT INTO locum.grants AS g (account, id, epoch, duration, permissions, not_before, expires_at, given_by,
+                                       revoked_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (id) DO UPDATE
+        SET epoch = excluded.epoch, duration = excluded.duration, permissions = excluded.permissions,
+            not_before = excluded.not_before, expires_at = excluded.expires_at, given_by = excluded.given_by,
+            revoked_at = excluded.revoked_at
+        WHERE g.account = excluded.account
+            AND (g.revoked_at IS NULL OR g.revoked_at IS NOT DISTINCT FROM excluded.revoked_at)
+        RETURNING 1
+        """,
+        (grant.account, *rows.grant_row(grant)),
+    )
+    if not saved:
+        raise StoreConflict(f"the grant `{grant.id}` was revoked or is another account's: use a new id")
