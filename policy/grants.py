@@ -11,6 +11,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 
 from policy.model import Account, AccountType, Duration, Grant, GrantId, Permission, Roles
+from policy.setting import Setting
+
+_TRIAL = "trial"
+# An end that moves by less is left where it was: the shorter time is the safe one.
+_SLIP = timedelta(minutes=1)
 
 
 @unique
@@ -42,6 +47,8 @@ class Change(StrEnum):
     PERMISSIONS_CHANGED = "permissions_changed"
     TURNED_OFF = "turned_off"
     CONVERTED = "converted"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
     UNCHANGED = "unchanged"
 
 
@@ -93,19 +100,21 @@ def state(account: Account, grant: Grant | None, now: datetime) -> GrantState:
 def grant_in_force(account: Account, stored: Grant | None, trial: frozenset[Permission]) -> Grant | None:
     """Return the grant that decides: for a trial account the implicit one, for a paid one the stored one.
 
-    The implicit grant has an id of its own, so that nothing issued under it outlives the conversion.
+    The implicit grant has an id of its own, so that nothing issued under it outlives the conversion; a trial that comes
+    after one has the id that was stored for it.
     """
     if account.type is not AccountType.TRIAL:
         return stored
+    again = stored is not None and stored.given_by == _TRIAL
     return Grant(
-        id=GrantId(f"trial_{account.id}"),
+        id=stored.id if stored is not None and again else GrantId(f"trial_{account.id}"),
         account=account.id,
         epoch=account.epoch,
         duration=Duration.ALWAYS,
         permissions=trial,
         not_before=datetime.min.replace(tzinfo=UTC),
         expires_at=None,
-        given_by="trial",
+        given_by=_TRIAL,
     )
 
 
@@ -155,6 +164,62 @@ def convert(account: Account, current: Grant | None, *, now: datetime) -> GrantC
         return step
     after = replace(account, type=AccountType.PAID, epoch=account.epoch + 1)
     return GrantChange(change=Change.CONVERTED, account=after, grant=None)
+
+
+def adopt(
+    account: Account, current: Grant | None, said: Setting, *, by: str, new_id: GrantId, now: datetime
+) -> GrantChange | None:
+    """Return the next change towards what the app says, or None if there is nothing to change.
+
+    Ask again after each: what takes power away comes before what gives some, so nobody ever sees more than one of
+    the two. As with a choice of ours, whatever is given after it was off goes under a new id.
+    """
+    after = replace(account, epoch=account.epoch + 1)
+    if said.suspended and not account.suspended:
+        return GrantChange(change=Change.SUSPENDED, account=replace(after, suspended=True), grant=current)
+    step = _follow(account, current, said, by=by, new_id=new_id, now=now)
+    if step is not None:
+        return GrantChange(change=step[0], account=replace(after, type=said.type), grant=step[1])
+    if account.suspended and not said.suspended:
+        return GrantChange(change=Change.RESUMED, account=replace(after, suspended=False), grant=current)
+    return None
+
+
+def _follow(
+    account: Account, current: Grant | None, said: Setting, *, by: str, new_id: GrantId, now: datetime
+) -> tuple[Change, Grant | None] | None:
+    """Return what changes of the grant; a conversion first leaves the account without one."""
+    was_trial, trial = account.type is AccountType.TRIAL, said.type is AccountType.TRIAL
+    if was_trial:
+        return None if trial else (Change.CONVERTED, None)
+    wanted = Grant(
+        id=new_id,
+        account=account.id,
+        epoch=account.epoch + 1,
+        duration=said.duration,
+        permissions=said.permissions,
+        not_before=now,
+        expires_at=said.expires_at,
+        given_by=_TRIAL if trial else by,
+    )
+    if trial:
+        return Change.ENABLED, wanted
+    is_on = state(account, current, now) is GrantState.ON
+    if not said.is_on(now):
+        return _turn_off(current, wanted, now) if is_on else None
+    if not is_on:
+        return Change.ENABLED, wanted
+    change, grant = _again(current, wanted, now)
+    if change is Change.UNCHANGED or (change is Change.EXTENDED and _is_slip(current, wanted)):
+        return None
+    return change, grant
+
+
+def _is_slip(current: Grant | None, wanted: Grant) -> bool:
+    """Tell whether all that is new is a little more time, as from an app that counts the end anew for each answer."""
+    if current is None or current.permissions != wanted.permissions:
+        return False
+    return current.expires_at is not None and _end(wanted) - current.expires_at < _SLIP
 
 
 def expiry(duration: Duration, start: datetime) -> datetime | None:

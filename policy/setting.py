@@ -1,0 +1,228 @@
+"""What an app's own answer says of an account's setting: read by a field map, or refused with the reason.
+
+Any JSON object can be read. Only what the map documents counts: a member that the map names has to be there, and its
+value has to be one of the listed ones. What is odd is refused as a whole, never read halfway.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from policy.model import AccountId, AccountType, Duration, Permission
+
+T = TypeVar("T")
+
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+# RFC 3339 section 5.6, with an offset; a leap second is no time that `datetime` knows.
+_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(\.[0-9]{1,18})?"
+    r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])",
+    re.ASCII,
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """Where each fact stands in an answer, as a JSON pointer (RFC 6901); empty: the answers do not hold it."""
+
+    account: str = ""
+    assumable: str = ""
+    duration: str = ""
+    expires_at: str = ""
+    permissions: str = ""
+    account_type: str = ""
+    suspended: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The app's words and what they mean here; no other word counts.
+
+    JSON's `true` and `false` are looked up as these words, which a text can never be.
+    """
+
+    assumable: Mapping[str, bool]
+    duration: Mapping[str, Duration]
+    permissions: Mapping[str, Permission]
+    account_type: Mapping[str, AccountType]
+    suspended: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How an app's answers are read."""
+
+    fields: Fields
+    words: Words
+    permissions: frozenset[Permission]
+    """What staff may do where the answers do not say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the app says of an account; by default that nobody is let in."""
+
+    type: AccountType = AccountType.PAID
+    suspended: bool = False
+    duration: Duration = Duration.OFF
+    expires_at: datetime | None = None
+    permissions: frozenset[Permission] = frozenset()
+
+    def is_on(self, now: datetime) -> bool:
+        """Tell whether the customer of a paid account lets staff in at `now`."""
+        return self.duration is not Duration.OFF and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """A document that cannot be taken as it is, and why, in one line without a word of the document."""
+
+    reason: str
+
+
+def is_pointer(text: str) -> bool:
+    """Tell whether a text is a JSON pointer to a member (RFC 6901 section 3)."""
+    return _POINTER.fullmatch(text) is not None
+
+
+def read_setting(body: bytes, form: Form, *, account: AccountId) -> Setting | Odd:
+    """Return what an answer to the question about `account` says.
+
+    `assumable: false` beats everything, a trial beats a duration, and a time beats the name of a duration: for a day,
+    a week, a month and a year the answer has to say when it ends, because nobody else knows when it began.
+    """
+    try:
+        return _read(_parse(body), form, account)
+    except _OddError as exc:
+        return Odd(reason=str(exc))
+
+
+def read_account(body: bytes, pointer: str) -> str | Odd:
+    """Return the account that a notice names at `pointer`."""
+    try:
+        return _name(_find(_parse(body), pointer), pointer)
+    except _OddError as exc:
+        return Odd(reason=str(exc))
+
+
+class _OddError(Exception):
+    """The document is odd; never leaves this file."""
+
+
+def _read(document: Any, form: Form, account: AccountId) -> Setting:
+    fields, words = form.fields, form.words
+    if fields.account and _name(_find(document, fields.account), fields.account) != account:
+        raise _OddError(f"`{fields.account}` names another account")
+    assumable = _word(document, fields.assumable, words.assumable, absent=True)
+    kind = _word(document, fields.account_type, words.account_type, absent=AccountType.PAID)
+    suspended = _word(document, fields.suspended, words.suspended, absent=False)
+    if not assumable:
+        return Setting(suspended=suspended)
+    if kind is AccountType.TRIAL:
+        return Setting(type=kind, suspended=suspended, duration=Duration.ALWAYS)
+    duration = _word(document, fields.duration, words.duration, absent=Duration.ALWAYS)
+    if duration is Duration.OFF:
+        return Setting(suspended=suspended)
+    return Setting(
+        suspended=suspended,
+        duration=duration,
+        expires_at=_read_end(document, fields.expires_at, duration),
+        permissions=_read_permissions(document, form) | {Permission.READ},
+    )
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as exc:
+        raise _OddError("it is not JSON that can be read in one way only") from exc
+    if not isinstance(document, dict):
+        raise _OddError("it is not a JSON object")
+    return document
+
+
+def _find(document: Any, pointer: str) -> Any:
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, dict) and name in document:
+            document = document[name]
+        elif isinstance(document, list) and _INDEX.fullmatch(name) is not None and int(name) < len(document):
+            document = document[int(name)]
+        else:
+            raise _OddError(f"`{pointer}` is not there")
+    return document
+
+
+def _name(value: Any, pointer: str) -> str:
+    """Return an account's name; apps that number their accounts may do it in digits."""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18):
+        return str(value)
+    raise _OddError(f"`{pointer}` is not the name of an account")
+
+
+def _word(document: Any, pointer: str, words: Mapping[str, T], *, absent: T) -> T:
+    return _look_up(_find(document, pointer), pointer, words) if pointer else absent
+
+
+def _look_up(value: Any, pointer: str, words: Mapping[str, T]) -> T:
+    if isinstance(value, bool):
+        word = "true" if value else "false"
+    elif isinstance(value, str) and value not in ("true", "false"):
+        word = value
+    else:
+        raise _OddError(f"`{pointer}` is neither a word nor true or false")
+    if word not in words:
+        raise _OddError(f"`{pointer}` is none of the values that are documented")
+    return words[word]
+
+
+def _read_permissions(document: Any, form: Form) -> frozenset[Permission]:
+    pointer = form.fields.permissions
+    if not pointer:
+        return form.permissions
+    found = _find(document, pointer)
+    if not isinstance(found, list):
+        raise _OddError(f"`{pointer}` is not a list")
+    return frozenset(_look_up(item, pointer, form.words.permissions) for item in found)
+
+
+def _read_end(document: Any, pointer: str, duration: Duration) -> datetime | None:
+    found = _find(document, pointer) if pointer else None
+    if found is not None:
+        return _read_time(found, pointer)
+    if duration is not Duration.ALWAYS:
+        raise _OddError(f"the duration is `{duration}`, and nothing says when it ends")
+    return None
+
+
+def _read_time(value: Any, pointer: str) -> datetime:
+    """Return a time: RFC 3339 with its offset, or whole seconds since 1970; parts of a microsecond are dropped."""
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            # Milliseconds would lie beyond the calendar, so they are never taken for seconds.
+            return _EPOCH + timedelta(seconds=value)
+        if isinstance(value, str) and (found := _TIME.fullmatch(value)) is not None:
+            day, time, fraction, offset = found.groups()
+            spelled = f"{day}T{time}{(fraction or '.0')[:7].ljust(7, '0')}{offset.upper().replace('Z', '+00:00')}"
+            return datetime.fromisoformat(spelled).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise _OddError(f"`{pointer}` is not a time such as 2027-01-31T23:59:59Z")
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object whose members can be read two ways (RFC 8259 section 4)."""
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a member is there twice")
+    return found
+
+
+def _no_number(text: str) -> None:
+    """Refuse what JSON has no number for (RFC 8259 section 6)."""
+    raise ValueError(f"{text} is not JSON")
