@@ -19,6 +19,7 @@ _MOST_BYTES = 64 * 1024
 _TIMEOUT_SECONDS = 5.0
 _REFETCH_SECONDS = 60.0
 _FRESH_SECONDS = 3600.0
+_PAUSE_SECONDS = 10.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -30,6 +31,10 @@ class Issuer:
     """Knows the issuer's keys; asks again for an unknown key, at most once a minute, and each hour.
 
     While the issuer is away, the keys known last go on counting.
+
+    A stranger is whoever has not authenticated, and may send any number of tokens with keys that nobody knows. On their
+    account the issuer is not asked within ten seconds of an attempt, however that came out, and for an unknown key at
+    most once a minute, which uses up nobody else's minute.
     """
 
     def __init__(self, issuer: str, *, http: aiohttp.ClientSession, ticks: Ticks) -> None:
@@ -38,33 +43,47 @@ class Issuer:
         self._ticks = ticks
         self._keys: tuple[ForeignKey, ...] = ()
         self._asked_at: float | None = None
+        """When an attempt began that left us with keys."""
+        self._vouched_at: float | None = None
+        """The same, of those that were not for a stranger."""
+        self._tried_at: float | None = None
         self._asking = asyncio.Lock()
         self._attempts = 0
 
-    async def keys_for(self, token: UnverifiedToken) -> tuple[ForeignKey, ...]:
+    async def keys_for(self, token: UnverifiedToken, *, stranger: bool = False) -> tuple[ForeignKey, ...]:
         """Return the issuer's keys, fetched anew if none of them has the token's `kid`.
 
-        Raises IssuerError when no key is known and the issuer cannot be asked.
+        Raises IssuerError when no key is known and the issuer cannot be asked; for a stranger also when the token's key
+        is unknown and may not be asked for now, so that nobody can say yet whose it is.
         """
-        if self._is_due(token):
-            attempts = self._attempts
+        attempts = self._attempts
+        if self._is_due(token, stranger):
             async with self._asking:
                 # Whoever waited for an attempt shares how it came out; a silent issuer is not asked once by each.
-                if self._attempts == attempts and self._is_due(token):
-                    await self._ask()
+                if self._attempts == attempts and self._is_due(token, stranger):
+                    await self._ask(stranger)
         if not self._keys:
             raise IssuerError("the issuer's keys are not known")
+        if stranger and self._attempts == attempts and not self._knows(token):
+            raise IssuerError("the token's key is not known, and the issuer was asked a moment ago")
         return self._keys
 
-    def _is_due(self, token: UnverifiedToken) -> bool:
+    def _is_due(self, token: UnverifiedToken, stranger: bool) -> bool:
+        now = self._ticks()
+        if stranger and self._tried_at is not None and now - self._tried_at < _PAUSE_SECONDS:
+            return False
         if self._asked_at is None:
             return True
-        age = self._ticks() - self._asked_at
-        known = any(key.id == token.header.get("kid") for key in self._keys)
-        return age >= (_FRESH_SECONDS if known else _REFETCH_SECONDS)
+        if self._knows(token):
+            return now - self._asked_at >= _FRESH_SECONDS
+        last = self._asked_at if stranger else self._vouched_at
+        return last is None or now - last >= _REFETCH_SECONDS
 
-    async def _ask(self) -> None:
-        started = self._ticks()
+    def _knows(self, token: UnverifiedToken) -> bool:
+        return any(key.id == token.header.get("kid") for key in self._keys)
+
+    async def _ask(self, stranger: bool) -> None:
+        started = self._tried_at = self._ticks()
         self._attempts += 1
         try:
             # An issuer that ends in a slash is asked without it (OpenID Connect Discovery 1.0 section 4.1).
@@ -76,6 +95,8 @@ class Issuer:
                 # Nothing is lost by asking again for the next token.
                 raise IssuerError(str(exc)) from exc
         self._asked_at = started
+        if not stranger:
+            self._vouched_at = started
 
     def _keys_address(self, document: dict[str, Any]) -> str:
         """Return `jwks_uri` of a discovery document (OpenID Connect Discovery 1.0 section 4.3)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.clock import Clock
@@ -10,8 +10,9 @@ from gateway.config.model import StaffSection
 from gateway.staff.issuer import Issuer, IssuerError
 from gateway.tokens.compact import CompactError, read_compact
 from gateway.tokens.signing import TokenRefused, verify_foreign
+from policy.events import is_type
 from policy.model import Deny, DenyReason, Staff
-from policy.staff import SignInPolicy, StaffRule, admit
+from policy.staff import SignInPolicy, StaffRule, admit, signed_in_at
 
 _LONGEST_WORD = 128
 _MOST_METHODS = 16
@@ -24,6 +25,8 @@ class SignedIn:
     staff: Staff
     authentication: Mapping[str, Any]
     """Those of `acr`, `amr` and `auth_time` that the token has."""
+    at: datetime
+    """When they signed in at the issuer."""
 
 
 class StaffVerifier:
@@ -45,6 +48,9 @@ class StaffVerifier:
         """Return who presents the token, or why they may not stand in."""
         try:
             token = read_compact(actor_token)
+            if "events" in token.payload or is_type(token.header, "logout+jwt", "secevent+jwt"):
+                # Of the same issuer, key and audience as an ID token, and about the person, but no proof of being them.
+                return Deny(reason=DenyReason.TOKEN_INVALID, detail="the actor token is refused: it tells of an event")
             keys = await self._issuer.keys_for(token)
             now = self._clock()
             claims = verify_foreign(token, keys, issuer=self._issuer.issuer, audience=self._audience, now=now)
@@ -55,7 +61,7 @@ class StaffVerifier:
         staff = admit(claims, self._rules, self._policy, now=now)
         if isinstance(staff, Deny):
             return staff
-        return SignedIn(staff=staff, authentication=_authentication(claims))
+        return SignedIn(staff=staff, authentication=_authentication(claims), at=signed_in_at(claims))
 
 
 def _authentication(claims: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""Ends what a staff member has begun because the identity provider says so: stored, cut, recorded."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+from msgspec import structs
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record, name_actor
+from gateway.caller import Caller
+from gateway.clock import Clock
+from gateway.stores.store import Store, StoreError
+from policy.events import LEEWAY, LOGOUT, Notice
+from policy.model import AccountId, ActorId, Assumption, TokenId
+
+log = logging.getLogger(__name__)
+
+Ended = Callable[[ActorId, Sequence[Assumption]], None]
+
+
+class SignOuts:
+    """The one way in which a notice ends assumptions; it may be told the same any number of times.
+
+    It only takes power away, so it is done even if it cannot be recorded at once.
+    """
+
+    def __init__(self, store: Store, journal: AuditLog, *, clock: Clock, ended: Ended) -> None:
+        """Have `ended` cut what is open here, and forget what is known; it is called when the end is stored."""
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._ended = ended
+        self._owed: list[Record] = []
+        self._recording_owed = asyncio.Lock()
+
+    async def record_owed(self) -> None:
+        """Record what was done while the journal could not be written; raises JournalError while it still cannot."""
+        async with self._recording_owed:
+            while self._owed:
+                await self._journal.append(self._owed[0], durable=True)
+                del self._owed[0]
+
+    async def carry_out(self, notice: Notice, caller: Caller) -> None:
+        """End what the notice says; it is stored when this returns. Raises StoreError, and then nothing is stored.
+
+        Of a notice about one account only what had begun by the time it was issued ends, so that a copy of it ends
+        nothing later; one about the person holds off every sign-in up to that time, which does the same.
+        """
+        person, account = notice.person, notice.account
+        if person is None:
+            return
+        record = _record(notice, person, caller)
+        recorded = await self._recorded(record)
+        at = self._clock()
+        ended: list[Assumption] = []
+        try:
+            if account is None:
+                ended += await self._store.sign_out(person, since=notice.issued_at, at=at)
+            else:
+                async for assumption in self._end_in(account, person, until=notice.issued_at + LEEWAY, at=at):
+                    ended.append(assumption)
+        except StoreError:
+            if recorded:
+                await self._note(structs.replace(record, decision="deny", reason="store_unavailable"))
+            raise
+        finally:
+            # Also of what was ended before the store failed.
+            self._ended(person, ended)
+        if not recorded:
+            self._owed.append(record)
+        for assumption in ended:
+            await self._note(_end_record(assumption, caller))
+
+    async def _end_in(
+        self, account: AccountId, person: ActorId, *, until: datetime, at: datetime
+    ) -> AsyncIterator[Assumption]:
+        for assumption in await self._store.list_assumptions(account=account):
+            if assumption.actor != person or assumption.started_at > until:
+                continue
+            if await self._store.end_assumption(assumption.id, at=at):
+                yield assumption
+
+    async def _recorded(self, record: Record) -> bool:
+        try:
+            await self.record_owed()
+            await self._journal.append(record, durable=True)
+        except JournalError:
+            log.exception("a sign-out of staff could not be recorded yet")
+            return False
+        return True
+
+    async def _note(self, record: Record) -> None:
+        """Record what has happened; what cannot be said now is owed."""
+        if self._owed or not await self._recorded(record):
+            self._owed.append(record)
+
+
+def _record(notice: Notice, person: ActorId, caller: Caller) -> Record:
+    return Record(
+        kind="staff",
+        reason="signed_out" if notice.event == LOGOUT else notice.event.rpartition("/")[2].replace("-", "_"),
+        actor=name_actor(person, None),
+        account=notice.account,
+        by=person.issuer,
+        token_id=TokenId(notice.id),
+        client_ip=caller.client_ip,
+        user_agent=caller.user_agent,
+        request_id=caller.request_id,
+    )
+
+
+def _end_record(assumption: Assumption, caller: Caller) -> Record:
+    return Record(
+        kind="assumption",
+        reason="ended",
+        assumption=assumption.id,
+        account=assumption.account,
+        subject=assumption.subject,
+        actor=name_actor(assumption.actor, None),
+        grant_id=assumption.grant_id,
+        ticket=assumption.ticket,
+        by=assumption.actor.issuer,
+        request_id=caller.request_id,
+    )

@@ -1,0 +1,87 @@
+"""What every store must keep to about sign-outs; a part of `StoreContract`."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from gateway.stores.store import Store
+from policy.model import AccountId, ActorId, AssumptionId
+from tests.store_examples import ACTOR, ASSUMPTION, NOW, STAFF
+
+LATER = NOW + timedelta(seconds=1)
+ERIN = ActorId(issuer=ACTOR.issuer, subject="erin")
+
+
+class SignOutContract:
+    async def test_a_sign_out_ends_all_that_one_person_has_begun(self, store: Store):
+        """In every account, and nothing of anybody else; what had ended before stays as it was."""
+        mine = [replace(ASSUMPTION, id=AssumptionId(f"s{n}"), account=AccountId(f"a{n}")) for n in range(3)]
+        others = [
+            replace(ASSUMPTION, id=AssumptionId("e1"), actor=ERIN),
+            replace(ASSUMPTION, id=AssumptionId("e2"), actor=ActorId(issuer="https://other.example", subject="u1")),
+        ]
+        for assumption in (*mine, *others):
+            await store.add_assumption(assumption)
+        await store.end_assumption(mine[0].id, at=NOW)
+        ended = await store.sign_out(ACTOR, since=NOW, at=LATER)
+        assert [replace(one, ended_at=LATER) for one in mine[1:]] == sorted(ended, key=lambda one: one.id)
+        assert replace(mine[0], ended_at=NOW) == await store.find_assumption(mine[0].id)
+        assert list(ended) == [await store.find_assumption(one.id) for one in ended]
+        assert others == sorted(await store.list_assumptions(), key=lambda one: one.id)
+
+    async def test_a_sign_out_is_remembered_of_whoever_it_is(self, store: Store):
+        """Of somebody who was seen, beside all that is known of them; of somebody who never was, and may do nothing."""
+        await store.save_staff(STAFF, at=NOW)
+        await store.sign_out(ACTOR, since=NOW, at=LATER)
+        assert replace(STAFF, signed_out_at=NOW) == await store.find_staff(ACTOR)
+        assert [] == list(await store.sign_out(ERIN, since=NOW, at=LATER))
+        unseen = await store.find_staff(ERIN)
+        assert (frozenset(), frozenset(), False, NOW) == (
+            unseen.permissions,
+            unseen.groups,
+            unseen.disabled,
+            unseen.signed_out_at,
+        )
+
+    @pytest.mark.parametrize("seconds", [0, 1, 3600])
+    async def test_a_sign_out_that_is_told_again_ends_nothing_more(self, store: Store, seconds):
+        """Nor does one from before it: so a copy of a notice does no harm, wherever and whenever it is sent."""
+        await store.sign_out(ACTOR, since=NOW, at=NOW)
+        await store.add_assumption(ASSUMPTION)
+        before = (await store.read_changes(0)).position
+        assert [] == list(await store.sign_out(ACTOR, since=NOW - timedelta(seconds=seconds), at=LATER))
+        assert ASSUMPTION == await store.find_assumption(ASSUMPTION.id)
+        assert NOW == (await store.find_staff(ACTOR)).signed_out_at
+        assert before == (await store.read_changes(0)).position
+        assert [ASSUMPTION.id] == [one.id for one in await store.sign_out(ACTOR, since=LATER, at=LATER)]
+
+    async def test_a_sign_out_is_never_taken_back(self, store: Store):
+        """Neither by being seen again, nor by a lock that comes or goes, nor by a time from before."""
+        await store.sign_out(ACTOR, since=NOW, at=NOW)
+        for staff in (STAFF, replace(STAFF, signed_out_at=NOW - timedelta(days=1))):
+            await store.save_staff(staff, at=LATER)
+            assert replace(STAFF, signed_out_at=NOW) == await store.find_staff(ACTOR)
+        for locked in (True, False):
+            await store.disable_staff(ACTOR, disabled=locked)
+            assert NOW == (await store.find_staff(ACTOR)).signed_out_at
+        await store.save_staff(replace(STAFF, signed_out_at=LATER), at=LATER)
+        assert replace(STAFF, signed_out_at=LATER) == await store.find_staff(ACTOR)
+
+    async def test_everybody_hears_of_a_sign_out(self, store: Store):
+        """Of the person, and of each assumption that ended, in one step."""
+        await store.save_staff(STAFF, at=NOW)
+        await store.add_assumption(ASSUMPTION)
+        before = (await store.read_changes(0)).position
+        await store.sign_out(ACTOR, since=NOW, at=NOW)
+        told = (await store.read_changes(before)).changes
+        assert {(ACTOR, None), (None, ASSUMPTION.id)} == {(change.staff, change.assumption) for change in told}
+        assert 2 == len(told)
+
+    async def test_sign_outs_at_once_end_each_assumption_once(self, store: Store):
+        """However many processes are told of the same one together."""
+        for n in range(20):
+            await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(f"s{n:02}")))
+        answers = await asyncio.gather(*[store.sign_out(ACTOR, since=NOW, at=LATER) for _ in range(20)])
+        assert [f"s{n:02}" for n in range(20)] == sorted(one.id for answer in answers for one in answer)
