@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -188,6 +189,63 @@ async def test_a_worker_that_hangs_is_killed_in_the_end(world):
             assert not (await busy.rest()).endswith(LAST)
         await running.says(f"process {hanging} did not end in time")
         assert gone(hanging)
+
+
+BLOCKED = """
+import signal, sys, time
+if "--worker" in sys.orig_argv:
+    signal.signal(signal.SIGUSR1, lambda *_: time.sleep(60))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGUSR1])
+async def test_a_worker_that_hangs_is_noticed_and_replaced(world, tmp_path, how):
+    """A process that is stopped, and one whose event loop alone stands still; meanwhile the other one serves."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    paths = f"{tmp_path}{os.pathsep}{Path(__file__).parent.parent}"
+    settings = {"environment": {"PYTHONPATH": paths}, "server": "worker_deadline_seconds = 1.0"}
+    async with world.running(workers=2, **settings) as running:
+        assert 200 == (await world.choose("day"))[0]
+        token = await world.token()
+        async with lines_to_both(world, token) as lines:
+            said = await running.says("worker gateway-0 serves")
+            hanging = int(said.rpartition("process ")[2].rstrip(")"))
+            os.kill(hanging, how)
+            assert 200 == (await lines["gateway-1"].get(token))[0]
+            await running.says(f"process {hanging} has given no sign of life for 1 s: killed")
+            assert b"" == await lines["gateway-0"].rest()
+            assert 200 == (await lines["gateway-1"].get(token))[0]
+            await running.says("worker gateway-0 serves", times=2)
+        assert (True, 2) == (gone(hanging), len(running.workers()))
+
+
+async def test_a_machine_that_stands_still_kills_no_worker(world):
+    """Everything is stopped for longer than the deadline and goes on, the supervisor first: nobody was at fault."""
+    async with world.running(workers=2, server="worker_deadline_seconds = 1.0") as running:
+        everybody = [running.pid, *running.workers()]
+        for pid in running.workers():
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(0.5)  # so that each owes a sign of life
+        os.kill(running.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.5)  # the machine stands still
+        os.kill(running.pid, signal.SIGCONT)
+        await asyncio.sleep(0.3)  # it looks after its workers, and they cannot answer yet
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(1.2)  # a deadline: that nobody is killed can only be seen by waiting
+        running.send(signal.SIGHUP)
+        await running.says("the new configuration is in force")
+        assert everybody == [running.pid, *running.workers()]
+        assert [] == [line for line in running.lines if "killed" in line]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_ipv6_address_is_said_as_a_url(world, workers):
+    """In brackets, so that it can be used as it stands."""
+    async with world.running(workers=workers, listen="[::1]:0") as running:
+        assert re.fullmatch(r"http://\[::1\]:[0-9]+", running.addresses.public_url)
+        async with world.http.get(f"{running.addresses.public_url}/tickets/1") as answer:
+            assert 200 == answer.status
 
 
 async def test_a_port_is_never_shared_with_a_stranger(world):

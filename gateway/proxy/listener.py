@@ -1,65 +1,82 @@
 """The public listener: makes a connection of each client, within limits, and takes all of them down again."""
 
 import asyncio
-from collections import Counter
+import logging
 from dataclasses import dataclass
 
-from gateway.proxy import replies
-from gateway.proxy.client import ClientConnection, ClientLimits
+import msgspec
+
+from gateway.proxy.client import ClientConnection
 from gateway.proxy.head import ClientFault
-from gateway.proxy.wire import Handler, Inbound
+from gateway.proxy.peers import Peer, PeerLimits, Peers, Trusts
+from gateway.proxy.wire import Handler, Inbound, ResponseHead
+
+log = logging.getLogger(__name__)
+
+_LIMITS = ("connections_per_peer", "in_flight_per_peer", "max_in_flight", "websockets_per_peer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerLimits(ClientLimits):
+class ListenerLimits(PeerLimits):
     """What all clients may take together."""
 
     connections_per_peer: int = 4096
     """From one address; a proxy in front is one. Connections through a Unix socket are not counted."""
     max_in_flight: int = 4096
     """Requests being answered at a time."""
+    queue_timeout_seconds: float = 5
+    """For a request to wait until others of its address are answered."""
 
 
-def make_listener(handler: Handler, limits: ListenerLimits) -> "Listener":
-    """Return the protocol factory for `create_server` that hands each request to `handler`."""
-    return Listener(handler, limits)
+def _nobody(_address: str) -> bool:
+    return False
+
+
+def make_listener(handler: Handler, limits: ListenerLimits, trusts: Trusts = _nobody) -> "Listener":
+    """Return the protocol factory for `create_server` that hands each request to `handler`.
+
+    Whom it `trusts` are proxies in front: what is limited for one address is not for theirs, but for connections.
+    """
+    return Listener(handler, limits, trusts)
 
 
 class Listener:
     """All connections of clients; belongs to the event loop it is used in."""
 
-    def __init__(self, handler: Handler, limits: ListenerLimits) -> None:
+    def __init__(self, handler: Handler, limits: ListenerLimits, trusts: Trusts) -> None:
         """Accept nothing by itself: the caller opens the socket, and closes it before `shutdown`."""
-        self._handler = handler
-        self._limits = limits
+        self.handler = handler
+        self.limits = limits
+        self.peers = Peers(limits, trusts)
+        self.in_flight = 0
+        """How many requests are being answered."""
+        self.turned_away = dict.fromkeys(_LIMITS, 0)
+        """How often somebody wanted more than a limit allows, by its key in [limits]."""
+        self.closing = False
         self._open: set[ClientConnection] = set()
-        self._per_peer: Counter[str] = Counter()
-        self._in_flight = 0
-        self._closing = False
         self._emptied = asyncio.Event()
 
     def __call__(self) -> ClientConnection:
         """Make the connection of the next client."""
-        return ClientConnection(self._answer, limits=self._limits, on_made=self._admit, on_lost=self._forget)
+        return Guest(self).connect()
 
     @property
     def open_count(self) -> int:
         """How many connections there are, idle ones too."""
         return len(self._open)
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests are being answered."""
-        return self._in_flight
+    def renew(self, handler: Handler, limits: ListenerLimits, trusts: Trusts = _nobody) -> None:
+        """Hand later requests to `handler`; what is under way stays.
 
-    def renew(self, handler: Handler, limits: ListenerLimits) -> None:
-        """Hand later requests to `handler`; what is under way stays, and open connections keep their own limits."""
-        self._handler = handler
-        self._limits = limits
+        Open connections keep their own limits, and have those of their address anew.
+        """
+        self.handler = handler
+        self.limits = limits
+        self.peers.renew(limits, trusts)
 
     def close(self) -> None:
         """Close idle connections now and the others behind the response they are at; new ones are turned away."""
-        self._closing = True
+        self.closing = True
         for connection in list(self._open):
             connection.stop()
 
@@ -79,29 +96,118 @@ class Listener:
             self._emptied.clear()
             await self._emptied.wait()
 
-    async def _answer(self, inbound: Inbound) -> None:
-        if self._in_flight >= self._limits.max_in_flight:
-            await replies.report(inbound, 503, "too many requests at a time: try again in a moment", kind="busy")
-            return
-        self._in_flight += 1
-        try:
-            await self._handler(inbound)
-        finally:
-            self._in_flight -= 1
-
-    def _admit(self, connection: ClientConnection) -> None:
+    def add(self, connection: ClientConnection) -> None:
+        """Know a connection, until `discard`."""
         self._open.add(connection)
-        self._per_peer[connection.peer] += 1
-        if self._closing:
+
+    def discard(self, connection: ClientConnection) -> None:
+        """Forget a connection that is closed."""
+        self._open.discard(connection)
+        if not self._open:
+            self._emptied.set()
+
+
+class Guest:
+    """What one connection takes of its address's share, from the moment that it is accepted to its end."""
+
+    __slots__ = ("_listener", "_peer", "_switched")
+
+    def __init__(self, listener: Listener, peer: Peer | None = None) -> None:
+        """Have entered as `peer`, or do so when the connection is made."""
+        self._listener = listener
+        self._peer = peer
+        """None also behind the end, and always for a Unix socket."""
+        self._switched = False
+
+    def leave(self) -> None:
+        """Count the connection no more; safe to call twice."""
+        if self._peer is not None:
+            self._listener.peers.leave(self._peer)
+            self._peer = None
+
+    def connect(self) -> ClientConnection:
+        """Make the connection itself; when that is lost, the guest has left."""
+        return ClientConnection(
+            self._answer,
+            limits=self._listener.limits,
+            on_made=self._made,
+            on_lost=self._lost,
+            on_switch=self._switch,
+        )
+
+    def _made(self, connection: ClientConnection) -> None:
+        listener = self._listener
+        listener.add(connection)
+        if self._peer is None and connection.peer:
+            self._peer = listener.peers.enter(connection.peer)
+        if listener.closing:
             connection.stop()
-        elif connection.peer and self._per_peer[connection.peer] > self._limits.connections_per_peer:
+        elif self._peer is not None and self._peer.connections > listener.limits.connections_per_peer:
+            listener.turned_away["connections_per_peer"] += 1
             fault = ClientFault(status=503, title="too many connections from one address: use fewer")
             connection.refuse(fault, kind="busy")
 
-    def _forget(self, connection: ClientConnection) -> None:
-        self._open.discard(connection)
-        self._per_peer[connection.peer] -= 1
-        if not self._per_peer[connection.peer]:
-            del self._per_peer[connection.peer]
-        if not self._open:
-            self._emptied.set()
+    def _lost(self, connection: ClientConnection) -> None:
+        self._listener.discard(connection)
+        self.leave()
+
+    async def _answer(self, inbound: Inbound) -> None:
+        listener, peer = self._listener, self._peer
+        if peer is not None and not peer.requests.take_free():
+            try:
+                async with asyncio.timeout(listener.limits.queue_timeout_seconds):
+                    await peer.requests.wait()
+            except TimeoutError:
+                listener.turned_away["in_flight_per_peer"] += 1
+                _warn(peer, "requests under way", listener.limits.in_flight_per_peer)
+                await _turn_away(inbound, "too many requests at a time from one address: try again in a moment")
+                return
+        if listener.in_flight >= listener.limits.max_in_flight:
+            listener.turned_away["max_in_flight"] += 1
+            self._give_back(peer)
+            await _turn_away(inbound, "too many requests at a time: try again in a moment")
+            return
+        listener.in_flight += 1
+        try:
+            await listener.handler(inbound)
+        finally:
+            listener.in_flight -= 1
+            self._give_back(peer)
+
+    def _give_back(self, peer: Peer | None) -> None:
+        if peer is None:
+            return
+        if self._switched:
+            peer.websockets.give_back()
+        else:
+            peer.requests.give_back()
+
+    def _switch(self) -> None:
+        """Count a request as what it becomes: it may last for days."""
+        peer = self._peer
+        if peer is None:
+            return
+        if not peer.websockets.take_free():
+            self._listener.turned_away["websockets_per_peer"] += 1
+            _warn(peer, "WebSockets", self._listener.limits.websockets_per_peer)
+            raise ClientFault(status=503, title="too many WebSockets from one address: use fewer")
+        self._switched = True
+        peer.requests.give_back()
+
+
+def _warn(peer: Peer, what: str, most: int) -> None:
+    """Tell the operator once; the client is told each time."""
+    if not peer.warned:
+        peer.warned = True
+        text = "%s has %d %s, and gets no more: if it is a proxy in front, name it in server.trusted_proxies"
+        log.warning(text, peer.key, most, what)
+
+
+async def _turn_away(inbound: Inbound, title: str) -> None:
+    content = msgspec.json.encode({"type": "urn:locum:problem:busy", "title": title, "status": 503})
+    lines = (
+        (b"Content-Type", b"application/problem+json"),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Retry-After", b"1"),
+    )
+    await inbound.respond(ResponseHead(status=503, reason=b"Service Unavailable", headers=lines), content, close=True)

@@ -10,6 +10,7 @@ from gateway.config.model import Config
 from gateway.tasks import Tasks
 from gateway.workers import collector
 from gateway.workers.fixed import settle
+from gateway.workers.hang_up import hear
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
     loop, stopping, hang_up = asyncio.get_running_loop(), Stopping(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.ask)
-    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+    hear(hang_up.set)
     outer, inner = Tasks(), Tasks()
     try:
         async with open_gateway(config) as gateway:

@@ -18,6 +18,12 @@ FIXED = (
     "limits.tls_handshake_timeout_seconds",
     "grants.fact_ttl_seconds",
     "grants.absent_ttl_seconds",
+    "store.url",
+    "store.migrate",
+    "store.timeout_seconds",
+    "store.write_timeout_seconds",
+    "store.min_connections",
+    "store.max_connections",
     "audit.segment_mib",
     "audit.checkpoint_seconds",
 )

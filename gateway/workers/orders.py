@@ -16,6 +16,8 @@ class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):
 
     origin: str
     config: Config
+    fellows: dict[str, str] = {}
+    """See `gateway.state.Post`."""
 
 
 class Renew(msgspec.Struct, tag="renew", frozen=True, kw_only=True):
@@ -28,6 +30,10 @@ class Stop(msgspec.Struct, tag="stop", frozen=True, kw_only=True):
     """Take no more requests, and end when those under way have; `now` waits for none."""
 
     now: bool = False
+
+
+class Ping(msgspec.Struct, tag="ping", frozen=True, kw_only=True):
+    """Say that your event loop goes round."""
 
 
 class Done(msgspec.Struct, tag="done", frozen=True, kw_only=True):
@@ -45,8 +51,12 @@ class Refused(msgspec.Struct, tag="refused", frozen=True, kw_only=True):
     """Whether the configuration is to blame."""
 
 
-Order = Begin | Renew | Stop
-Reply = Done | Refused
+class Pong(msgspec.Struct, tag="pong", frozen=True, kw_only=True):
+    """The answer to `Ping`, which may come before that to an order given earlier."""
+
+
+Order = Begin | Renew | Stop | Ping
+Reply = Done | Refused | Pong
 
 
 def encode(message: Order | Reply) -> bytes:

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from gateway.binding import bind, names_of
 from gateway.config.check import format_address, parse_address
 
 
@@ -16,24 +17,11 @@ def reserved(address: str, where: str) -> Iterator[str]:
     """
     host, port = parse_address(address, where)
     with ExitStack() as stack:
-        for family, kind, protocol, _, name in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            ours = stack.enter_context(socket.socket(family, kind, protocol))
+        for family, name in names_of(host, port):
+            ours = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            _bind(ours, (name[0], port, *name[2:]))
+            bind(ours, (name[0], port, *name[2:]))
             port = ours.getsockname()[1]
-            with socket.socket(family, kind, protocol) as unsharing:
-                _bind(unsharing, (name[0], port, *name[2:]))
+            with socket.socket(family, socket.SOCK_STREAM) as unsharing:
+                bind(unsharing, (name[0], port, *name[2:]))
         yield format_address(host, port)
-
-
-def _bind(bound: socket.socket, name: tuple[object, ...]) -> None:
-    # As asyncio does it: what an earlier gateway's connections left behind (TIME_WAIT) is no hindrance.
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if bound.family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    try:
-        bound.bind(name)
-    except OSError as exc:
-        raise OSError(exc.errno, f"{name[0]}:{name[1]}: {exc.strerror}") from exc

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,8 +21,10 @@ from gateway.tasks import Tasks
 from gateway.workers.alone import Announce, Read, Stopping
 from gateway.workers.child import Child
 from gateway.workers.fixed import settle
-from gateway.workers.orders import Begin, Done, Refused, Renew, Reply, Stop
+from gateway.workers.hang_up import hear
+from gateway.workers.orders import Begin, Done, Refused, Renew, Stop
 from gateway.workers.ports import reserved
+from gateway.workers.vigil import Vigil, tick_seconds
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,20 @@ _CALM_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 _REPLY_SECONDS = 30.0
+_BEGIN_SECONDS = 60.0
 _MARGIN_SECONDS = 2.0
 """Behind the time for requests under way, for a worker to close its journal and the rest."""
+
+
+Answer = Done | Refused | None
+"""What a worker says to an order, None if it has ended."""
+
+
+class Spawn(Protocol):
+    """Starts a worker process that waits for its first order; raises OSError."""
+
+    async def __call__(self, *, scratch: str) -> Child:
+        """See `Child.start`."""
 
 
 class WorkersFailed(Exception):
@@ -63,12 +77,13 @@ class Pause:
 class Supervisor:
     """Starts the workers, starts a dead one again, hands on new configurations, and ends them all."""
 
-    def __init__(self, config: Config, read: Read, *, count: int) -> None:
+    def __init__(self, config: Config, read: Read, *, count: int, spawn: Spawn = Child.start) -> None:
         self._given = config
         """As the operator has it; the workers' differs in the ports."""
         self._served = config
         self._read = read
         self._count = count
+        self._spawn = spawn
         self._scratch = ""
         self._stopping = Stopping()
         self._hang_up = asyncio.Event()
@@ -85,7 +100,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.ask)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
+        hear(self._hang_up.set)
         load_profile(self._given.upstream.profile)  # before anything is made
         async with AsyncExitStack() as once:
             await prepare(once, self._given, utc_now)
@@ -108,10 +123,12 @@ class Supervisor:
         waiting: set[asyncio.Future[Any]] = {all_begun, stop}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if all_begun.done():
+            # Whoever was told to stop may end before it has begun, and that is no failure.
+            if not self._stopping.asked.is_set():
                 done, *_ = all_begun.result()
                 announce(done.public_url, done.admin_url)
                 tasks.start(self._follow(), name="hand on new configurations")
+                tasks.start(self._watch(), name="look for workers that hang")
                 await stop
         except BaseException:
             self._stopping.now.set()
@@ -150,9 +167,9 @@ class Supervisor:
 
     async def _live(self, index: int, first: "asyncio.Future[Done]") -> str:
         """Start a worker and wait for its end; return how that came."""
-        reply: Reply | None = None
+        reply: Answer = None
         try:
-            child = await Child.start(scratch=self._scratch)
+            child = await self._spawn(scratch=self._scratch)
         except OSError as exc:
             reply = Refused(why=f"a worker cannot be started: {exc}", in_config=False)
             how = reply.why
@@ -173,9 +190,17 @@ class Supervisor:
             first.set_exception(_failed(reply, how))
         return how
 
-    async def _begin(self, index: int, child: Child) -> Reply | None:
+    async def _begin(self, index: int, child: Child) -> Answer:
         config = self._served
-        reply = await child.ask(Begin(origin=f"{ORIGIN}-{index}", config=config))
+        try:
+            async with asyncio.timeout(_BEGIN_SECONDS):
+                origins = (f"{ORIGIN}-{number}" for number in range(self._count))
+                fellows = {origin: f"{self._scratch}/{origin}.sock" for origin in origins}
+                reply = await child.ask(Begin(origin=f"{ORIGIN}-{index}", config=config, fellows=fellows))
+        except TimeoutError:
+            log.error("process %d does not begin within %g s: killed", child.pid, _BEGIN_SECONDS)  # noqa: TRY400
+            child.kill()
+            return None
         # It may have been overtaken by a new configuration while it began.
         while isinstance(reply, Done) and config is not self._served:
             config = self._served
@@ -186,6 +211,16 @@ class Supervisor:
         else:
             child.tell(Stop(now=True))
         return reply
+
+    async def _watch(self) -> None:
+        """Kill a worker whose event loop stands still, so that it is started again."""
+        vigil, loop = Vigil(), asyncio.get_running_loop()
+        while True:
+            deadline = self._served.server.worker_deadline_seconds
+            for child in vigil.look(self._up.values(), loop.time(), deadline):
+                log.error("process %d has given no sign of life for %g s: killed", child.pid, deadline)
+                child.kill()
+            await asyncio.sleep(tick_seconds(deadline))
 
     async def _follow(self) -> None:
         while True:
@@ -223,13 +258,14 @@ class Supervisor:
                 child.tell(Stop())
         log.info("the new configuration is in force")
 
-    async def _ask(self, child: Child, config: Config) -> Reply | None:
+    async def _ask(self, child: Child, config: Config) -> Answer:
         try:
             async with asyncio.timeout(_REPLY_SECONDS):
                 return await child.ask(Renew(config=config))
         except TimeoutError:
             # What it serves goes on for as long as at any stop; its successor begins with what is in force then.
             log.error("process %d does not answer: replaced", child.pid)  # noqa: TRY400 - no trace would help
+            self._up = {index: other for index, other in self._up.items() if other is not child}
             child.tell(Stop())
             patience = self._served.server.shutdown_seconds + _MARGIN_SECONDS
             asyncio.get_running_loop().call_later(patience, child.kill)
@@ -274,7 +310,7 @@ def _with_ports(config: Config, listen: str, admin_listen: str) -> Config:
     return msgspec.structs.replace(config, server=server)
 
 
-def _failed(reply: Reply | None, how: str) -> Exception:
+def _failed(reply: Answer, how: str) -> Exception:
     if isinstance(reply, Refused):
         return ConfigError(reply.why) if reply.in_config else WorkersFailed(reply.why)
     return WorkersFailed(f"a worker {how}")

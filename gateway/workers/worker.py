@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -15,7 +16,8 @@ from gateway.state import Post
 from gateway.tasks import Tasks
 from gateway.workers import collector
 from gateway.workers.alone import Stopping
-from gateway.workers.orders import Begin, Done, Order, Refused, Renew, Reply, Stop, encode, read_order
+from gateway.workers.hang_up import hear
+from gateway.workers.orders import Begin, Done, Order, Ping, Pong, Refused, Renew, Reply, Stop, encode, read_order
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +39,19 @@ async def run_worker() -> bool:
     replies = Replies()
     # One process may be told to stop on its own, by whoever stops a whole group; the supervisor starts it again if not.
     loop.add_signal_handler(signal.SIGTERM, stopping.asked.set)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, log.debug, "left to the supervisor")
+    loop.add_signal_handler(signal.SIGINT, _leave_to_supervisor)
+    hear(_leave_to_supervisor)
     first: asyncio.Future[Order] = loop.create_future()
-    orders = Orders(loop, first, stopping, renewals)
+    orders = Orders(loop, first, stopping, renewals, replies)
     threading.Thread(target=orders.read, name="orders", daemon=True).start()
     begin = await first
     if not isinstance(begin, Begin):
         return True  # stopped before it began
     tasks, inner = Tasks(), Tasks()
     try:
-        async with open_gateway(begin.config, post=Post(origin=begin.origin, shared=True)) as gateway:
+        fellows = {origin: Path(path) for origin, path in begin.fellows.items()}
+        post = Post(origin=begin.origin, shared=True, fellows=fellows)
+        async with open_gateway(begin.config, post=post) as gateway:
             collector.spare()
             replies.done(gateway)
             tasks.start(stopping.cut(gateway), name="cut when told")
@@ -63,6 +67,10 @@ async def run_worker() -> bool:
     return True
 
 
+def _leave_to_supervisor() -> None:
+    log.debug("a signal is left to the supervisor")
+
+
 class Orders:
     """Reads the orders in a thread of its own, so that the end of the supervisor is noticed whatever the loop does."""
 
@@ -72,11 +80,13 @@ class Orders:
         first: "asyncio.Future[Order]",
         stopping: Stopping,
         renewals: "asyncio.Queue[Renew]",
+        replies: "Replies",
     ) -> None:
         self._loop = loop
         self._first = first
         self._stopping = stopping
         self._renewals = renewals
+        self._replies = replies
 
     def read(self) -> None:
         """Hand on each order; at their end stop at once, and soon after without asking anybody."""
@@ -104,7 +114,9 @@ class Orders:
     def _take(self, order: Order) -> None:
         if not self._first.done():
             self._first.set_result(order)
-        if isinstance(order, Renew):
+        if isinstance(order, Ping):
+            self._replies.pong()
+        elif isinstance(order, Renew):
             self._renewals.put_nowait(order)
         elif isinstance(order, Stop):
             self._stopping.asked.set()
@@ -123,6 +135,10 @@ class Replies:
     def done(self, gateway: Gateway) -> None:
         """Say that the order was followed."""
         self._send(Done(public_url=gateway.public_url, admin_url=gateway.admin_url))
+
+    def pong(self) -> None:
+        """Give a sign of life."""
+        self._send(Pong())
 
     def refused(self, error: Exception) -> None:
         """Say why it was not."""
