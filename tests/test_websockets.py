@@ -257,6 +257,7 @@ async def test_a_websocket_of_staff_carries_the_identity_and_ends_with_the_grant
             [head] = app.heads
             assert (1, False) == (head.count(b"X-Locum-Assertion: "), token.encode() in head)
             await world.choose("off")
+            # No goodbye: inside this frame it would be content.
             with contextlib.suppress(ConnectionError):
                 assert b"" == await reader.read()
             await app.ended.wait()
@@ -265,6 +266,27 @@ async def test_a_websocket_of_staff_carries_the_identity_and_ends_with_the_grant
         assert [("allow", None), ("deny", "grant_revoked")] == [
             (record["decision"], record.get("reason")) for record in world.records(kind="decision")
         ]
+
+
+async def test_a_cut_says_goodbye_between_two_frames_and_the_record_says_how_much_went_each_way(tmp_path):
+    """Both sides get a Close with 1008, the app's masked, and nothing else; then their connections end."""
+    whole = b"\x81\x05hello\x01\x02he"  # and the first part of a message, behind which a control frame may stand
+    async with open_app(tmp_path, profile=LISTED) as (world, app):
+        await world.choose("day")
+        async with connected(world, handshake(await world.token())) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(whole)
+            assert whole == await reader.readexactly(len(whole))
+            await world.choose("off")
+            goodbye = await reader.read()
+            assert (b"\x88\x18\x03\xf0", b"not permitted any more") == (goodbye[:4], goodbye[4:])
+            await app.ended.wait()
+        assert (whole, b"\x88\x98") == (app.received[: len(whole)], app.received[len(whole) : len(whole) + 2])
+        mask, hidden = app.received[len(whole) + 2 :][:4], app.received[len(whole) + 6 :]
+        assert b"\x03\xf0not permitted any more" == bytes(b ^ mask[i % 4] for i, b in enumerate(hidden))
+        await eventually(lambda: not len(world.gateway.live))
+        cut = [record for record in world.records(kind="decision") if record["decision"] == "deny"]
+        assert [(len(whole), len(whole))] == [(record["bytes_received"], record["bytes_sent"]) for record in cut]
 
 
 # --- other people's ends ---

@@ -83,6 +83,10 @@ class SwitchedStream:
         """See `ByteStream.write`; raises UpstreamFault when the connection is closed or takes nothing for too long."""
         await self._connection.write(data)
 
+    def say_last(self, data: bytes) -> bool:
+        """See `ByteStream.say_last`."""
+        return self._connection.say_last(data)
+
     def abort(self) -> None:
         """See `ByteStream.abort`."""
         self._response.release()

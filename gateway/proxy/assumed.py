@@ -12,6 +12,7 @@ import msgspec
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock
+from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.proxy import headers, names, replies
 from gateway.proxy.forward import SWITCH, Onward, forward
@@ -21,7 +22,9 @@ from gateway.proxy.live import Exchange, Live
 from gateway.proxy.names import Names
 from gateway.proxy.records import record_decision
 from gateway.proxy.triage import AccountReader, Credential
-from gateway.proxy.wire import Headers, Inbound, RequestHead, ResponseHead, Upstream
+from gateway.proxy.tunnel import Tunnel
+from gateway.proxy.wire import ByteStream, Headers, Inbound, RequestHead, ResponseHead, Upstream
+from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.decide import decide
@@ -52,6 +55,8 @@ class AssumedTraffic:
         known: Names,
         live: Live,
         upstream: Upstream,
+        control: Upstream,
+        counts: Counts,
         clock: Clock,
     ) -> None:
         self._accounts = accounts
@@ -63,6 +68,8 @@ class AssumedTraffic:
         self._known = known
         self._live = live
         self._upstream = upstream
+        self._control = control
+        self._counts = counts
         self._clock = clock
 
     async def answer(self, inbound: Inbound, kinds: int, credential: Credential | DenyReason | None) -> None:
@@ -70,6 +77,7 @@ class AssumedTraffic:
 
         `kinds` are those of its headers' names, all together.
         """
+        self._counts.assumed += 1
         request_id = f"req_{getrandbits(64):016x}"  # told apart, never guessed against
         try:
             request = self._parse(inbound, kinds, credential)
@@ -159,12 +167,14 @@ class AssumedTraffic:
             await self._journal.append(record, durable=exchange.permit.writes)
         except JournalError:
             unrecorded = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+            self._counts.refusals[unrecorded.reason] += 1
             await replies.refuse(inbound, unrecorded, request_id=request_id)
             return
         if (verdict := exchange.begin(inbound.abort)) is not None:
             # The customer took it back while it was being recorded.
             await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
             return
+        self._counts.permits += 1
         # Not the permit that was recorded: a change meanwhile may have left less of it.
         onward = self._onward(inbound.head, exchange.permit)
         ours = (*onward.said, (b"X-Locum-Request", request_id.encode("ascii")))
@@ -172,11 +182,12 @@ class AssumedTraffic:
             # Trailers would come behind the decision, so those of a request go nowhere.
             much = await forward(
                 inbound,
-                self._upstream,
+                self._control if inbound.head.target.startswith(SELFTEST_PREFIX) else self._upstream,
                 onward.lines.head(inbound.head),
                 answer=partial(self._answer, ours),
                 known=self._known,
                 upgrade=kinds & names.UPGRADE != 0,
+                carry=partial(_carry, exchange),
             )
             if much:
                 # It is open, and can be cut, for as long as the kernel has some of it.
@@ -200,7 +211,11 @@ class AssumedTraffic:
                 identity=identity,
                 ends_at=permit.ends_at,
                 lines=Onward.of((*caller.lines, *identity)),
-                said=((b"X-Locum-Session", permit.assumption.encode("ascii")), (b"X-Locum-Expires", until)),
+                said=(
+                    (b"Cache-Control", b"no-store"),
+                    (b"X-Locum-Session", permit.assumption.encode("ascii")),
+                    (b"X-Locum-Expires", until),
+                ),
             )
         return onward
 
@@ -213,10 +228,13 @@ class AssumedTraffic:
         except JournalError:
             log.exception("a refusal could not be recorded: request %s, %s", request_id, deny.reason)
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+        self._counts.refusals[deny.reason] += 1
         await replies.refuse(inbound, deny, request_id=request_id)
 
     async def _note_cut(self, inbound: Inbound, exchange: Exchange, verdict: Deny, request_id: str) -> None:
+        self._counts.cuts[verdict.reason] += 1
         cut = self._record(inbound, exchange.facts, exchange.request.claims, request_id, verdict)
+        cut.bytes_received, cut.bytes_sent = inbound.received, inbound.sent
         try:
             await self._journal.append(cut)
         except JournalError:
@@ -240,6 +258,14 @@ class AssumedTraffic:
             client_ip=inbound.peer or None,
             request_id=request_id,
         )
+
+
+async def _carry(exchange: Exchange, client: ByteStream, upstream: ByteStream) -> None:
+    """Make the two one until either ends, or the exchange is cut, which says goodbye where it can."""
+    tunnel = Tunnel(client, upstream, follows=True)
+    if exchange.begin(tunnel.cut) is not None:
+        tunnel.cut()
+    await tunnel.carry()
 
 
 def _judge_names(head: RequestHead, kinds: int) -> DenyReason | None:

@@ -16,7 +16,7 @@ from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import ClientFault, Framing
 from gateway.proxy.inbound import ClientRequest
 from gateway.proxy.intake import Intake
-from gateway.proxy.sockets import discard, undelivered
+from gateway.proxy.sockets import discard, undelivered, unsent
 from gateway.proxy.wire import Handler, RequestHead
 
 log = logging.getLogger(__name__)
@@ -87,9 +87,14 @@ class ClientConnection(asyncio.Protocol):
         limits: ClientLimits,
         on_made: Callable[["ClientConnection"], None],
         on_lost: Callable[["ClientConnection"], None],
+        on_switch: Callable[[], None],
     ) -> None:
-        """Call `on_made` when the peer is known, `on_lost` when the socket is closed and no handler runs any more."""
+        """Call `on_made` when the peer is known, `on_lost` when the socket is closed and no handler runs any more.
+
+        `on_switch` is called before a switch of protocols, and may raise ClientFault.
+        """
         self.peer = ""
+        self.on_switch = on_switch
         self.outbox: Outbox
         self.stopping = False
         """Set by `stop`."""
@@ -163,6 +168,10 @@ class ClientConnection(asyncio.Protocol):
             self._stream.put(early)
         self._attend()
         return self._stream
+
+    def unsent(self) -> int:
+        """See `inbound.Line`."""
+        return 0 if self._lost else unsent(self._transport)
 
     async def delivered(self) -> None:
         """See `inbound.Line`."""

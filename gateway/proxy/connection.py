@@ -12,7 +12,7 @@ from gateway.proxy.handshake import expected_accept
 from gateway.proxy.lines import encode_end
 from gateway.proxy.request import encode_request
 from gateway.proxy.response import ResponseAnomaly, ResponseParser
-from gateway.proxy.sockets import discard
+from gateway.proxy.sockets import discard, unsent
 from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, UpstreamFault, UpstreamTimeout
 
 HIGH_WATER_BYTES = 256 * 1024
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
                 await self._pump_until_answered(parser, self._pump(body, length, trailers), inform)
             while parser.head is None or self._fault is not None:
                 await self._next_event()
-                _tell(parser, inform)
+                parser.tell(inform)
             if parser.head.status == 101:
                 self._switch()
         except BaseException:
@@ -167,6 +167,13 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamTimeout(self._says("took nothing for `request_stall_timeout_seconds`")))
         if self._fault is not None:
             raise self._fault
+
+    def say_last(self, data: bytes) -> bool:
+        """Send bytes after a switch of protocols if all that was written before has left; tell whether it has."""
+        if self._transport.is_closing() or unsent(self._transport):
+            return False
+        self._transport.write(data)
+        return True
 
     async def close(self, parser: ResponseParser) -> None:
         """Wait, within a limit, until what was written after a switch of protocols is sent; reading is at its end.
@@ -282,11 +289,11 @@ class Connection(asyncio.Protocol):
         try:
             while parser.head is None and not pump.done():
                 await self._next_event()
-                _tell(parser, inform)
+                parser.tell(inform)
         finally:
             pump.cancel()
             [outcome] = await asyncio.gather(pump, return_exceptions=True)
-        _tell(parser, inform)
+        parser.tell(inform)
         if parser.head is None and isinstance(outcome, Exception):
             # On a lost connection the writing fails as well; that is not the error to tell of.
             raise self._fault or outcome
@@ -386,12 +393,3 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._fail(UpstreamTimeout(self._says(f"{phase[1]} = {phase[0]:g}: see whether it is stuck or needs more")))
-
-
-def _tell(parser: ResponseParser, inform: Callable[[ResponseHead], None] | None) -> None:
-    if not parser.interim:
-        return
-    heads, parser.interim = parser.interim, ()
-    if inform is not None:
-        for head in heads:
-            inform(head)

@@ -1,7 +1,7 @@
 """One request on to an upstream and its response back, once somebody has decided that it may go."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 """What a WebSocket handshake says of its connection, which is what each of the two connections must say anew."""
+
+Carry = Callable[[ByteStream, ByteStream], Awaitable[None]]
+"""Makes a client's and an upstream's raw connection one, until they end."""
 
 
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +55,13 @@ async def forward(
     known: Names,
     upgrade: bool = False,
     trailers: Trailers | None = None,
+    carry: Carry = join,
 ) -> bool:
     """Send `head` with the body of `inbound`, and the response back as `answer` makes it of the upstream's.
 
-    `upgrade` is for a WebSocket handshake that may be made: both connections become one (RFC 6455). `trailers` of the
-    request go on behind its body. An upstream that fails is answered for, or, if it is too late for that, the client is
-    cut off. Returns whether so much was sent that it may take its time to arrive.
+    `upgrade` is for a WebSocket handshake that may be made: both connections become one (RFC 6455), by `carry`.
+    `trailers` of the request go on behind its body. An upstream that fails is answered for, or, if it is too late for
+    that, the client is cut off. Returns whether so much was sent that it may take its time to arrive.
     """
     try:
         response = await upstream.send(
@@ -75,7 +79,7 @@ async def forward(
     try:
         final = answer(response.head)
         if response.stream is not None:
-            await _switch(inbound, final, response.stream)
+            await _switch(inbound, final, response.stream, carry)
         elif (content := response.at_hand()) is not None:
             much = False
             await inbound.respond(final, content)
@@ -94,6 +98,6 @@ def _inform(inbound: Inbound, answer: Callable[[ResponseHead], ResponseHead], in
     inbound.inform(answer(interim))
 
 
-async def _switch(inbound: Inbound, final: ResponseHead, stream: ByteStream) -> None:
+async def _switch(inbound: Inbound, final: ResponseHead, stream: ByteStream, carry: Carry) -> None:
     head = ResponseHead(status=101, reason=final.reason, headers=(*SWITCH, *final.headers))
-    await join(await inbound.switch(head), stream)
+    await carry(await inbound.switch(head), stream)

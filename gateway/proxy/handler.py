@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.caller import CLIENT_HEADER
+from gateway.counts import Counts
 from gateway.proxy import headers, names, replies
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.forward import SWITCH, Onward, forward
@@ -16,6 +17,7 @@ from gateway.proxy.handshake import is_handshake
 from gateway.proxy.names import Names
 from gateway.proxy.triage import CatchRules, Credential, find_credential
 from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream
+from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import DenyReason
 
@@ -36,6 +38,7 @@ class ProxyHandler:
         verifier: TokenVerifier,
         catch: CatchRules,
         known: Names,
+        counts: Counts,
         default_host: str,
         append_forwarded_for: bool,
     ) -> None:
@@ -46,6 +49,7 @@ class ProxyHandler:
         self._verifier = verifier
         self._catch = catch
         self._known = known
+        self._counts = counts
         self._default_host = (b"Host", default_host.encode("ascii"))
         self._append = append_forwarded_for
 
@@ -64,12 +68,16 @@ class ProxyHandler:
         if reading is None or reading.by is not self:
             reading = head.kept[_READING] = self._read(head, inbound.peer)
         if target.startswith(CONTROL_PREFIX):
-            await self._to_control(inbound, reading.kinds)
+            if target.startswith(SELFTEST_PREFIX):
+                await self._assumed.answer(inbound, reading.kinds, reading.credential)
+            else:
+                await self._to_control(inbound, reading.kinds)
             return
         credential = DenyReason.AMBIGUOUS_HEADER if OUR_BEGINNING in target else reading.credential
         if credential is not None or reading.onward is None:
             await self._assumed.answer(inbound, reading.kinds, credential)
             return
+        self._counts.ordinary += 1
         if reading.kinds & names.UPGRADE and not inbound.has_body and is_handshake(head):
             # What goes on must be one, too: `Connection` may have taken a part of it.
             onward = Onward.of([*reading.onward.headers, *SWITCH])
@@ -92,6 +100,7 @@ class ProxyHandler:
 
     async def _to_control(self, inbound: Inbound, kinds: int) -> None:
         """Hand what is for Locum itself to the control plane, and say who is connected."""
+        self._counts.control += 1
         lines = headers.for_upstream(inbound.head.headers, self._known, kinds)
         lines.append((_CLIENT_HEADER, inbound.peer.encode("ascii")))
         await self._pass(inbound, self._control, Onward.of(lines))

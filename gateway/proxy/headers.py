@@ -82,9 +82,11 @@ def for_client(headers: Headers, known: Names) -> Headers:
     return tuple(_without(headers, known, kinds, _FOR_CLIENT)) if kinds & _FOR_CLIENT else headers
 
 
-def for_staff(headers: Headers, known: Names, withheld: frozenset[str]) -> Lines:
-    """Return the response lines that staff may get: no withheld cookie, no claim to be ours, no caching."""
+def for_staff(headers: Headers, known: Names, withheld: frozenset[str]) -> Headers | Lines:
+    """Return the response lines that staff may get: no withheld cookie, no claim to be ours, no word on caching."""
     kinds = known.among(headers)
+    if not kinds & (_ANSWER_FOR_STAFF | names.SET_COOKIE):
+        return headers
     lines = _without(headers, known, kinds, _ANSWER_FOR_STAFF)
     if kinds & names.SET_COOKIE and withheld:
         pattern = _names_any(withheld)
@@ -93,7 +95,6 @@ def for_staff(headers: Headers, known: Names, withheld: frozenset[str]) -> Lines
             for name, value in lines
             if not (known[name] & names.SET_COOKIE and pattern.search(value.partition(b";")[0]))
         ]
-    lines.append((b"Cache-Control", b"no-store"))
     return lines
 
 

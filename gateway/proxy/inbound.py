@@ -1,5 +1,6 @@
 """One request of a client while it is answered: its body as it is read, its response as it is written."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.proxy.flow import Inbox, Outbox
@@ -38,6 +39,13 @@ class Line(Protocol):
     async def delivered(self) -> None:
         """Wait until the client's side has all that was written, or the connection is gone."""
 
+    @property
+    def on_switch(self) -> Callable[[], None]:
+        """To be called before a switch of protocols; it may raise ClientFault."""
+
+    def unsent(self) -> int:
+        """How many of the written bytes can still be taken back, as far as the system tells."""
+
     def open_stream(self) -> Inbox:
         """Stop reading requests; what came behind the last one, and all that comes, goes here."""
 
@@ -54,6 +62,7 @@ class ClientRequest:
         "head",
         "peer",
         "reusable",
+        "sent",
         "settled",
         "started",
     )
@@ -69,10 +78,17 @@ class ClientRequest:
         """Whether another request may follow; valid once the response has ended."""
         self.settled = False
         """Set when the handler has returned: from then on the connection is another request's."""
+        self.sent = 0
+        """See Inbound."""
         self._line = line
         self._framing = framing
         self._inbox = inbox
         self._expects = framing.expects_continue
+
+    @property
+    def received(self) -> int:
+        """See Inbound."""
+        return self._inbox.received if self._inbox is not None else 0
 
     def body(self) -> Body:
         """See Inbound; the same iterator every time. It raises ClientFault for a body that breaks off."""
@@ -124,6 +140,7 @@ class ClientRequest:
             outbox.write(raw)
         elif isinstance(body, bytes):
             outbox.write(raw + _whole(body, length, chunked=chunked))
+            self.sent = len(body)
         else:
             outbox.hold(raw)
             await self._send(outbox, body, length, trailers, chunked=chunked)
@@ -151,15 +168,18 @@ class ClientRequest:
     async def switch(self, head: ResponseHead) -> ByteStream:
         """Send a 101 head as it is, and give over the connection with the bytes that came behind the request.
 
-        For a request without a body; the connection ends with the stream. Raises ValueError for anything else.
+        For a request without a body; the connection ends with the stream. Raises ValueError for anything else, and
+        ClientFault for one more than the peer may have.
         """
         if head.status != 101 or self.has_body or self.head.version == (1, 0):
             raise ValueError("only 101 switches protocols, in HTTP/1.1 and without a body")
+        self._line.on_switch()
         raw = _encode(head, ())
         outbox = self._begin()
         outbox.write(raw)
         await outbox.drain()
-        return ClientStream(self._line, self._line.open_stream())
+        self._inbox = self._line.open_stream()
+        return ClientStream(self._line, self._inbox, self)
 
     async def delivered(self) -> None:
         """See Inbound."""
@@ -168,6 +188,7 @@ class ClientRequest:
     def abort(self) -> None:
         """See Inbound; does nothing once the request is settled."""
         if not self.settled:
+            self.sent = max(0, self.sent - self._line.unsent())
             self._line.abort()
 
     def _begin(self) -> Outbox:
@@ -179,17 +200,16 @@ class ClientRequest:
     async def _send(
         self, outbox: Outbox, body: Body, length: int | None, trailers: Trailers | None, *, chunked: bool
     ) -> None:
-        sent = 0
         async for chunk in body:
             if not chunk:
                 continue  # as a chunk of its own it would end the message
-            sent += len(chunk)
-            if length is not None and sent > length:
+            if length is not None and self.sent + len(chunk) > length:
                 raise ValueError("a response body is longer than its Content-Length")
             outbox.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            self.sent += len(chunk)
             if outbox.paused:
                 await outbox.drain()
-        if length is not None and sent < length:
+        if length is not None and self.sent < length:
             raise ValueError("a response body is shorter than its Content-Length")
         if chunked:
             outbox.write(encode_end(trailers() if trailers is not None else ()))
@@ -198,11 +218,13 @@ class ClientRequest:
 class ClientStream:
     """A client's raw connection; implements ByteStream."""
 
-    __slots__ = ("_inbox", "_line")
+    __slots__ = ("_inbox", "_line", "_request")
 
-    def __init__(self, line: Line, inbox: Inbox) -> None:
+    def __init__(self, line: Line, inbox: Inbox, request: ClientRequest) -> None:
+        """Count what is sent as the `request`'s."""
         self._line = line
         self._inbox = inbox
+        self._request = request
 
     async def read(self) -> bytes:
         """See ByteStream; raises ConnectionResetError if the connection broke."""
@@ -211,10 +233,22 @@ class ClientStream:
     async def write(self, data: bytes) -> None:
         """See ByteStream; raises ConnectionResetError if the client has gone."""
         self._line.outbox.write(data)
+        self._request.sent += len(data)
         await self._line.outbox.drain()
+
+    def say_last(self, data: bytes) -> bool:
+        """See ByteStream."""
+        if self._line.unsent():
+            return False
+        try:
+            self._line.outbox.write(data)
+        except ConnectionResetError:
+            return False
+        return True
 
     def abort(self) -> None:
         """See ByteStream."""
+        self._request.sent = max(0, self._request.sent - self._line.unsent())
         self._line.abort(by_handler=True)
 
     async def close(self) -> None:

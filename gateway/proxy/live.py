@@ -1,17 +1,36 @@
 """What is open now: every assumed exchange from its permit to its end, so that a change can cut it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from gateway.clock import Clock
 from gateway.stores.store import StoreError
 from policy.decide import decide
-from policy.model import AccessRequest, Account, AccountId, Deny, DenyReason, Facts, Grant, Permit
+from policy.model import (
+    AccessRequest,
+    Account,
+    AccountId,
+    ActorId,
+    AssumptionId,
+    Deny,
+    DenyReason,
+    Facts,
+    Grant,
+    Permit,
+)
 from policy.routes import Profile
 
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+Load = Callable[[AccessRequest], Awaitable[Facts]]
 _LONGEST_SLEEP_SECONDS = 1.0
+_LOAD_SECONDS = 0.5
+_AT_ONCE = 32
 
 
 class Exchange:
@@ -44,12 +63,16 @@ class Exchange:
 
 
 class Live:
-    """The open assumed exchanges of this process, by account."""
+    """The open assumed exchanges of this process, found by account, assumption or staff member."""
 
     def __init__(self, profile: Profile, clock: Clock) -> None:
         self._profile = profile
         self._clock = clock
-        self._open: dict[AccountId, set[Exchange]] = {}
+        self._open: dict[AssumptionId, set[Exchange]] = {}
+        """An assumption stays here for up to a second after its last exchange, because the next one follows soon."""
+        self._of_account: dict[AccountId, set[AssumptionId]] = {}
+        self._of_actor: dict[ActorId, set[AssumptionId]] = {}
+        self._whose: dict[AssumptionId, tuple[AccountId, ActorId]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = datetime.max.replace(tzinfo=UTC)
         """When the timer looks, by the wall clock; valid while there is one."""
@@ -67,9 +90,9 @@ class Live:
         Must be called in the same step as the decision, with no await between.
         """
         exchange = Exchange(request, facts, permit)
-        exchanges = self._open.get(permit.account)
+        exchanges = self._open.get(permit.assumption)
         if exchanges is None:
-            exchanges = self._open[permit.account] = set()
+            exchanges = self._begin(permit)
         exchanges.add(exchange)
         if self._timer is None or permit.ends_at < self._looks_at:
             self._set_timer()
@@ -77,36 +100,109 @@ class Live:
 
     def close(self, exchange: Exchange) -> None:
         """Forget an exchange that is over."""
-        account = exchange.permit.account
-        exchanges = self._open.get(account)
+        exchanges = self._open.get(exchange.permit.assumption)
         if exchanges is not None:
             exchanges.discard(exchange)
-            if not exchanges:
-                del self._open[account]
+
+    def all(self) -> list[Exchange]:
+        """Return everything open."""
+        return [exchange for exchanges in self._open.values() for exchange in exchanges]
+
+    def of_account(self, account: AccountId) -> list[Exchange]:
+        """Return what is open in an account; it costs nothing where nothing is."""
+        return self._among(self._of_account.get(account))
+
+    def of_assumption(self, assumption: AssumptionId) -> list[Exchange]:
+        """Return what is open of an assumption; likewise."""
+        return list(self._open.get(assumption, ()))
+
+    def of_actor(self, actor: ActorId) -> list[Exchange]:
+        """Return what a staff member has open; likewise."""
+        return self._among(self._of_actor.get(actor))
 
     def account_changed(self, account: AccountId, state: Account | None, grant: Grant | None) -> int:
         """Decide anew about everything open in `account`, and cut what is not permitted any more; return how many."""
         cut = 0
-        for exchange in list(self._open.get(account, ())):
+        for exchange in self.of_account(account):
             exchange.facts = replace(exchange.facts, account=state, grant=grant)
             cut += self._recheck(exchange)
         return cut
 
-    async def anything_changed(self, load: Callable[[AccessRequest], Awaitable[Facts]]) -> None:
-        """Decide anew about everything open, on facts loaded anew: something changed, and it is not known what.
+    async def anything_changed(self, load: Load) -> None:
+        """Decide anew about everything open, on facts loaded anew: something changed, and it is not known what."""
+        await self.look_again(self.all(), load)
 
-        What cannot be loaded is cut, and keeps nobody else from being looked at.
+    async def look_again(self, exchanges: Sequence[Exchange], load: Load) -> None:
+        """Decide anew about these, on facts loaded anew.
+
+        What cannot be loaded is cut, and an account that cannot keeps no other from being looked at. Once there has
+        been no answer for half a second, all the rest is cut: it is not known whether it is still permitted.
         """
-        for exchange in self._all():
-            try:
+        accounts: dict[AccountId, list[Exchange]] = {}
+        for exchange in exchanges:
+            accounts.setdefault(exchange.permit.account, []).append(exchange)
+        loop = asyncio.get_running_loop()
+        left, answered_at = iter(accounts.values()), loop.time()
+
+        async def work() -> None:
+            nonlocal answered_at
+            for of_account in left:
+                answers = True
+                for exchange in of_account:
+                    answers = answers and loop.time() - answered_at < _LOAD_SECONDS
+                    if not answers:
+                        self._cut_off(exchange)
+                    elif answers := await self._look_at(exchange, load):
+                        answered_at = loop.time()
+
+        await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(accounts)))))
+
+    async def _look_at(self, exchange: Exchange, load: Load) -> bool:
+        """Look at one; False if no answer came in time."""
+        if not self._is_open(exchange):
+            return True
+        try:
+            async with asyncio.timeout(_LOAD_SECONDS):
                 facts = await load(exchange.request)
-            except StoreError:
-                exchange.cut(Deny(reason=DenyReason.STORE_UNAVAILABLE))
-                continue
-            # It may have ended meanwhile, and its connection may serve somebody else's request by now.
-            if exchange in self._open.get(exchange.permit.account, ()):
-                exchange.facts = facts
-                self._recheck(exchange)
+        except TimeoutError:
+            self._cut_off(exchange)
+            return False
+        except Exception as exc:
+            if not isinstance(exc, StoreError):
+                log.exception("what is open cannot be looked at, and is cut")
+            self._cut_off(exchange)
+            return True
+        # It may have ended meanwhile, and its connection may serve somebody else's request by now.
+        if self._is_open(exchange):
+            exchange.facts = facts
+            self._recheck(exchange)
+        return True
+
+    def _cut_off(self, exchange: Exchange) -> None:
+        if self._is_open(exchange):
+            exchange.cut(Deny(reason=DenyReason.STORE_UNAVAILABLE))
+
+    def _is_open(self, exchange: Exchange) -> bool:
+        return exchange in self._open.get(exchange.permit.assumption, ())
+
+    def _among(self, assumptions: set[AssumptionId] | None) -> list[Exchange]:
+        return [exchange for assumption in assumptions or () for exchange in self._open[assumption]]
+
+    def _begin(self, permit: Permit) -> set[Exchange]:
+        exchanges: set[Exchange] = set()
+        self._open[permit.assumption] = exchanges
+        self._whose[permit.assumption] = (permit.account, permit.actor)
+        self._of_account.setdefault(permit.account, set()).add(permit.assumption)
+        self._of_actor.setdefault(permit.actor, set()).add(permit.assumption)
+        return exchanges
+
+    def _sweep(self) -> None:
+        """Let go of the assumptions that nothing is open of."""
+        for assumption in [one for one, exchanges in self._open.items() if not exchanges]:
+            del self._open[assumption]
+            account, actor = self._whose.pop(assumption)
+            _take_out(self._of_account, account, assumption)
+            _take_out(self._of_actor, actor, assumption)
 
     def _recheck(self, exchange: Exchange) -> bool:
         match decide(exchange.request, exchange.facts, self._profile, now=self._clock()):
@@ -126,7 +222,7 @@ class Live:
         if self._timer is not None:
             self._timer.cancel()
         now = self._clock()
-        ends = [exchange.permit.ends_at for exchange in self._all() if exchange.verdict() is None]
+        ends = [exchange.permit.ends_at for exchange in self.all() if exchange.verdict() is None]
         left = (min(ends) - now).total_seconds() if ends else _LONGEST_SLEEP_SECONDS
         pause = min(max(left, 0.001), _LONGEST_SLEEP_SECONDS)
         self._looks_at = now + timedelta(seconds=pause)
@@ -134,11 +230,16 @@ class Live:
 
     def _look(self) -> None:
         self._timer = None
-        for exchange in self._all():
+        self._sweep()
+        for exchange in self.all():
             if exchange.verdict() is None:
                 self._recheck(exchange)
         if self._open:
             self._set_timer()
 
-    def _all(self) -> list[Exchange]:
-        return [exchange for exchanges in self._open.values() for exchange in exchanges]
+
+def _take_out(index: dict[K, set[AssumptionId]], key: K, assumption: AssumptionId) -> None:
+    found = index[key]
+    found.discard(assumption)
+    if not found:
+        del index[key]

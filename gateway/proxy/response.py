@@ -6,6 +6,7 @@ left to httptools, with a parser for each message, so that none is used in a sta
 
 import re
 from collections import deque
+from collections.abc import Callable
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -102,6 +103,15 @@ class ResponseParser:
             self._keep(data)
         else:
             self._feed_counted(data)
+
+    def tell(self, inform: Callable[[ResponseHead], None] | None) -> None:
+        """Hand on the interim responses that have come, once."""
+        if not self.interim:
+            return
+        heads, self.interim = self.interim, ()
+        if inform is not None:
+            for head in heads:
+                inform(head)
 
     def feed_eof(self) -> None:
         """Take in the end of the stream; raises ResponseAnomaly when the response is not all there."""

@@ -4,10 +4,12 @@ import asyncio
 import fcntl
 import socket
 import struct
+import sys
 import termios
 
 _DISCARD = struct.pack("ii", 1, 0)  # linger on, for no time: drop what is unsent, and reset
 _PENDING = getattr(termios, "TIOCOUTQ", None)
+_UNSENT = 0x894B if sys.platform == "linux" else _PENDING  # SIOCOUTQNSD, which Python has no name for
 
 
 def discard(transport: asyncio.BaseTransport) -> None:
@@ -19,12 +21,23 @@ def discard(transport: asyncio.BaseTransport) -> None:
 
 def undelivered(transport: asyncio.Transport) -> int:
     """Return how many written bytes the other side has not acknowledged, as far as the system tells."""
-    waiting = transport.get_write_buffer_size()
+    return transport.get_write_buffer_size() + _ask(transport, _PENDING)
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Return how many written bytes have not left this machine, so that they can still be taken back.
+
+    As far as the system tells; one that does not know counts those that are not acknowledged.
+    """
+    return transport.get_write_buffer_size() + _ask(transport, _UNSENT)
+
+
+def _ask(transport: asyncio.Transport, what: int | None) -> int:
     raw = transport.get_extra_info("socket")
-    if _PENDING is None or raw is None or raw.fileno() < 0:
-        return waiting
+    if what is None or raw is None or raw.fileno() < 0:
+        return 0
     try:
-        (pending,) = struct.unpack("i", fcntl.ioctl(raw.fileno(), _PENDING, b"\0\0\0\0"))
+        (count,) = struct.unpack("i", fcntl.ioctl(raw.fileno(), what, b"\0\0\0\0"))
     except OSError:  # a kind of socket that does not say
-        return waiting
-    return waiting + int(pending)
+        return 0
+    return int(count)

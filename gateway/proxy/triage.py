@@ -2,10 +2,12 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gateway.config.check import Network, parse_network
-from gateway.config.model import Accounts, Catch
+from gateway.config.model import Accounts, Catch, Config
 from gateway.proxy import names
 from gateway.proxy.headers import nominated, values
 from gateway.proxy.names import fold
@@ -35,6 +37,12 @@ class Credential:
 def is_trusted(peer: str, networks: tuple[Network, ...]) -> bool:
     """Tell whether `peer` is one of the proxies in front that may speak for a client."""
     return bool(networks) and bool(peer) and any(ipaddress.ip_address(peer) in network for network in networks)
+
+
+def trusting(config: Config) -> Callable[[str], bool]:
+    """Return what tells of an address whether `is_trusted` holds for it under a configuration."""
+    networks = tuple(parse_network(text, "server.trusted_proxies") for text in config.server.trusted_proxies)
+    return partial(is_trusted, networks=networks)
 
 
 class AccountReader:

@@ -3,7 +3,10 @@
 import asyncio
 from contextlib import suppress
 
+from gateway.proxy.frames import POLICY_VIOLATION, FrameMarks, close_frame
 from gateway.proxy.wire import ByteStream, UpstreamFault
+
+_WHY = "not permitted any more"
 
 
 async def join(client: ByteStream, upstream: ByteStream) -> None:
@@ -12,25 +15,62 @@ async def join(client: ByteStream, upstream: ByteStream) -> None:
     A side that breaks, or a cancellation, cuts the other one at once. No frame is looked into, so extensions and
     whatever else the two have agreed on are theirs.
     """
-    ways = [asyncio.ensure_future(_carry(client, upstream)), asyncio.ensure_future(_carry(upstream, client))]
-    ended = False
-    try:
-        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        if all(way.exception() is None for way in done):
-            # What came before the end is delivered, at the pace of whoever takes it.
-            with suppress(ConnectionError, UpstreamFault):
-                await upstream.close()
-                await client.close()
-                ended = True
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        if not ended:
-            client.abort()
-            upstream.abort()
+    await Tunnel(client, upstream, follows=False).carry()
 
 
-async def _carry(source: ByteStream, sink: ByteStream) -> None:
-    while data := await source.read():
-        await sink.write(data)
+class Tunnel:
+    """The two connections of a WebSocket, and how to cut them."""
+
+    def __init__(self, client: ByteStream, upstream: ByteStream, *, follows: bool) -> None:
+        """Let a cut say goodbye if it `follows` the frames, of which it reads no more than how long they are."""
+        self._client = client
+        self._upstream = upstream
+        self._up = FrameMarks() if follows else None
+        self._down = FrameMarks() if follows else None
+        self._over = asyncio.Event()
+
+    def cut(self) -> None:
+        """End both sides now; from this call on not a byte goes either way.
+
+        Each gets a Close frame, with 1008 (RFC 6455 section 7.4.1), if nothing waits to be sent to it and no frame is
+        under way. Otherwise that would have to go first, so the connection is reset.
+        """
+        if self._over.is_set():
+            return
+        self._over.set()
+        for stream, marks, masked in ((self._client, self._down, False), (self._upstream, self._up, True)):
+            frame = close_frame(POLICY_VIOLATION, _WHY, masked=masked)
+            if marks is None or not marks.between or not stream.say_last(frame):
+                stream.abort()
+
+    async def carry(self) -> None:
+        """See `join`; returns soon after a cut as well."""
+        ways = [
+            asyncio.ensure_future(self._carry(self._client, self._upstream, self._up)),
+            asyncio.ensure_future(self._carry(self._upstream, self._client, self._down)),
+        ]
+        over = asyncio.ensure_future(self._over.wait())
+        ended = False
+        try:
+            done, _ = await asyncio.wait([*ways, over], return_when=asyncio.FIRST_COMPLETED)
+            if over in done or all(way.exception() is None for way in ways if way in done):
+                # What came before the end is delivered, at the pace of whoever takes it.
+                with suppress(ConnectionError, UpstreamFault):
+                    await self._upstream.close()
+                    await self._client.close()
+                    ended = True
+        finally:
+            self._over.set()
+            for task in (*ways, over):
+                task.cancel()
+            await asyncio.gather(*ways, over, return_exceptions=True)
+            if not ended:
+                self._client.abort()
+                self._upstream.abort()
+
+    async def _carry(self, source: ByteStream, sink: ByteStream, marks: FrameMarks | None) -> None:
+        # Asked behind each wait: what was read before a cut is not sent behind it.
+        while (data := await source.read()) and not self._over.is_set():
+            if marks is not None:
+                marks.pass_over(data)
+            await sink.write(data)

@@ -156,6 +156,14 @@ class Inbound(Protocol):
         Until then `abort` can still take it back.
         """
 
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have come."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the response's body that were sent, without those that an `abort` has taken back."""
+
     def abort(self) -> None:
         """Cut the connection now; what the client has not received yet, it does not get."""
 
@@ -175,6 +183,12 @@ class ByteStream(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send; returns once there is room for more."""
+
+    def say_last(self, data: bytes) -> bool:
+        """Send a few bytes at once, before `close`, if all that was written before has left this machine.
+
+        Returns whether it has, as far as the system tells; if not, nothing was sent.
+        """
 
     def abort(self) -> None:
         """Cut the connection now; nothing more is sent."""

@@ -1,0 +1,1 @@
+"""Measures in the operator's own deployment what Locum promises."""
