@@ -80,6 +80,7 @@ def _facts() -> Facts:
         grant=grant,
         assumption=assumption,
         staff=Staff(id=assumption.actor, name="Dana", permissions=permissions),
+        halted=None,
     )
 
 

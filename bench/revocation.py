@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -46,12 +47,15 @@ def main() -> None:
 @click.option("--rounds", type=click.IntRange(1, 1000), default=200, show_default=True, help="Revocations.")
 @click.option("--postgres", default="", metavar="URL", help="An empty database for the nodes to share.")
 @click.option("--bound", type=float, default=1.0, show_default=True, help="Seconds that are allowed.")
-def revoke(*, nodes: int, workers: int, rounds: int, postgres: str, bound: float) -> None:
+@click.option("--deaf", is_flag=True, help="With the channel of changes taken away: what is left is the age of facts.")
+def revoke(*, nodes: int, workers: int, rounds: int, postgres: str, bound: float, deaf: bool) -> None:
     """Print how long each node goes on letting staff in, while customers use it."""
-    if nodes > 1 and not postgres:
-        raise click.UsageError("several nodes share a database: give --postgres")
+    if (nodes > 1) != bool(postgres):
+        raise click.UsageError("several nodes, and only they, share a database: give --postgres")
+    if deaf and postgres:
+        raise click.UsageError("only the embedded store's channel can be taken away")
     with _faults():
-        uvloop.run(_revoke(nodes, workers, rounds, postgres, bound))
+        uvloop.run(_revoke(nodes, workers, rounds, postgres, bound, deaf=deaf))
 
 
 @main.command()
@@ -63,8 +67,10 @@ def flood(*, changes: int, rounds: int) -> None:
         uvloop.run(_flood(changes, rounds))
 
 
-async def _revoke(nodes: int, workers: int, rounds: int, postgres: str, bound: float) -> None:
+async def _revoke(nodes: int, workers: int, rounds: int, postgres: str, bound: float, *, deaf: bool) -> None:
     async with _stage(nodes, workers, postgres) as (directory, ports):
+        if deaf:
+            _deafen(channel_of(directory / "node0" / "data" / "locum.sqlite3"))
         busy = asyncio.ensure_future(_keep_busy(directory, ports))
         words = [word for port in ports for word in ("--node", f"http://{_HOST}:{port}")]
         command = [sys.executable, "-m", "gateway", "--config", "config.toml", "selftest", "revocation", "--json"]
@@ -76,6 +82,12 @@ async def _revoke(nodes: int, workers: int, rounds: int, postgres: str, bound: f
             busy.cancel()
             await asyncio.gather(busy, return_exceptions=True)
         click.echo(said.rstrip())
+
+
+def _deafen(channel: Path) -> None:
+    """Put a file in the place of the directory that listeners need."""
+    shutil.rmtree(channel)
+    channel.touch()
 
 
 async def _flood(changes: int, rounds: int) -> None:

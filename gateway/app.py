@@ -1,5 +1,6 @@
 """The composition root: opens the state, a generation and every listener, and takes all of it down again."""
 
+import asyncio
 import logging
 import tempfile
 from collections.abc import AsyncIterator
@@ -9,19 +10,21 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.clock import Clock, Ticks, boot_seconds, utc_now
+from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.config.model import Config, ConfigError
 from gateway.doors import Doors
 from gateway.generation import Generation, open_generation
+from gateway.grants.follow import Follower
 from gateway.health import Health
 from gateway.profiles import load_profile
 from gateway.proxy.listener import make_listener
 from gateway.proxy.live import Live
 from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
+from gateway.proxy.triage import trusting
 from gateway.routes import Routes
+from gateway.selftest.door import with_door
 from gateway.state import Post, State, open_state
-from gateway.stores.sqlite import SqliteStore
-from gateway.stores.store import StoreError
+from gateway.stores.store import Store, StoreError
 from gateway.tasks import Tasks
 from gateway.tokens.keys import KeyRing
 
@@ -32,45 +35,62 @@ START_ERRORS = (ConfigError, StoreError, JournalError, OSError)
 _ALONE = Post()
 # Whoever asked through the public listener has gone by then.
 _CONTROL_SECONDS = 0.5
+_AGAIN_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def open_gateway(
-    config: Config, *, post: Post = _ALONE, clock: Clock = utc_now, ticks: Ticks = boot_seconds
+    config: Config, *, post: Post = _ALONE, clock: Clock | None = None, ticks: Ticks = boot_seconds
 ) -> AsyncIterator["Gateway"]:
     """Run a gateway until the block ends; raises one of START_ERRORS if it cannot start.
 
+    A store that cannot be opened is no reason not to: staff are kept out until it can, and customers are served.
     At its end it takes no more connections, and what is under way gets `server.shutdown_seconds`.
     """
     async with AsyncExitStack() as stack:
-        profile = load_profile(config.upstream.profile)
+        profile = with_door(load_profile(config.upstream.profile))
         state = await open_state(stack, config, profile, post=post, clock=clock, ticks=ticks)
         socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locum-"))) / "control.sock"
         way = Pool(parse_upstream_url(f"unix:{socket}"), limits=PoolLimits())
         generation = await open_generation(config, profile, state, control=way)
-        gateway = Gateway(state, generation, control=way)
+        state.facts.renew(config.grants.trial_permissions, generation.accounts.find_account)
+        gateway = Gateway(state, generation, control=way, post=post)
         stack.push_async_callback(gateway.close_generations)
         await gateway.open_control(stack, socket)
+        await gateway.metrics.open(stack)
         stack.push_async_callback(way.close)
         stack.push_async_callback(gateway.close_doors)
         await gateway.open_doors(shared=post.shared)
+        if not state.late.is_open:
+            opening = Tasks()
+            stack.push_async_callback(opening.close)
+            opening.start(gateway.open_late(), name="open the store")
         yield gateway
 
 
 class Gateway:
     """A running gateway: what the demo and the tests look at, and how it is renewed."""
 
-    def __init__(self, state: State, generation: Generation, *, control: Pool) -> None:
+    def __init__(self, state: State, generation: Generation, *, control: Pool, post: Post) -> None:
         """Use `open_gateway`."""
+        # Only now, because nothing but a running gateway has a use for the library behind it.
+        from gateway.metrics.door import Metrics  # noqa: PLC0415
+
         self._state = state
         self._generation = generation
         self._way_to_control = control
         self._control = Routes(generation.control)
         self._admin = Routes(generation.admin)
-        self._listener = make_listener(generation.answer, generation.config.limits.listener)
-        health = Health(state.store, state.journal)
-        self._doors = Doors(self._listener, self._admin.application(*health.routes()))
+        config = generation.config
+        self._listener = make_listener(generation.answer, config.listener, trusting(config))
+        health = Health(state)
+        self.metrics = Metrics(state, self._listener, post, upstream_connections=self._count_upstream_connections)
+        """What monitoring reads."""
+        self._doors = Doors(self._listener, self._admin.application(*health.routes(), *self.metrics.routes()))
         self._retiring = Tasks()
+        self._renewing = asyncio.Lock()
+        self._retired: set[Generation] = set()
+        """Those that have requests under way still."""
 
     @property
     def public_url(self) -> str:
@@ -83,7 +103,7 @@ class Gateway:
         return self._doors.admin_url
 
     @property
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         """The store."""
         return self._state.store
 
@@ -96,6 +116,11 @@ class Gateway:
     def live(self) -> Live:
         """The open assumed exchanges of this process."""
         return self._state.live
+
+    @property
+    def follower(self) -> Follower:
+        """Who hears of the store's changes."""
+        return self._state.follower
 
     @property
     def keys(self) -> KeyRing:
@@ -114,7 +139,25 @@ class Gateway:
         exchanges are decided anew, and cut if the new profile does not permit them. What cannot change while we run
         must be as in the configuration in force: see `gateway.workers.fixed`.
         """
-        profile = load_profile(config.upstream.profile)
+        async with self._renewing:
+            await self._renew(config)
+
+    async def open_late(self) -> None:
+        """Open the store that could not be at the start, then answer with what is in it, its keys above all."""
+        await self._state.open_late()
+        while True:
+            try:
+                async with self._renewing:
+                    await self._renew(self.config)
+            except START_ERRORS as exc:
+                log.warning("the store is open, but staff cannot be let in yet: %s", exc)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                log.info("the store is open, and staff are let in again")
+                return
+
+    async def _renew(self, config: Config) -> None:
+        profile = with_door(load_profile(config.upstream.profile))
         new = await open_generation(config, profile, self._state, control=self._way_to_control)
         try:
             self._doors.renew_certificate(config)
@@ -124,11 +167,11 @@ class Gateway:
         # INVARIANT: from here to the end of the swap nothing fails, and nothing else runs.
         old, self._generation = self._generation, new
         self._state.live.renew(profile)
-        self._state.facts.renew(config.grants.trial_permissions)
-        self._listener.renew(new.answer, config.limits.listener)
+        self._state.facts.renew(config.grants.trial_permissions, new.accounts.find_account)
+        self._listener.renew(new.answer, config.listener, trusting(config))
         self._control.renew(new.control)
         self._admin.renew(new.admin)
-        self._retiring.start(old.retire(), name="retire the old configuration")
+        self._retiring.start(self._retire(old), name="retire the old configuration")
         try:
             await self._state.look_again()
         except Exception:
@@ -153,6 +196,16 @@ class Gateway:
     async def close_doors(self) -> None:
         """Take no more, and wait for what is under way as long as the configuration in force says."""
         await self._doors.close(self.config.server.shutdown_seconds)
+
+    async def _retire(self, old: Generation) -> None:
+        self._retired.add(old)
+        try:
+            await old.retire()
+        finally:
+            self._retired.discard(old)
+
+    def _count_upstream_connections(self) -> int:
+        return sum(one.upstream_connections for one in (self._generation, *self._retired))
 
     async def close_generations(self) -> None:
         """Close what is in force, and what waits for its last request."""

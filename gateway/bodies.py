@@ -1,6 +1,12 @@
 """Reading a body of bounded length."""
 
-from aiohttp import StreamReader
+from urllib.parse import parse_qsl
+
+from aiohttp import StreamReader, web
+
+
+class FormError(ValueError):
+    """The caller's fault: there is no form in the body, or parameters elsewhere."""
 
 
 async def read_at_most(stream: StreamReader, most: int) -> bytes | None:
@@ -11,3 +17,18 @@ async def read_at_most(stream: StreamReader, most: int) -> bytes | None:
         if len(body) > most:
             return None
     return bytes(body)
+
+
+async def read_form(request: web.Request, most: int) -> list[tuple[str, str]]:
+    """Return the fields of an urlencoded form of at most `most` bytes, or raise FormError."""
+    if request.query_string:
+        raise FormError("send the parameters in the body, never in the query")
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise FormError("send application/x-www-form-urlencoded")
+    body = await read_at_most(request.content, most)
+    if body is None:
+        raise FormError(f"the form is longer than {most} bytes")
+    try:
+        return parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except (UnicodeDecodeError, ValueError) as exc:
+        raise FormError("the body is not a form") from exc

@@ -6,8 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.binding import listen
 from gateway.config.check import format_address, parse_address
 from gateway.config.model import Config
+from gateway.handshakes import TlsServer
 from gateway.proxy.listener import Listener
 from gateway.tls import listener_context, renew_listener
 
@@ -26,25 +28,29 @@ class Doors:
         self._public = public
         self._admin = web.AppRunner(admin, access_log=None)
         self._server: asyncio.Server | None = None
+        self._tls_server: TlsServer | None = None
         self._tls: ssl.SSLContext | None = None
         self._cut = asyncio.Event()
 
     async def open(self, config: Config, *, shared: bool) -> None:
         """Take connections; `shared` allows others of our user to serve the same ports. Raises ConfigError, OSError."""
         host, port = parse_address(config.server.listen, "server.listen")
-        self._tls = listener_context(config.server.tls) if config.server.tls is not None else None
-        self._server = await asyncio.get_running_loop().create_server(
-            self._public,
-            host,
-            port,
-            backlog=_BACKLOG,
-            reuse_port=shared or None,
-            ssl=self._tls,
-            ssl_handshake_timeout=config.limits.tls_handshake_timeout_seconds if self._tls is not None else None,
-            ssl_shutdown_timeout=config.limits.linger_timeout_seconds if self._tls is not None else None,
-        )
-        scheme = "http" if self._tls is None else "https"
-        self.public_url = f"{scheme}://{format_address(host, self._server.sockets[0].getsockname()[1])}"
+        if config.server.tls is not None:
+            self._tls = listener_context(config.server.tls)
+            self._tls_server = TlsServer(
+                self._public,
+                listen(host, port, shared=shared, backlog=_BACKLOG),
+                self._tls,
+                handshake_seconds=config.limits.tls_handshake_timeout_seconds,
+                farewell_seconds=config.limits.linger_timeout_seconds,
+            )
+            port = self._tls_server.port
+        else:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._public, host, port, backlog=_BACKLOG, reuse_port=shared or None
+            )
+            port = self._server.sockets[0].getsockname()[1]
+        self.public_url = f"{'http' if self._tls is None else 'https'}://{format_address(host, port)}"
         host, port = parse_address(config.server.admin_listen, "server.admin_listen")
         await self._admin.setup()
         await web.TCPSite(self._admin, host, port, reuse_port=shared or None).start()
@@ -63,6 +69,8 @@ class Doors:
         """Take no more connections, close idle ones, and cut after so many seconds what is still under way."""
         if self._server is not None:
             self._server.close()
+        if self._tls_server is not None:
+            await self._tls_server.close()
         draining = asyncio.gather(self._public.shutdown(seconds), self._admin.cleanup())
         cut = asyncio.ensure_future(self._cut.wait())
         waiting: set[asyncio.Future[Any]] = {draining, cut}

@@ -1,10 +1,16 @@
 """Files of our own in a directory that nobody else may write."""
 
+import asyncio
+import fcntl
 import os
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.config.model import ConfigError
+
+_TURN_SECONDS = 0.05
 
 
 def claim_directory(directory: Path) -> None:
@@ -16,6 +22,24 @@ def claim_directory(directory: Path) -> None:
         raise ConfigError(f"server.data_directory: `{directory}` cannot be used: {exc.strerror}") from exc
     if stat.S_IMODE(found.st_mode) & 0o022:
         raise ConfigError(f"server.data_directory: `{directory}` can be written by others: chmod 700 it")
+
+
+@asynccontextmanager
+async def in_turn(directory: Path) -> AsyncIterator[None]:
+    """Keep the other processes that do this to a data directory waiting; raises ConfigError, OSError."""
+    claim_directory(directory)
+    descriptor = os.open(directory / ".turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        while True:
+            try:
+                # Not waited for in the kernel: this process has customers to serve.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_TURN_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_new(path: Path, content: bytes) -> None:

@@ -27,6 +27,9 @@ class Refusal:
 _TRY_LATER = "could not be checked just now, so staff are kept out; try again in a moment"
 
 REFUSALS: dict[DenyReason, Refusal] = {
+    DenyReason.KILL_SWITCH: Refusal(
+        status=403, title="all account assumption is stopped by the operator of this gateway: ask there"
+    ),
     DenyReason.TOKEN_MISSING: Refusal(
         status=401, title="this needs an assumption token: exchange one first", bearer=""
     ),
@@ -56,6 +59,11 @@ REFUSALS: dict[DenyReason, Refusal] = {
     DenyReason.STAFF_NOT_ALLOWED: Refusal(status=403, title="no rule lets this staff member stand in"),
     DenyReason.STAFF_AUTHENTICATION_WEAK: Refusal(
         status=401, title="sign in again, more strongly", bearer="insufficient_user_authentication"
+    ),
+    DenyReason.STAFF_SIGNED_OUT: Refusal(
+        status=401,
+        title="the identity provider has ended that sign-in: sign in again",
+        bearer="insufficient_user_authentication",
     ),
     DenyReason.AGENT_INVALID: Refusal(status=400, title="that cannot be an agent's id"),
     DenyReason.AGENT_UNKNOWN: Refusal(status=403, title="the app knows no such agent in this account"),
@@ -97,6 +105,10 @@ REFUSALS: dict[DenyReason, Refusal] = {
         status=400, title="say why the account has to be assumed", oauth="invalid_authorization_details"
     ),
     DenyReason.STORE_UNAVAILABLE: Refusal(status=503, title="the account's setting " + _TRY_LATER),
+    DenyReason.STORE_STALE: Refusal(
+        status=503,
+        title="the store is an older copy of itself, so staff are kept out; the operator has to run `locum recover`",
+    ),
     DenyReason.JOURNAL_UNAVAILABLE: Refusal(
         status=503, title="this could not be recorded, so it is not done; try again in a moment"
     ),

@@ -1,23 +1,36 @@
 """What lives as long as the process: the store, the journal, the facts, and what is open."""
 
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import random
+from typing import cast
 
 from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
-from gateway.clock import Clock, Ticks
+from gateway.clock import Clock, SteadyClock, Ticks
 from gateway.config.model import Config
-from gateway.files import claim_directory, write_new
+from gateway.counts import Counts
+from gateway.files import claim_directory, in_turn, write_new
 from gateway.grants.facts import FactCache
-from gateway.grants.watch import Watch
+from gateway.grants.follow import Follower
+from gateway.grants.mark import Mark
+from gateway.late import LateJournal, LateStore
 from gateway.proxy.live import Live
-from gateway.stores.sqlite import SqliteStore, open_sqlite
+from gateway.stores.opening import one_at_a_time, open_store
+from gateway.stores.store import Store, StoreError
 from gateway.tasks import Tasks
-from gateway.tokens.keys import KeyRing, open_keys
+from gateway.tokens.keys import KeyRing, open_keys, passing_keys
 from policy.routes import Profile
 
+log = logging.getLogger(__name__)
+
 ORIGIN = "gateway"
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +41,54 @@ class Post:
     """Of its journal, which nobody else writes."""
     shared: bool = False
     """Whether others serve the same ports, and somebody has prepared what is made once."""
+    fellows: Mapping[str, Path] = field(default_factory=dict)
+    """By origin, the sockets at which each of them, itself too, tells the others its numbers; none if it is alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What must not be lost by a reload, and the time it is kept by."""
 
-    store: SqliteStore
-    journal: Journal
+    store: Store
+    journal: Journal | LateJournal
     facts: FactCache
     live: Live
+    follower: Follower
     clock: Clock
     ticks: Ticks
+    counts: Counts
+    seconds_set_back: Callable[[], float]
+    """How far the wall clock is behind `clock`."""
+    late: "Late"
+    tasks: Tasks
+    """What runs as long as the process."""
+
+    async def keys(self, config: Config) -> KeyRing:
+        """Return the keys for `config`, passing ones while there is no store; raises ConfigError, StoreError."""
+        if not self.late.is_open:
+            return passing_keys()
+        return await open_keys(self.store, config.tokens.signing_key, now=self.clock())
+
+    async def begin(self) -> None:
+        """Follow the store from here on; if it does not answer, that is tried again as long as it takes."""
+        try:
+            await self.follower.begin()
+        except StoreError as exc:
+            log.warning("the store does not answer: staff are kept out until it does: %s", exc)
+        self.follower.start(self.tasks)
+
+    async def open_late(self) -> None:
+        """Go on trying to open what could not be opened at the start; returns once that is done."""
+        pause = _FIRST_PAUSE_SECONDS
+        while not self.late.is_open:
+            await asyncio.sleep(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all try at once
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            try:
+                await self.late.try_to_open()
+            except Exception:
+                # Whatever it is, the next try may be better, and nobody is let in until then.
+                log.exception("the store is open, but not all that is needed with it")
+        await self.begin()
 
     async def look_again(self) -> None:
         """Decide anew about everything open, on facts fetched anew."""
@@ -47,7 +96,7 @@ class State:
         await self.live.anything_changed(lambda request: self.facts.of_request(request.account, request.claims))
 
 
-async def prepare(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[SqliteStore, KeyRing]:
+async def prepare(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
     """Open the store, and make once what is not there yet: its directory, its shape, the keys, the journal's key.
 
     Raises ConfigError, StoreError, OSError.
@@ -59,25 +108,25 @@ async def prepare(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[
 
 
 async def open_state(
-    stack: AsyncExitStack, config: Config, profile: Profile, *, post: Post, clock: Clock, ticks: Ticks
+    stack: AsyncExitStack, config: Config, profile: Profile, *, post: Post, clock: Clock | None, ticks: Ticks
 ) -> State:
-    """Open the state until `stack` ends; raises ConfigError, StoreError, JournalError, OSError."""
-    opening = _open_store if post.shared else prepare
-    store, keys = await opening(stack, config, clock)
-    journal = await Journal.open(
-        config.journal_directory,
-        origin=post.origin,
-        clock=clock,
-        ticks=ticks,
-        signer=NoteSigner(keys.journal.private, name=post.origin),
-        segment_bytes=config.audit.segment_mib * 1024 * 1024,
-        checkpoint_seconds=config.audit.checkpoint_seconds,
-    )
-    stack.push_async_callback(journal.close)
+    """Open the state until `stack` ends; raises ConfigError, JournalError, OSError.
+
+    If the store cannot be opened, that is left to `State.open_late`. Without a `clock` it is kept by the wall clock,
+    which is not followed backwards.
+    """
+    steady = SteadyClock()
+    clock = clock or steady.now
+    late = Late(config, post, clock, ticks)
+    stack.push_async_callback(late.close)
+    await late.try_to_open()
+    mark = Mark.open(Path(config.server.data_directory), post.origin)
+    stack.callback(mark.write)
+    # Ended before the mark is written for the last time.
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
     facts = FactCache(
-        store,
+        late.store,
         ttl_seconds=config.grants.fact_ttl_seconds,
         absent_ttl_seconds=config.grants.absent_ttl_seconds,
         trial_permissions=frozenset(config.grants.trial_permissions),
@@ -85,13 +134,88 @@ async def open_state(
         tasks=tasks,
     )
     live = Live(profile, clock)
-    state = State(store=store, journal=journal, facts=facts, live=live, clock=clock, ticks=ticks)
-    watch = await Watch.begin(store.data_version)
-    tasks.start(watch.run(state.look_again), name="watch the store")
+    state = State(
+        store=late.store,
+        journal=late.journal,
+        facts=facts,
+        live=live,
+        follower=Follower(
+            late.store, facts=facts, live=live, mark=mark, ticks=ticks, ttl_seconds=config.grants.fact_ttl_seconds
+        ),
+        clock=clock,
+        ticks=ticks,
+        counts=Counts(),
+        seconds_set_back=steady.seconds_set_back,
+        late=late,
+        tasks=tasks,
+    )
+    if late.is_open:
+        await state.begin()
     return state
 
 
-async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[SqliteStore, KeyRing]:
-    store = await open_sqlite(config.store_path)
+class Late:
+    """The store and the journal, which may be opened only after the start."""
+
+    def __init__(self, config: Config, post: Post, clock: Clock, ticks: Ticks) -> None:
+        """Open nothing yet."""
+        self.is_open = False
+        self._config = config
+        self._post = post
+        self._clock = clock
+        self._ticks = ticks
+        self._store, self._journal = LateStore(), LateJournal()
+        self._stack = AsyncExitStack()
+
+    @property
+    def store(self) -> Store:
+        """The store itself once it is open, and else what stands in for it."""
+        return self._store.opened or cast("Store", self._store)
+
+    @property
+    def journal(self) -> Journal | LateJournal:
+        """The journal, likewise."""
+        return self._journal.opened or self._journal
+
+    async def try_to_open(self) -> None:
+        """Open both, or log why the store cannot be; raises ConfigError, JournalError, OSError."""
+        try:
+            async with AsyncExitStack() as attempt:
+                self._store.opened, self._journal.opened = await self._open(attempt)
+                self._stack = attempt.pop_all()
+        except StoreError as exc:
+            log.error("the store cannot be opened: staff are kept out, customers are served; tried again: %s", exc)  # noqa: TRY400 - the operator's
+        else:
+            self.is_open = True
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        await self._stack.aclose()
+
+    async def _open(self, stack: AsyncExitStack) -> tuple[Store, Journal]:
+        config, post = self._config, self._post
+        if post.shared and config.journal_key.exists():
+            store, keys = await _open_store(stack, config, self._clock)
+        else:
+            # If nobody could prepare anything for the workers, each of them tries, and one goes first.
+            async with in_turn(Path(config.server.data_directory)):
+                store, keys = await prepare(stack, config, self._clock)
+        journal = await Journal.open(
+            config.journal_directory,
+            origin=post.origin,
+            clock=self._clock,
+            ticks=self._ticks,
+            signer=NoteSigner(keys.journal.private, name=post.origin),
+            segment_bytes=config.audit.segment_mib * 1024 * 1024,
+            checkpoint_seconds=config.audit.checkpoint_seconds,
+        )
+        stack.push_async_callback(journal.close)
+        return store, journal
+
+
+async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
+    store = await open_store(config)
     stack.push_async_callback(store.close)
-    return store, await open_keys(store, config.tokens.signing_key, now=clock())
+    async with one_at_a_time(store):
+        keys = await open_keys(store, config.tokens.signing_key, now=clock())
+    return store, keys

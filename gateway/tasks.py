@@ -20,6 +20,10 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._done)
 
+    async def wait(self) -> None:
+        """Wait until what runs now has ended by itself."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def close(self) -> None:
         """Cancel what still runs and wait until it has ended."""
         running = list(self._running)

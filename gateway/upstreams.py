@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from gateway.config.model import Config, ConfigError, UpstreamTls
 from gateway.proxy.headers import values
@@ -15,7 +16,15 @@ from gateway.tls import upstream_context
 _ESCAPE = re.compile(rb"%(?:2[DdEe]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])")
 
 
-def open_upstreams(config: Config) -> Upstream:
+class Counted(Upstream, Protocol):
+    """An upstream that knows how many connections it has."""
+
+    @property
+    def open_count(self) -> int:
+        """How many there are, in use or idle."""
+
+
+def open_upstreams(config: Config) -> Counted:
     """Return the way to the app, connected to nothing yet; raises ConfigError for a URL or a file that cannot be used.
 
     Whoever opens it closes it. It belongs to the event loop it is used in.
@@ -40,17 +49,22 @@ def read_upstreams(config: Config) -> list[UpstreamAddress]:
 class Upstreams:
     """Several upstreams as one `Upstream`: each request goes to the most specific whose host and path it has."""
 
-    def __init__(self, default: Upstream, others: Iterable[tuple[str, str, Upstream]]) -> None:
+    def __init__(self, default: Counted, others: Iterable[tuple[str, str, Counted]]) -> None:
         """Take what fits nothing to `default`; the others come with their host and path prefix, empty for any.
 
         A host alone is more specific than a path alone. No two may have the same of both.
         """
         self._default = default
-        self._by_host: dict[bytes, list[tuple[bytes, Upstream]]] = {}
+        self._by_host: dict[bytes, list[tuple[bytes, Counted]]] = {}
         for host, path, upstream in others:
             self._by_host.setdefault(name_of(host.encode("ascii")), []).append((path.encode("ascii"), upstream))
         for candidates in self._by_host.values():
             candidates.sort(key=lambda candidate: len(candidate[0]), reverse=True)
+
+    @property
+    def open_count(self) -> int:
+        """How many connections there are to all of them."""
+        return sum(upstream.open_count for upstream in self._all())
 
     def choose(self, head: RequestHead) -> Upstream:
         """Return whom a request is for.
@@ -80,8 +94,10 @@ class Upstreams:
 
     async def close(self) -> None:
         """Close every connection of every upstream."""
-        others = [upstream for candidates in self._by_host.values() for _, upstream in candidates]
-        await asyncio.gather(*(upstream.close() for upstream in (self._default, *others)))
+        await asyncio.gather(*(upstream.close() for upstream in self._all()))
+
+    def _all(self) -> list[Counted]:
+        return [self._default, *(upstream for candidates in self._by_host.values() for _, upstream in candidates)]
 
 
 def _read(url: str, tls: UpstreamTls | None, where: str) -> UpstreamAddress:

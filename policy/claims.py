@@ -21,6 +21,7 @@ from policy.model import (
     TokenId,
 )
 from policy.scopes import ScopeError, format_scopes, parse_scopes
+from policy.times import is_time
 
 TOKEN_TYPE = "at+jwt"  # RFC 9068 section 2.1  # noqa: S105 - a media type
 ASSERTION_TYPE = "locum-assertion+jwt"
@@ -30,7 +31,6 @@ LONGEST_ASSERTION = timedelta(seconds=60)
 
 _TEXTS = ("iss", "aud", "sub", "client_id", "jti", "sid", "scope")
 _TIMES = ("iat", "nbf", "exp")
-_LATEST = 253402300799  # the last second of the year 9999
 
 
 class ClaimsError(ValueError):
@@ -88,7 +88,7 @@ def check_token(payload: Mapping[str, Any], *, issuer: str) -> AssumptionClaims:
         if not isinstance(payload.get(name), str):
             raise ClaimsError(f"`{name}` is missing or not a text")
     for name in _TIMES:
-        if type(payload.get(name)) is not int or not 0 <= payload[name] <= _LATEST:
+        if not is_time(payload.get(name)):
             raise ClaimsError(f"`{name}` is missing or not a time")
     if payload["iss"] != issuer:
         raise ClaimsError("`iss` is another issuer")

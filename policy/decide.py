@@ -35,7 +35,8 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
     """
     account, grant, assumption, staff = facts.account, facts.grant, facts.assumption, facts.staff
     reason = (
-        check_token(request, now)
+        facts.halted
+        or check_token(request, now)
         or check_account(account, request.account)
         or check_grant(grant, now, request.claims)
         or check_staff(staff)

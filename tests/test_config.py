@@ -94,7 +94,7 @@ def test_the_shipped_example_is_a_configuration():
         line.removeprefix("# ") for line in example.read_text(encoding="utf-8").splitlines() if line.startswith("# ")
     ]
     keys = {line.partition(" = ")[0] for line in shown if " = " in line and line.partition(" = ")[0].isidentifier()}
-    assert keys - _every_key(Config) <= {"signing_key_file"}
+    assert set() == keys - _every_key(Config)
     assert {"listen", "strip", "fact_ttl_seconds"} <= keys
 
 
@@ -103,6 +103,8 @@ def _every_key(struct):
     for field in msgspec.structs.fields(struct):
         found.add(field.name)
         for kind in (field.type, *getattr(field.type, "__args__", ())):
+            if kind is Secret:
+                found.add(f"{field.name}_file")
             if isinstance(kind, type) and issubclass(kind, Section):
                 found |= _every_key(kind)
     return found | {"subject", "actor", "account", "assumption"}

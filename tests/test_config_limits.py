@@ -50,14 +50,17 @@ def test_the_example_shows_the_limits_that_are_in_force():
     """Each key with its default, which is the one of where it is enforced."""
     config = build(document(), {}, base=BASE)
     limits = {name: getattr(config.limits, name) for name in Limits.__struct_fields__}
-    assert limits == _shown("limits")
+    # These two follow others, and the example shows to what.
+    shares = {name: getattr(config.listener, name) for name in limits if limits[name] is None}
+    assert {"in_flight_per_peer", "websockets_per_peer"} == set(shares)
+    assert limits | shares == _shown("limits")
     upstream = {key: value for key, value in _shown("upstream").items() if key not in ("url", "profile")}
     assert upstream == {key: getattr(config.upstream, key) for key in upstream}
     limited = {key.partition(".")[2] for key in _MOST if key.startswith("upstream.")} | {
         "websocket_idle_timeout_seconds"
     }
     assert limited <= set(upstream)
-    assert (ListenerLimits(), PoolLimits()) == (config.limits.listener, config.upstream.pool)
+    assert (ListenerLimits(), PoolLimits()) == (config.listener, config.upstream.pool)
 
 
 def test_every_limit_of_the_listener_and_of_the_pools_can_be_set():
@@ -65,13 +68,21 @@ def test_every_limit_of_the_listener_and_of_the_pools_can_be_set():
     names = [field.name for field in dataclasses.fields(ListenerLimits)]
     assert set(names) == set(Limits.__struct_fields__) - {"tls_handshake_timeout_seconds"}
     wanted = {name: 11 + index for index, name in enumerate(names)}
-    assert ListenerLimits(**wanted) == build(document("limits", wanted), {}, base=BASE).limits.listener
+    assert ListenerLimits(**wanted) == build(document("limits", wanted), {}, base=BASE).listener
 
     names = [field.name for field in dataclasses.fields(PoolLimits)]
     keys = {new: old for old, new in POOL_NAMES.items()}
     wanted = {name: 11 + index for index, name in enumerate(names)}
     more = [(f"upstream.{keys.get(name, name)}", value) for name, value in wanted.items()]
     assert PoolLimits(**wanted) == build(document(more=more), {}, base=BASE).upstream.pool
+
+
+@pytest.mark.parametrize(("most", "half"), [(1, 1), (2, 1), (3, 2), (4, 2), (1000, 500)])
+def test_one_address_has_half_unless_it_is_said(most, half):
+    """Of connections to the app and of WebSockets, however many there are; and never none."""
+    more = [("upstream.max_connections", most), ("upstream.max_websockets", most + 1000)]
+    listener = build(document(more=more), {}, base=BASE).listener
+    assert (half, (most + 1001) // 2) == (listener.in_flight_per_peer, listener.websockets_per_peer)
 
 
 def test_no_silence_of_a_websocket_is_too_long_unless_it_is_said():
@@ -90,7 +101,7 @@ def test_every_number_has_bounds():
         f"{name}.{field}"
         for name, section in (("limits", Limits), ("upstream", Upstream))
         for field in section.__struct_fields__
-        if section.__annotations__.get(field) in (int, float)
+        if section.__annotations__.get(field) in (int, float, int | None)
     }
     assert {where for where in _MOST if where.startswith(("limits.", "upstream."))} == numbers - {
         "upstream.websocket_idle_timeout_seconds"
@@ -270,7 +281,9 @@ async def test_only_so_many_connections_are_made_and_waited_for_so_long(tmp_path
     """max_connections and queue_timeout_seconds."""
     go_on = asyncio.Event()
     limits = {"max_connections": 1, "queue_timeout_seconds": SOON}
-    async with open_limited(tmp_path, script=lambda _: hold(go_on, after=response()), upstream=limits) as world:
+    async with open_limited(
+        tmp_path, script=lambda _: hold(go_on, after=response()), upstream=limits, in_flight_per_peer=2
+    ) as world:
         first = asyncio.ensure_future(world.get(target="/"))
         await world.upstream.until(lambda: world.upstream.requests)
         async with asyncio.timeout(BEFORE_DEFAULTS):
@@ -322,13 +335,13 @@ async def test_an_app_that_is_down_is_not_tried_all_the_time(tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def open_chat(tmp_path, **limits):
-    """A gateway before an app that opens WebSockets."""
+async def open_chat(tmp_path, *, limits=None, **upstream):
+    """A gateway before an app that opens WebSockets, with some limits of [limits] and [upstream] set."""
     app = App()
     server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        async with open_limited(tmp_path, upstream={"url": url, **limits}) as world:
+        async with open_limited(tmp_path, upstream={"url": url, **upstream}, **(limits or {})) as world:
             yield world, app
     finally:
         server.close()
@@ -339,7 +352,10 @@ async def open_chat(tmp_path, **limits):
 
 async def test_only_so_many_websockets_are_open(tmp_path):
     """max_websockets: one more is refused, and an ordinary request is not."""
-    async with open_chat(tmp_path, max_websockets=1) as (world, _), connect(world) as (reader, writer):
+    async with (
+        open_chat(tmp_path, limits={"websockets_per_peer": 2}, max_websockets=1) as (world, _),
+        connect(world) as (reader, writer),
+    ):
         writer.write(handshake())
         assert 101 == status(await reader.readuntil(b"\r\n\r\n"))
         assert [502, 200] == [

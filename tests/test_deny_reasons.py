@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from gateway.refusals import REFUSALS, headers, page, problem
+from gateway.stores.store import KillSwitch
 from policy.model import ActorId, Deny, DenyReason, Scope
 from tests.attack_world import open_attack, request
 from tests.gateway_world import parse
 from tests.rawwire import response
+from tests.upstream_client import eventually
 
 R = DenyReason
 PERMISSIONS = ("read", "write")
@@ -41,13 +43,16 @@ class Stage:
         return json.loads(base64.urlsafe_b64decode(payload + "=="))["sid"]
 
     @contextlib.asynccontextmanager
-    async def forgotten(self):
-        """What is done within is not in the store afterwards: an older copy of it is put back."""
+    async def forgotten(self, *, trusted=True):
+        """What is done within is not in the store afterwards: an older copy of it is put back, and trusted or not."""
         path = self.world.directory / "locum.sqlite3"
         with contextlib.closing(sqlite3.connect(path)) as live, contextlib.closing(sqlite3.connect(":memory:")) as copy:
             live.backup(copy)
             yield
+            [seen] = live.execute("SELECT max(position) FROM changes").fetchone()
             copy.backup(live)
+        if trusted:
+            await self.world.gateway.store.raise_position(seen + 1)
         self.world.clock.forward(seconds=3)
 
 
@@ -157,6 +162,20 @@ async def a_store_older_than_the_token(stage):
     return request(stage.attacker.token)
 
 
+async def a_store_put_back(stage):
+    async with stage.forgotten(trusted=False):
+        assert 200 == (await stage.world.choose("month", PERMISSIONS))[0]
+        await stage.sign_in()
+    await eventually(lambda: stage.world.gateway.follower.is_stale)
+    return request(stage.attacker.token)
+
+
+async def everything_stopped(stage):
+    await stage.world.gateway.store.set_kill_switch(KillSwitch(on=True, by="robin", reason="an incident"))
+    stage.world.clock.forward(seconds=3)
+    return request(stage.attacker.token)
+
+
 async def a_person_never_seen(stage):
     async with stage.forgotten():
         await stage.sign_in(subject="erin")
@@ -179,6 +198,14 @@ async def a_person_locked_out(stage):
     assert await stage.world.gateway.store.disable_staff(dana, disabled=True)
     stage.world.clock.forward(seconds=3)
     return request(stage.attacker.token)
+
+
+async def a_person_signed_out(stage):
+    token = stage.world.actor_token()
+    dana = ActorId(issuer=stage.world.issuer.issuer, subject="dana")
+    await stage.world.gateway.store.sign_out(dana, since=stage.world.clock.now, at=stage.world.clock.now)
+    stage.world.clock.forward(seconds=3)
+    return {"actor_token": token}
 
 
 async def a_permission_taken_back(stage):
@@ -214,6 +241,7 @@ async def an_issuer_that_is_away(stage):
 
 
 CASES: dict[DenyReason, Proxy | Token] = {
+    R.KILL_SWITCH: Proxy(status=403, way=everything_stopped),
     R.TOKEN_MISSING: Proxy(status=401, challenge="", way=sending(b"X-Staff-Only: 1", token=False)),
     R.TOKEN_INVALID: Proxy(status=401, challenge="invalid_token", way=a_damaged_token),
     R.TOKEN_EXPIRED: Proxy(status=401, challenge="invalid_token", way=an_old_token),
@@ -228,6 +256,7 @@ CASES: dict[DenyReason, Proxy | Token] = {
     R.STAFF_DISABLED: Proxy(status=403, way=a_person_locked_out),
     R.STAFF_NOT_ALLOWED: Token(error="invalid_request", way=presenting(groups=("sales",))),
     R.STAFF_AUTHENTICATION_WEAK: Token(error="insufficient_user_authentication", way=presenting(amr=("pwd",))),
+    R.STAFF_SIGNED_OUT: Token(error="insufficient_user_authentication", way=a_person_signed_out),
     R.AGENT_INVALID: Token(error="invalid_request", way=asking(subject_token="maria\t")),
     R.AGENT_UNKNOWN: Token(error="invalid_request", way=an_agent_the_app_does_not_know),
     R.ASSUMPTION_UNKNOWN: Proxy(status=403, way=an_assumption_never_started),
@@ -251,6 +280,7 @@ CASES: dict[DenyReason, Proxy | Token] = {
     R.INVALID_SCOPE: Token(error="invalid_scope", way=asking(scope="tickets:read wiki:read")),
     R.TICKET_MISSING: Token(error="invalid_authorization_details", way=asking(detail={"ticket": " "})),
     R.REASON_MISSING: Token(error="invalid_authorization_details", way=asking(detail={"reason": ""})),
+    R.STORE_STALE: Proxy(status=503, way=a_store_put_back),
     R.STORE_UNAVAILABLE: Proxy(status=503, way=a_closed_store),
     R.JOURNAL_UNAVAILABLE: Proxy(status=503, recorded=False, way=a_closed_journal),
     R.ISSUER_UNAVAILABLE: Token(

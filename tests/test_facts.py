@@ -320,6 +320,7 @@ class Shelf(MemoryStore):
             grant=grant_in_force(record.account, record.grant, READ) if record else None,
             assumption=self.rows["assumption"].get(claims.assumption),
             staff=self.rows["staff"].get(claims.actor),
+            halted=None,
         )
 
     async def find_account(self, account):

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.audit.log import JournalError
 from gateway.config.model import Accounts, Identity
+from gateway.counts import Counts
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.identity import Assertions
@@ -30,6 +31,8 @@ class Caller:
 
     peer = "127.0.0.1"
     has_body = False
+    received = 0
+    sent = 0
 
     def __init__(self):
         self.head = RequestHead(method=b"GET", target=b"/tickets/1", headers=((b"Host", HOST.encode()),))
@@ -136,6 +139,8 @@ class Rig:
             "known": Names(),
             "live": Live(profile, lambda: NOON),
             "upstream": self.app,
+            "control": self.app,
+            "counts": Counts(),
             "clock": lambda: NOON,
         }
         forger = Forger(private=PRIVATE, key_id=KEY.id)

@@ -10,6 +10,7 @@ import jwt
 import pytest
 
 from gateway.config.model import Accounts, Identity
+from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
@@ -338,6 +339,8 @@ class Caller:
 
     peer = "127.0.0.1"
     has_body = False
+    received = 0
+    sent = 0
 
     def __init__(self):
         self.head = RequestHead(method=b"GET", target=b"/tickets/1", headers=((b"Host", HOST.encode()),))
@@ -387,6 +390,8 @@ class Bench:
             known=Names(identity=(identity.header,)),
             live=self.live,
             upstream=self.app,
+            control=self.app,
+            counts=Counts(),
             clock=lambda: NOON,
         )
         forger = Forger(private=PRIVATE, key_id=KEY.id)

@@ -313,6 +313,8 @@ def test_times_are_sharp():
         ({"iat": AT, "auth_time": -1}, 0),
         ({"iat": AT, "auth_time": 10**300}, 0),
         ({"iat": AT, "auth_time": True}, 0),
+        ({"iat": AT, "auth_time": 2**38}, 0),
+        ({"auth_time": 2**38}, 0),
         ({}, 0),
     ],
 )

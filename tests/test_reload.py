@@ -13,8 +13,6 @@ from gateway.clock import utc_now
 from gateway.config.load import build
 from gateway.config.model import ConfigError, Secret
 from gateway.generation import Generation
-from gateway.grants.watch import Watch
-from gateway.tasks import Tasks
 from gateway.tokens.signing import SigningKey
 from gateway.workers.fixed import FIXED, settle
 from gateway.workers.orders import Begin, Renew, encode, read_order
@@ -289,8 +287,9 @@ async def test_what_is_owed_to_the_journal_outlives_the_configuration_it_was_owe
     stack = AsyncExitStack()
     stack.callback(closed.set)
     running = build(document(tmp_path, upstream="http://127.0.0.1:1", issuer="http://127.0.0.1:2"), {}, base=tmp_path)
-    parts = {"keys": None, "handler": None, "control": (), "admin": ()}  # nobody asks for these any more
-    old = Generation(running, grants=service, stack=stack, **parts)
+    # Nobody asks for these any more.
+    parts = {"keys": None, "handler": None, "control": (), "admin": (), "accounts": None, "upstream": None}
+    old = Generation(running, debtors=(service,), stack=stack, **parts)
     await service.choose(a_choice(Duration.DAY))
     journal.broken = True
     await service.choose(a_choice(Duration.OFF))
@@ -302,28 +301,6 @@ async def test_what_is_owed_to_the_journal_outlives_the_configuration_it_was_owe
         await retiring
     assert closed.is_set()
     assert ["enabled", "turned_off"] == [record.reason for record in journal.records]
-
-
-async def test_a_change_that_could_not_be_followed_is_followed_at_the_next_look():
-    """Whatever goes wrong while open exchanges are looked at, the watch goes on, and tries that change again."""
-    told, done = [], asyncio.Event()
-    versions = iter([1, 1, 2])
-
-    async def version():
-        return next(versions, 2)
-
-    async def changed():
-        told.append(1)
-        if len(told) == 1:
-            raise RuntimeError("not now")
-        done.set()
-
-    tasks = Tasks()
-    tasks.start((await Watch.begin(version)).run(changed), name="watch")
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await done.wait()
-    await tasks.close()
-    assert 2 == len(told)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -376,6 +353,14 @@ def test_what_is_fixed_stays_and_all_else_is_new(tmp_path, caplog):
         },
         "limits": {"tls_handshake_timeout_seconds": 1.5},
         "grants": {"fact_ttl_seconds": 0.5, "absent_ttl_seconds": 0.25},
+        "store": {
+            "url": "postgresql://127.0.0.1/x",
+            "migrate": False,
+            "timeout_seconds": 0.25,
+            "write_timeout_seconds": 2.5,
+            "min_connections": 2,
+            "max_connections": 3,
+        },
         "audit": {"segment_mib": 3, "checkpoint_seconds": 4.5},
     }
     fresh = document(tmp_path, upstream="http://127.0.0.1:3", issuer="http://127.0.0.1:2")

@@ -54,11 +54,24 @@ class Diary(Moody):
         return number
 
 
+class Failing(MemoryStore):
+    """`fails_after`: so many calls more are answered."""
+
+    fails_after = None
+
+    async def _answer(self):
+        await super()._answer()
+        if self.fails_after is not None:
+            self.fails_after -= 1
+            if self.fails_after < 0:
+                raise StoreError("away")
+
+
 class Doors:
     """Both doors on a socket of their own, over a store and a journal that can be told to fail."""
 
     def __init__(self):
-        self.store = MemoryStore()
+        self.store = Failing()
         self.journal = Diary()
         self.cut = []
         self.sign_outs = SignOuts(self.store, self.journal, clock=lambda: NOON, ended=self._ended)
@@ -135,6 +148,23 @@ async def test_taking_away_never_waits_for_its_record(doors, kind):
     assert [("staff", None), ("assumption", "as_1"), ("assumption", "as_2")] == [
         (record.kind, record.assumption) for record in doors.journal.records
     ]
+
+
+async def test_a_store_that_fails_in_the_middle_leaves_a_part_on_the_record(doors):
+    """What had ended by then is cut and recorded, the sign-out is not; sent again, the notice ends the rest."""
+    for n in (1, 2):
+        await doors.store.add_assumption(assumption(n))
+    subject = {"format": "complex", "user": person(), "tenant": {"format": "opaque", "id": "acme"}}
+    notice = forged("event", sub_id=subject)
+    doors.store.fails_after = 2
+    assert 503 == (await doors.send("event", notice))[0]
+    assert ["as_1"] == doors.cut
+    assert [("staff", None), ("staff", "deny"), ("assumption", None)] == [
+        (record.kind, record.decision) for record in doors.journal.records
+    ]
+    doors.store.fails_after = None
+    assert 202 == (await doors.send("event", notice))[0]
+    assert ["as_1", "as_2"] == [record.assumption for record in doors.journal.records if record.kind == "assumption"]
 
 
 async def test_a_notice_about_one_account_ends_what_had_begun_there(doors):

@@ -18,6 +18,7 @@ async def test_uploads_that_trickle_do_not_stop_others(tmp_path):
     def change(document):
         document["upstream"] |= {"max_connections": CONNECTIONS, "queue_timeout_seconds": 20}
         document["limits"] = {"body_idle_timeout_seconds": 0.3, "min_bytes_per_second": 1000}
+        document["limits"]["in_flight_per_peer"] = CONNECTIONS  # here they all come from one
 
     async def trickle(world):
         """Send faster than any pause between two pieces is cut, and return what is answered at the end."""

@@ -28,6 +28,7 @@ header_timeout_seconds = {TIMEOUT}
 idle_timeout_seconds = {TIMEOUT}
 body_idle_timeout_seconds = {TIMEOUT}
 write_stall_timeout_seconds = {TIMEOUT}
+in_flight_per_peer = 4096
 """
 
 HEAD = b"GET /slow HTTP/1.1\r\n" + HOST_LINE

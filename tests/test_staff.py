@@ -318,6 +318,7 @@ ANY = rule(READ, group="support")
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": str(AT)}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": float(AT)}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": 10**300}, False),
+        (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": 2**38}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": -1}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {}, False),
     ],

@@ -68,3 +68,35 @@ async def test_a_turn_that_comes_as_one_leaves_goes_to_the_next():
     turns.give_back()
 
     assert turns.take_free()
+
+
+async def test_who_is_passed_over_as_it_gives_up_is_only_gone():
+    """Told to go, and passed over before it could: that is the end of its wait and no error."""
+    turns = Turns(1)
+    assert turns.take_free()
+    [one] = await waiting(turns, 1)
+    one.cancel()
+    turns.give_back()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    assert [True, False] == [turns.take_free() for _ in range(2)]
+
+
+async def test_their_number_can_change():
+    """What is new goes to whoever waits, what is taken stays so, and no more than the new number is handed on."""
+    turns = Turns(1)
+    assert turns.take_free()
+    tasks = await waiting(turns, 3)
+    turns.resize(3)
+    await asyncio.sleep(0)
+    assert [True, True, False] == [task.done() for task in tasks]
+    turns.resize(1)
+    for _ in range(2):
+        turns.give_back()
+        await asyncio.sleep(0)
+        assert not tasks[2].done()
+        assert not turns.take_free()
+    turns.give_back()
+    await tasks[2]
+    turns.give_back()
+    assert [True, False] == [turns.take_free() for _ in range(2)]

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId, GrantId, TokenId
+from policy.model import AccountId, ActorId, AgentId, Assumption, AssumptionId, ClientId, GrantId, TokenId
 
-Kind = Literal["decision", "token", "grant", "assumption", "account", "client", "staff", "journal"]
+Kind = Literal[
+    "decision", "token", "grant", "assumption", "account", "client", "staff", "kill_switch", "store", "journal"
+]
 
 MAX_CHARACTERS = 2048
 """The longest text value that is kept whole: a URL's practical limit, so only padding is ever cut."""
@@ -43,10 +45,14 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     account: AccountId | None = None
     actor: Actor | None = None
     assumption: AssumptionId | None = None
-    at: str | None = None
+    at: datetime | str | None = None
     """Set by `encode` alone, like `origin` and `seq`: RFC 3339 in UTC, with microseconds."""
     by: str | None = None
-    """The operator who did it, by their own word."""
+    """Who did it: an operator by their own word, or the issuer or the app that said so."""
+    bytes_received: int | None = None
+    """Of what was cut while it was open: how much of a body, or of a WebSocket, had come from staff."""
+    bytes_sent: int | None = None
+    """Likewise: how much had gone to staff."""
     client_id: ClientId | None = None
     client_ip: str | None = None
     decision: Literal["allow", "deny"] | None = None
@@ -74,11 +80,27 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Of the journal's own records: the file they speak of."""
     seq: int | None = None
     stated_reason: str | None = None
-    """Why the staff member came, in their own words."""
+    """Why the staff member came, or the operator did it, in their own words."""
     subject: AgentId | None = None
     ticket: str | None = None
     token_id: TokenId | None = None
     user_agent: str | None = None
+
+
+def record_end(ended: Assumption, *, by: str, request_id: str | None = None) -> Record:
+    """Return the record of somebody else's ending an assumption."""
+    return Record(
+        kind="assumption",
+        reason="ended",
+        assumption=ended.id,
+        account=ended.account,
+        subject=ended.subject,
+        actor=name_actor(ended.actor, None),
+        grant_id=ended.grant_id,
+        ticket=ended.ticket,
+        by=by,
+        request_id=request_id,
+    )
 
 
 def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
@@ -86,7 +108,8 @@ def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
 
     `at` must be in UTC and is written in RFC 3339 with microseconds.
     """
-    record.at = at.isoformat(timespec="microseconds")[:26] + "Z"
+    # msgspec writes the same text as we, many times faster, but leaves a fraction of zero out.
+    record.at = at if at.microsecond else at.isoformat(timespec="microseconds")[:26] + "Z"
     record.origin = origin
     record.seq = seq
     return to_json(record)

@@ -4,7 +4,7 @@ import click
 
 from gateway.audit.record import Record
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
-from gateway.cli.show import describe_account, found
+from gateway.cli.show import describe_account, found, refuse_kept_by_app
 from gateway.clock import utc_now
 from gateway.proxy.triage import is_account_name
 from policy.grants import GrantRefusal
@@ -61,6 +61,7 @@ def show(context: Context, name: str | None) -> None:
 @click.pass_obj
 def convert(context: Context, name: str, *, by: str) -> None:
     """Turn a trial into a paid account: assumption ends, and stays off until the customer chooses."""
+    refuse_kept_by_app(context.config)
 
     async def work() -> None:
         async with open_office(context.config) as office:

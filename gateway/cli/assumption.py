@@ -2,9 +2,11 @@
 
 import click
 
-from gateway.audit.record import Record, name_actor
-from gateway.cli.context import Context, by_option, open_office, run_async
+from gateway.audit.record import Record, record_end
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.taking import take_away
 from gateway.clock import utc_now
+from gateway.stores.store import Store
 from policy.model import AssumptionId
 
 
@@ -20,26 +22,13 @@ def assumption() -> None:
 def end(context: Context, sid: str, *, by: str) -> None:
     """End one assumption now; its token is worth nothing any more."""
 
-    async def work() -> None:
-        async with open_office(context.config) as office:
-            found = await office.store.find_assumption(AssumptionId(sid))
-            if found is None:
-                raise click.ClickException(f"there is no assumption `{sid}`")
-            if found.ended_at is not None:
-                raise click.ClickException(f"the assumption `{sid}` has ended before")
-            record = Record(
-                kind="assumption",
-                reason="ended",
-                assumption=found.id,
-                account=found.account,
-                subject=found.subject,
-                actor=name_actor(found.actor, None),
-                grant_id=found.grant_id,
-                ticket=found.ticket,
-                by=by,
-            )
-            await office.journal.append(record, durable=True)
-            await office.store.end_assumption(found.id, at=utc_now())
+    async def take(store: Store) -> Record:
+        found = await store.find_assumption(AssumptionId(sid))
+        if found is None:
+            raise click.ClickException(f"there is no assumption `{sid}`")
+        if not await store.end_assumption(found.id, at=utc_now()):
+            raise click.ClickException(f"the assumption `{sid}` has ended before")
         click.echo(f"{sid}: ended")
+        return record_end(found, by=by)
 
-    run_async(work())
+    run_async(take_away(context.config, take))

@@ -5,6 +5,7 @@ import msgspec
 
 from gateway.cli.context import Context
 from gateway.config.model import Secret
+from gateway.grants.http_source import read_tls
 from gateway.profiles import load_profile
 from gateway.tls import listener_context
 from gateway.upstreams import read_upstreams
@@ -22,6 +23,8 @@ def check(context: Context) -> None:
     found = context.config
     profile = load_profile(found.upstream.profile)
     urls = [address.url for address in read_upstreams(found)]
+    if found.grants.http is not None:
+        read_tls(found.grants.http)
     if found.server.tls is not None:
         listener_context(found.server.tls)
     click.echo(f"ok: {', '.join(urls)} with profile {profile.name}, {len(profile.rules)} rules")

@@ -20,7 +20,8 @@ from gateway.config.load import load
 from gateway.config.model import Config
 from gateway.files import claim_directory
 from gateway.grants.service import GrantService
-from gateway.stores.sqlite import SqliteStore, open_sqlite
+from gateway.stores import opening
+from gateway.stores.store import Store
 from gateway.tokens.keys import open_keys
 
 T = TypeVar("T")
@@ -63,16 +64,16 @@ class Context:
 class Office:
     """An open store and journal, for a command that changes something."""
 
-    store: SqliteStore
+    store: Store
     journal: Journal
     grants: GrantService
 
 
 @asynccontextmanager
-async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
+async def open_store(config: Config) -> AsyncIterator[Store]:
     """Open the store, for a command that only reads."""
     claim_directory(Path(config.server.data_directory))
-    store = await open_sqlite(config.store_path)
+    store = await opening.open_store(config)
     try:
         yield store
     finally:
@@ -80,12 +81,13 @@ async def open_store(config: Config) -> AsyncIterator[SqliteStore]:
 
 
 @asynccontextmanager
-async def open_office(config: Config) -> AsyncIterator[Office]:
+async def open_office(config: Config, *, origin: str = _ORIGIN) -> AsyncIterator[Office]:
     """Open the store and the command line's own journal; a running gateway hears of changes within a moment."""
     async with open_store(config) as store:
-        keys = await open_keys(store, config.tokens.signing_key, now=utc_now())
-        signer = NoteSigner(keys.journal.private, name=_ORIGIN)
-        journal = await _open_journal(config, signer)
+        async with opening.one_at_a_time(store):
+            keys = await open_keys(store, config.tokens.signing_key, now=utc_now())
+        signer = NoteSigner(keys.journal.private, name=origin)
+        journal = await _open_journal(config, origin, signer)
         try:
             roles = frozenset(config.grants.administrator_roles)
             grants = GrantService(store, journal, accepted_roles=roles, clock=utc_now)
@@ -95,12 +97,12 @@ async def open_office(config: Config) -> AsyncIterator[Office]:
             await journal.close()
 
 
-async def _open_journal(config: Config, signer: NoteSigner) -> Journal:
+async def _open_journal(config: Config, origin: str, signer: NoteSigner) -> Journal:
     """Open the command line's journal; while another command has it, wait a little."""
     give_up = boot_seconds() + _PATIENCE_SECONDS
     while True:
         try:
-            return await Journal.open(config.journal_directory, origin=_ORIGIN, clock=utc_now, signer=signer)
+            return await Journal.open(config.journal_directory, origin=origin, clock=utc_now, signer=signer)
         except JournalError:
             if boot_seconds() > give_up:
                 raise

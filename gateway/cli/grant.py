@@ -3,7 +3,7 @@
 import click
 
 from gateway.cli.context import Context, open_office, open_store, run_async
-from gateway.cli.show import describe_account, found
+from gateway.cli.show import describe_account, found, refuse_kept_by_app
 from gateway.clock import utc_now
 from gateway.grants.service import ChangeRequest
 from gateway.stores.store import AccountRecord
@@ -33,6 +33,8 @@ def show(context: Context, name: str, *, history: bool) -> None:
             record = found(await store.find_account(AccountId(name)), name)
             events = await store.list_changes(AccountId(name)) if history else ()
         click.echo(describe_account(record, now=utc_now()))
+        if context.config.grants.source == "http":
+            click.echo("  as the app said when it was asked last: it keeps this setting")
         for event in events:
             duration = event.grant.duration if event.grant else "-"
             click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} UTC  {event.change}  {duration}  by {event.by}")
@@ -49,6 +51,7 @@ def show(context: Context, name: str, *, history: bool) -> None:
 @click.pass_obj
 def set_(context: Context, name: str, duration: str, *, allow: str, who: str, role: str) -> None:
     """Record an administrator's choice; a running gateway acts on it at once."""
+    refuse_kept_by_app(context.config)
     unknown = sorted(set(allow.split(",")) - set(Permission))
     if unknown:
         raise click.UsageError(f"`{unknown[0]}` is no permission: use {', '.join(Permission)}")

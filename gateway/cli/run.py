@@ -1,7 +1,6 @@
 """`locum run`: the gateway itself."""
 
 import logging
-import signal
 from functools import partial
 
 import click
@@ -22,7 +21,6 @@ _FORMAT = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
 @click.pass_context
 def run(context: click.Context, *, worker: bool) -> None:
     """Run the gateway until it is told to stop by SIGTERM or SIGINT; SIGHUP renews the configuration."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody listens, it must not end us
     logging.basicConfig(level=logging.INFO, format=_FORMAT)
     try:
         if worker:

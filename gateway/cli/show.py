@@ -4,6 +4,7 @@ from datetime import datetime
 
 import click
 
+from gateway.config.model import Config
 from gateway.stores.store import AccountRecord
 from policy.grants import GrantState, state
 
@@ -13,6 +14,12 @@ def found(record: AccountRecord | None, account: str) -> AccountRecord:
     if record is None:
         raise click.ClickException(f"there is no account `{account}`: add it with `locum account add`")
     return record
+
+
+def refuse_kept_by_app(config: Config) -> None:
+    """End the command if what it would change is kept by the app."""
+    if config.grants.source == "http":
+        raise click.ClickException("the app keeps this setting (`grants.source`), and is asked for it: change it there")
 
 
 def describe_account(record: AccountRecord, *, now: datetime) -> str:

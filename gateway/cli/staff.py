@@ -4,6 +4,8 @@ import click
 
 from gateway.audit.record import Record, name_actor
 from gateway.cli.context import Context, by_option, open_office, run_async
+from gateway.cli.taking import take_away
+from gateway.stores.store import Store
 from policy.model import ActorId
 
 
@@ -18,7 +20,15 @@ def staff() -> None:
 @click.pass_obj
 def lock(context: Context, subject: str, *, by: str) -> None:
     """Refuse a staff member from now on, in every account; SUBJECT is the `sub` of their tokens."""
-    _set(context, subject, locked=True, by=by)
+    actor = ActorId(issuer=context.config.staff.issuer, subject=subject)
+
+    async def take(store: Store) -> Record:
+        if not await store.disable_staff(actor, disabled=True):
+            raise _never_seen(subject)
+        click.echo(f"{subject}: locked")
+        return Record(kind="staff", reason="locked", actor=name_actor(actor, None), by=by)
+
+    run_async(take_away(context.config, take))
 
 
 @staff.command()
@@ -27,20 +37,19 @@ def lock(context: Context, subject: str, *, by: str) -> None:
 @click.pass_obj
 def unlock(context: Context, subject: str, *, by: str) -> None:
     """Lift the lock."""
-    _set(context, subject, locked=False, by=by)
-
-
-def _set(context: Context, subject: str, *, locked: bool, by: str) -> None:
     actor = ActorId(issuer=context.config.staff.issuer, subject=subject)
-    done = "locked" if locked else "unlocked"
 
     async def work() -> None:
         async with open_office(context.config) as office:
             if await office.store.find_staff(actor) is None:
-                raise click.ClickException(f"`{subject}` was never seen here: check the name")
-            record = Record(kind="staff", reason=done, actor=name_actor(actor, None), by=by)
+                raise _never_seen(subject)
+            record = Record(kind="staff", reason="unlocked", actor=name_actor(actor, None), by=by)
             await office.journal.append(record, durable=True)
-            await office.store.disable_staff(actor, disabled=locked)
-        click.echo(f"{subject}: {done}")
+            await office.store.disable_staff(actor, disabled=False)
+        click.echo(f"{subject}: unlocked")
 
     run_async(work())
+
+
+def _never_seen(subject: str) -> click.ClickException:
+    return click.ClickException(f"`{subject}` was never seen here: check the name")

@@ -5,7 +5,17 @@ import re
 from operator import attrgetter
 from urllib.parse import urlsplit
 
-from gateway.config.model import Config, ConfigError, OtherUpstream, UpstreamTls
+import msgspec
+
+from gateway.config.model import (
+    Config,
+    ConfigError,
+    GrantsHttp,
+    GrantsWebhook,
+    OtherUpstream,
+    UpstreamTls,
+)
+from policy.setting import is_pointer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -24,6 +34,8 @@ _MOST = {
     "grants.fact_ttl_seconds": 2,
     "grants.absent_ttl_seconds": 2,
     "server.shutdown_seconds": _DAY,
+    "staff.events.max_age_seconds": _DAY,
+    "server.worker_deadline_seconds": _DAY,
     "limits.header_bytes": 1024 * 1024,
     "limits.header_lines": 10_000,
     "limits.header_timeout_seconds": _DAY,
@@ -34,6 +46,10 @@ _MOST = {
     "limits.linger_timeout_seconds": 60,
     "limits.connections_per_peer": 1_000_000,
     "limits.max_in_flight": 1_000_000,
+    "limits.in_flight_per_peer": 1_000_000,
+    "limits.websockets_per_peer": 1_000_000,
+    "limits.queue_timeout_seconds": _DAY,
+    "limits.tls_handshakes_per_peer": 1_000_000,
     "limits.tls_handshake_timeout_seconds": 300,
     "upstream.connect_timeout_seconds": _DAY,
     "upstream.response_timeout_seconds": _DAY,
@@ -45,12 +61,27 @@ _MOST = {
     "upstream.max_idle_connections": 65535,
     "upstream.max_idle_age_seconds": _DAY,
     "upstream.max_websockets": 1_000_000,
+    "store.timeout_seconds": 0.5,
+    "store.write_timeout_seconds": 60,
+    "store.min_connections": 1000,
+    "store.max_connections": 1000,
     "audit.segment_mib": 65536,
     "audit.checkpoint_seconds": _DAY,
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 # Escapes and delimiters are left out: a prefix has one spelling.
 _PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+", re.ASCII)
+# What can be sent as it stands, but for the account: no escape is ours to make, and no user and fragment is sent.
+_ASKED = re.compile(r"https?://[!$-;=?A-Z\[\]_a-z~{}]+", re.IGNORECASE | re.ASCII)
+# What an account's name cannot make another's host of: more labels come behind it.
+_ASKED_HOST = re.compile(r"[A-Za-z0-9.-]*\{account\}[A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
+_LEAST_SECRET_BYTES = 32  # as long as what HMAC-SHA256 puts out (RFC 2104 section 3)
+_MOST_WINDOW_SECONDS = 3600
+_MOST_ASKING_SECONDS = 0.45  # facts are waited for half a second, storing what has changed included
+_MOST_ASKING = 1024
+_LEAST_TOKEN = 32  # of base64url letters: 192 random bits
+_BEARER = re.compile(rf"[A-Za-z0-9._~+/-]{{{_LEAST_TOKEN},1024}}=*", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+", re.ASCII)
 
 
@@ -67,10 +98,72 @@ def check(config: Config) -> None:
     _check_accounts(config)
     _check_catch(config)
     _check_staff(config)
+    _check_grants(config)
+    _ = config.store.address
     _check_headers(config)
     _check_limits(config)
     _check_tls(config)
     _check_upstreams(config.upstreams)
+
+
+def _check_grants(config: Config) -> None:
+    grants = config.grants
+    if (grants.source == "http") != (grants.http is not None):
+        raise ConfigError('grants.source: "http" and the table [grants.http] go together')
+    if grants.http is not None:
+        _check_question(grants.http, "grants.http")
+        _check_answer(grants.http, "grants.http")
+        _check_upstream_tls(grants.http.tls, "grants.http.tls", grants.http.url)
+    if grants.webhook is not None:
+        if grants.http is None:
+            raise ConfigError('grants.webhook: goes with `source = "http"` only: all it says is that the app be asked')
+        _check_webhook(grants.webhook, "grants.webhook")
+
+
+def _check_webhook(webhook: GrantsWebhook, where: str) -> None:
+    for name, secret in (("secret", webhook.secret), ("previous_secret", webhook.previous_secret)):
+        if secret is not None and len(secret.reveal().encode("utf-8")) < _LEAST_SECRET_BYTES:
+            raise ConfigError(f"{where}.{name}: must have at least {_LEAST_SECRET_BYTES} bytes")
+    if not 0 < webhook.window_seconds <= _MOST_WINDOW_SECONDS:
+        raise ConfigError(f"{where}.window_seconds: must be above 0 and at most {_MOST_WINDOW_SECONDS}")
+    if not is_pointer(webhook.account):
+        raise ConfigError(f"{where}.account: must be a JSON pointer such as /account")
+
+
+def _check_question(http: GrantsHttp, where: str) -> None:
+    if _ASKED.fullmatch(http.url) is None or http.url.count("{account}") != 1:
+        raise ConfigError(f"{where}.url: must be an ASCII URL without user or fragment, with `{{account}}` in it once")
+    host = http.url.partition("://")[2].partition("/")[0].partition("?")[0]
+    if "{account}" in host and _ASKED_HOST.fullmatch(host) is None:
+        raise ConfigError(
+            f"{where}.url: an account is one label of a host of yours, such as {{account}}.helpdesk.example"
+        )
+    # A name in place of the account: no account can make this machine's loopback of another host.
+    if not _is_safe(http.url.replace("{account}", "a")):
+        raise ConfigError(f"{where}.url: must be an https URL; http is for this machine's own loopback only")
+    for name, most in (("timeout_seconds", _MOST_ASKING_SECONDS), ("max_connections", _MOST_ASKING)):
+        if not 0 < getattr(http, name) <= most:
+            raise ConfigError(f"{where}.{name}: must be above 0 and at most {most}")
+    lines = [(f"{where}.headers", *line) for line in http.headers.items()]
+    if http.credential is not None:
+        lines.append((f"{where}.credential_header", http.credential_header, http.credential.reveal()))
+    for key, name, value in lines:
+        if _HEADER_NAME.fullmatch(name) is None or name.lower() in _FRAMING:
+            raise ConfigError(f"{key}: `{name}` is not the name of a header that can be sent")
+        if _HEADER_VALUE.fullmatch(value) is None:
+            raise ConfigError(f"{key}: what `{name}` is to say must be one line of ASCII")
+
+
+def _check_answer(http: GrantsHttp, where: str) -> None:
+    fields = msgspec.to_builtins(http.fields)
+    for name, pointer in fields.items():
+        if pointer and not is_pointer(pointer):
+            raise ConfigError(f"{where}.fields.{name}: must be a JSON pointer such as /settings/{name}, or empty")
+    if not (http.fields.assumable or http.fields.duration):
+        raise ConfigError(f"{where}.fields: one of `assumable` and `duration` has to be there")
+    for name, words in msgspec.to_builtins(http.words).items():
+        if fields[name] and not words:
+            raise ConfigError(f"{where}.words.{name}: without a word no answer could ever be read")
 
 
 def _check_headers(config: Config) -> None:
@@ -90,7 +183,8 @@ def _check_headers(config: Config) -> None:
 
 def _check_limits(config: Config) -> None:
     for where, most in _MOST.items():
-        if not 0 < attrgetter(where)(config) <= most:
+        value = attrgetter(where)(config)
+        if value is not None and not 0 < value <= most:
             raise ConfigError(f"{where}: must be above 0 and at most {most}")
     if not 0 <= config.upstream.websocket_idle_timeout_seconds <= _DAY:
         raise ConfigError(f"upstream.websocket_idle_timeout_seconds: must be at most {_DAY}, or 0 for no limit")
@@ -173,6 +267,9 @@ def _check_staff(config: Config) -> None:
         raise ConfigError("staff.issuer: must be an https URL; http is for this machine's own loopback only")
     if not config.staff.rules:
         raise ConfigError("staff.rules: without a rule nobody could ever stand in; add a [[staff.rules]] table")
+    token = config.staff.events.push_token
+    if token is not None and _BEARER.fullmatch(token.reveal()) is None:
+        raise ConfigError(f"staff.events.push_token: must have at least {_LEAST_TOKEN} letters, digits or -._~+/")
     for index, rule in enumerate(config.staff.rules):
         if not (rule.subject or rule.group or rule.claim) or (rule.claim is None) != (rule.value is None):
             raise ConfigError(f"staff.rules[{index}]: set `subject`, `group`, or `claim` with `value`")

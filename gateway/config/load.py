@@ -138,10 +138,14 @@ def _resolve(config: Config, base: Path) -> Config:
         server_tls = replace(
             server_tls, certificate=_path(base, server_tls.certificate), key=_path(base, server_tls.key)
         )
+    grants = config.grants
+    if grants.http is not None:
+        grants = replace(grants, http=replace(grants.http, tls=_resolve_tls(grants.http.tls, base)))
     profile = _path(base, upstream.profile) if upstream.profile.endswith(".toml") else upstream.profile
     return replace(
         config,
         server=replace(server, data_directory=str(base / server.data_directory), tls=server_tls),
+        grants=grants,
         upstream=replace(upstream, profile=profile, tls=_resolve_tls(upstream.tls, base)),
         upstreams=tuple(replace(other, tls=_resolve_tls(other.tls, base)) for other in config.upstreams),
     )

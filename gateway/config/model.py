@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
 
@@ -9,11 +10,14 @@ import msgspec
 
 from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.pool import PoolLimits
-from policy.model import Permission
+from gateway.stores.postgres.address import Address, parse_url
+from gateway.stores.postgres.terms import Terms
+from policy.model import AccountType, Duration, Permission
 
 # Where the limits are enforced their defaults stand, too, with the reasons.
 _LISTENER = ListenerLimits()
 _POOL = PoolLimits()
+_TERMS = Terms()
 
 
 class ConfigError(Exception):
@@ -31,6 +35,14 @@ class Secret:
     def reveal(self) -> str:
         """Return the text itself; call it only where it is used."""
         return self._text
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both hold the same text, as a reload asks."""
+        return isinstance(other, Secret) and compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        """Go with equality."""
+        return hash(self._text)
 
     def __repr__(self) -> str:
         """Hide the text."""
@@ -59,6 +71,7 @@ class Server(Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     shutdown_seconds: float = 10.0
     workers: int | Literal["auto"] = 1
+    worker_deadline_seconds: float = 10.0
     tls: ServerTls | None = None
 
 
@@ -75,12 +88,11 @@ class Limits(Section, frozen=True, kw_only=True):
     linger_timeout_seconds: float = _LISTENER.linger_timeout_seconds
     connections_per_peer: int = _LISTENER.connections_per_peer
     max_in_flight: int = _LISTENER.max_in_flight
+    in_flight_per_peer: int | None = None
+    websockets_per_peer: int | None = None
+    queue_timeout_seconds: float = _LISTENER.queue_timeout_seconds
+    tls_handshakes_per_peer: int = _LISTENER.tls_handshakes_per_peer
     tls_handshake_timeout_seconds: float = 10.0
-
-    @property
-    def listener(self) -> ListenerLimits:
-        """As the listener takes them."""
-        return ListenerLimits(**{field.name: getattr(self, field.name) for field in fields(ListenerLimits)})
 
 
 class Accounts(Section, frozen=True, kw_only=True):
@@ -176,6 +188,14 @@ class StaffRuleTable(Section, frozen=True, kw_only=True):
     value: str | None = None
 
 
+class StaffEvents(Section, frozen=True, kw_only=True):
+    """What the identity provider may tell of its people: sign-outs and security events."""
+
+    audience: str = ""
+    push_token: Secret | None = None
+    max_age_seconds: int = 3600
+
+
 class StaffSection(Section, frozen=True, kw_only=True):
     """The vendor's identity provider and its people."""
 
@@ -186,6 +206,7 @@ class StaffSection(Section, frozen=True, kw_only=True):
     require_acr: tuple[str, ...] = ()
     require_amr: tuple[str, ...] = ()
     max_age_seconds: int | None = None
+    events: StaffEvents = StaffEvents()
 
 
 class Tokens(Section, frozen=True, kw_only=True):
@@ -197,13 +218,97 @@ class Tokens(Section, frozen=True, kw_only=True):
     signing_key: Secret | None = None
 
 
-class Grants(Section, frozen=True, kw_only=True):
-    """Who may change a grant, and how old a fact may be."""
+class AnswerFields(Section, frozen=True, kw_only=True):
+    """Where the app's answer holds each fact: `policy.setting.Fields`; the defaults are Zendesk's."""
 
+    account: str = ""
+    assumable: str = "/security_settings/assumable"
+    duration: str = "/security_settings/assumption_duration"
+    expires_at: str = "/security_settings/assumption_expiration"
+    permissions: str = ""
+    account_type: str = "/security_settings/assumable_account_type"
+    suspended: str = ""
+
+
+class AnswerWords(Section, frozen=True, kw_only=True):
+    """What the app's words mean: `policy.setting.Words`."""
+
+    assumable: dict[str, bool] = msgspec.field(default_factory=lambda: {"true": True, "false": False})
+    duration: dict[str, Duration] = msgspec.field(default_factory=lambda: {str(each): each for each in Duration})
+    permissions: dict[str, Permission] = msgspec.field(default_factory=lambda: {str(each): each for each in Permission})
+    account_type: dict[str, AccountType] = msgspec.field(
+        default_factory=lambda: {"true": AccountType.TRIAL, "false": AccountType.PAID}
+    )
+    suspended: dict[str, bool] = msgspec.field(default_factory=lambda: {"true": True, "false": False})
+
+
+class GrantsHttp(Section, frozen=True, kw_only=True):
+    """How the app is asked for an account's setting, and how its answer is read."""
+
+    url: str
+    credential: Secret | None = None
+    credential_header: str = "Authorization"
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    timeout_seconds: float = 0.4
+    max_connections: int = 16
+    permissions: tuple[Permission, ...] = (Permission.READ,)
+    fields: AnswerFields = AnswerFields()
+    words: AnswerWords = msgspec.field(default_factory=AnswerWords)
+    tls: UpstreamTls | None = None
+
+
+class GrantsWebhook(Section, frozen=True, kw_only=True):
+    """The app's own word that a setting has changed."""
+
+    secret: Secret
+    previous_secret: Secret | None = None
+    window_seconds: int = 300
+    account: str = "/account"
+
+
+class Grants(Section, frozen=True, kw_only=True):
+    """Who keeps the grants, who may change one, and how old a fact may be."""
+
+    source: Literal["own", "http"] = "own"
+    http: GrantsHttp | None = None
+    webhook: GrantsWebhook | None = None
     administrator_roles: tuple[str, ...] = ("owner", "admin")
     trial_permissions: tuple[Permission, ...] = (Permission.READ,)
     fact_ttl_seconds: float = 2.0
     absent_ttl_seconds: float = 1.0
+
+
+class StoreSection(Section, frozen=True, kw_only=True):
+    """Where the facts are: the embedded store, or a database that several machines share (`Terms`)."""
+
+    url: Secret | None = None
+    """None or empty: the embedded store."""
+    migrate: bool = _TERMS.migrate
+    timeout_seconds: float = _TERMS.read_seconds
+    write_timeout_seconds: float = _TERMS.write_seconds
+    min_connections: int = _TERMS.least_connections
+    max_connections: int = _TERMS.most_connections
+
+    @property
+    def address(self) -> Address | None:
+        """Where the shared database is, if there is one; raises ConfigError."""
+        if self.url is None or not self.url.reveal():
+            return None
+        try:
+            return parse_url(self.url.reveal())
+        except ValueError as exc:
+            raise ConfigError(f"store.url: {exc}") from None
+
+    @property
+    def terms(self) -> Terms:
+        """As the shared store takes them."""
+        return Terms(
+            read_seconds=self.timeout_seconds,
+            write_seconds=self.write_timeout_seconds,
+            least_connections=min(self.min_connections, self.max_connections),
+            most_connections=self.max_connections,
+            migrate=self.migrate,
+        )
 
 
 class Audit(Section, frozen=True, kw_only=True):
@@ -226,7 +331,21 @@ class Config(Section, frozen=True, kw_only=True):
     catch: tuple[Catch, ...] = ()
     tokens: Tokens = Tokens()
     grants: Grants = Grants()
+    store: StoreSection = StoreSection()
     audit: Audit = Audit()
+
+    @property
+    def listener(self) -> ListenerLimits:
+        """The limits as the listener takes them: what is not said of one address is half of what there is for all."""
+        limits = {field.name: getattr(self.limits, field.name) for field in fields(ListenerLimits)}
+        whole = {
+            "in_flight_per_peer": self.upstream.max_connections,
+            "websockets_per_peer": self.upstream.max_websockets,
+        }
+        for name, most in whole.items():
+            if limits[name] is None:
+                limits[name] = (most + 1) // 2
+        return ListenerLimits(**limits)
 
     @property
     def store_path(self) -> Path:

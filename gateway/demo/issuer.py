@@ -99,9 +99,12 @@ class DemoIssuer:
             "acr": acr,
             "name": name,
         } | overrides
+        return self.signed({k: v for k, v in claims.items() if v is not None}, type_="JWT", algorithm=algorithm)
+
+    def signed(self, claims: Mapping[str, Any], *, type_: str, algorithm: str = "RS256") -> str:
+        """Return any claims signed with the current key of `algorithm`, such as a logout token's."""
         kid, key = self._signing[algorithm]
-        header = {"alg": algorithm, "typ": "JWT", "kid": kid}
-        return sign(header, {k: v for k, v in claims.items() if v is not None}, key=key)
+        return sign({"alg": algorithm, "typ": type_, "kid": kid}, claims, key=key)
 
     def rotate(self, *, overlap: bool = True) -> None:
         """Sign with new keys from now on; the former ones stay published only if `overlap`."""

@@ -15,6 +15,7 @@ from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
+from gateway.grants.source import AccountSource
 from gateway.stores.store import AccountRecord, Client, StoreError
 from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
 from policy.model import AccountId, AccountType, Duration, Permission
@@ -54,10 +55,15 @@ class GrantsApi:
         service: GrantService,
         clients: ClientAuthenticator,
         *,
+        accounts: AccountSource,
+        kept_by_app: bool,
         trial_permissions: frozenset[Permission],
         clock: Clock,
     ) -> None:
+        """Show what `accounts` say; with `kept_by_app` nothing can be changed here."""
         self._service = service
+        self._accounts = accounts
+        self._kept_by_app = kept_by_app
         self._clients = clients
         self._trial = trial_permissions
         self._clock = clock
@@ -84,15 +90,21 @@ class GrantsApi:
         except UnknownAccount:
             return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
         except StoreError:
-            return _problem(503, "store_unavailable", "the store cannot answer now: try again in a moment")
+            return _problem(503, "store_unavailable", "the setting cannot be had or kept now: try again in a moment")
         except JournalError:
             return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was changed")
         return answer
 
     async def _show(self, request: web.Request, _client: Client) -> web.Response:
-        return _json(200, self._view(await self._service.find(_account(request))))
+        account = _account(request)
+        record = await self._accounts.find_account(account)
+        if record is None:
+            raise UnknownAccount(account)
+        return _json(200, self._view(record))
 
     async def _change(self, request: web.Request, client: Client) -> web.Response:
+        if self._kept_by_app:
+            return _problem(409, "kept_by_app", "the app keeps this setting, and is asked for it: change it there")
         wish = await _read_wish(request)
         if isinstance(wish, web.Response):
             return wish

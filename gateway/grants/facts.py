@@ -5,15 +5,15 @@ the machine sleeps, and no hit renews it. A fetch that fails, is cancelled, or w
 nothing behind.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from typing import Any, Final, TypeVar
 
-from cachetools import TLRUCache
+from cachetools import LRUCache
 
 from gateway.clock import Ticks
-from gateway.stores.store import AccountRecord, Store, StoreError
+from gateway.grants.table import FactTable
+from gateway.grants.together import Assembled, Parts, Together
+from gateway.stores.store import AccountRecord, KillSwitch, Store, StoreError
 from gateway.tasks import Tasks
 from policy.grants import grant_in_force
 from policy.model import (
@@ -23,6 +23,7 @@ from policy.model import (
     Assumption,
     AssumptionClaims,
     AssumptionId,
+    DenyReason,
     Facts,
     Grant,
     Permission,
@@ -31,11 +32,16 @@ from policy.model import (
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-_MOST_ENTRIES = 4096
+_MOST_EPOCHS = 65536
+_MARKS = 1024
+_SWITCH: Final = "the kill-switch"
 
 
 class FactCache:
-    """Loads the facts of a request; raises StoreError when they cannot be had."""
+    """Loads the facts of a request; raises StoreError when they cannot be had.
+
+    An account whose epoch is lower than one that was seen in this process is an older truth, and is not had either.
+    """
 
     def __init__(
         self,
@@ -47,18 +53,42 @@ class FactCache:
         ticks: Ticks,
         tasks: Tasks,
     ) -> None:
-        def table(fetch: Callable[[K], Coroutine[Any, Any, V | None]]) -> "_Table[K, V]":
-            return _Table(fetch, ttl_seconds, absent_ttl_seconds, ticks, tasks)
+        """Ask `store`; see `renew` for accounts that are kept elsewhere."""
+
+        def table(fetch: Callable[[K], Coroutine[Any, Any, V | None]]) -> FactTable[K, V]:
+            return FactTable(fetch, ttl=ttl_seconds, absent_ttl=absent_ttl_seconds, ticks=ticks, tasks=tasks)
+
+        async def switch_of(_key: str) -> KillSwitch | None:
+            return await store.find_kill_switch()
 
         self._trial = trial_permissions
-        self._changes = 0
         self._ticks = ticks
         self._ttl = ttl_seconds
-        self._together: dict[tuple[AccountId, AssumptionId, ActorId], _Together] = {}
-        """Facts as they were put together, for as long as each of them is good and nothing was forgotten."""
-        self._accounts: _Table[AccountId, AccountRecord] = table(store.find_account)
-        self._assumptions: _Table[AssumptionId, Assumption] = table(store.find_assumption)
-        self._staff: _Table[ActorId, Staff] = table(store.find_staff)
+        self._halted: DenyReason | None = None
+        self._find_account: Callable[[AccountId], Awaitable[AccountRecord | None]] = store.find_account
+        self._epochs: LRUCache[AccountId, int] = LRUCache(_MOST_EPOCHS)
+        """The highest that was seen of each account."""
+        self._marks = _Marks()
+        self._assembled = Assembled()
+        self._together = self._assembled.entries
+        self._switch: FactTable[str, KillSwitch] = table(switch_of)
+        self._accounts: FactTable[AccountId, AccountRecord] = table(self._fetch_account)
+        self._assumptions: FactTable[AssumptionId, Assumption] = table(store.find_assumption)
+        self._staff: FactTable[ActorId, Staff] = table(store.find_staff)
+
+    def __len__(self) -> int:
+        """Count the entries of every kind, which stay within a bound whatever is asked for."""
+        tables = (self._together, self._switch, self._accounts, self._assumptions, self._staff)
+        return sum(len(table) for table in tables)
+
+    def fetches(self) -> dict[str, int]:
+        """Return how often facts of each kind were asked for where they are kept."""
+        return {
+            "kill_switch": self._switch.fetches,
+            "account": self._accounts.fetches,
+            "assumption": self._assumptions.fetches,
+            "staff": self._staff.fetches,
+        }
 
     async def of_request(self, account: AccountId, claims: AssumptionClaims) -> Facts:
         """Return the facts for a request to `account` with a token that says `claims`, all of them true together.
@@ -70,165 +100,138 @@ class FactCache:
 
     def at_hand(self, account: AccountId, claims: AssumptionClaims) -> Facts | None:
         """Return the same facts without waiting, if all of them are known already."""
-        key = (account, claims.assumption, claims.actor)
-        kept = self._together.get(key)
-        if kept is not None and kept.changes == self._changes and self._ticks() < kept.until:
+        kept = self._together.get((account, claims.assumption, claims.actor))
+        if kept is not None and self._ticks() < kept.until:
             return kept.facts
-        record = self._accounts.at_hand(account)
-        started = self._assumptions.at_hand(claims.assumption)
-        staff = self._staff.at_hand(claims.actor)
-        if record is None or started is None or staff is None:
-            return None
-        if len(self._together) >= _MOST_ENTRIES:
-            self._together.clear()
-        facts = self.facts(record[1], assumption=started[1], staff=staff[1])
-        until = min(record[0], started[0], staff[0]) + self._ttl
-        self._together[key] = _Together(facts=facts, changes=self._changes, until=until)
-        return facts
+        return self._put_together(Parts(account, claims.assumption, claims.actor))
 
     async def of_exchange(self, account: AccountId, actor: ActorId) -> Facts:
         """Return the facts for starting an assumption; likewise."""
         return await self._load(account, actor, None)
 
+    def _put_together(self, parts: Parts) -> Facts | None:
+        switch = self._switch.at_hand(_SWITCH)
+        record = self._accounts.at_hand(parts.account)
+        started = self._assumptions.at_hand(parts.assumption)
+        staff = self._staff.at_hand(parts.actor)
+        if self._halted is not None or switch is None or record is None or started is None or staff is None:
+            return None
+        facts = self._facts(switch[1], record[1], assumption=started[1], staff=staff[1])
+        until = min(switch[0], record[0], started[0], staff[0]) + self._ttl
+        self._assembled.put(parts, Together(facts=facts, until=until))
+        return facts
+
     async def _load(self, account: AccountId, actor: ActorId, assumption: AssumptionId | None) -> Facts:
         while True:
-            seen = self._changes
+            if self._halted is not None:
+                return _nobody(self._halted)
+            seen = self._marks.of(account, assumption, actor)
+            if (known := self._switch.at_hand(_SWITCH)) is not None and known[1].on:
+                return _nobody(DenyReason.KILL_SWITCH)
             record = await self._accounts.get(account)
             started = await self._assumptions.get(assumption) if assumption is not None else None
             staff = await self._staff.get(actor)
+            switch = await self._switch.get(_SWITCH)
             # A change while one fact was awaited may have been of another that was at hand already.
-            if seen == self._changes:
-                return self.facts(record, assumption=started, staff=staff)
+            if seen == self._marks.of(account, assumption, actor):
+                return self._facts(switch, record, assumption=started, staff=staff)
 
-    def facts(self, record: AccountRecord | None, *, assumption: Assumption | None, staff: Staff | None) -> Facts:
+    async def _fetch_account(self, account: AccountId) -> AccountRecord | None:
+        record = await self._find_account(account)
+        if record is not None:
+            if record.account.epoch < self._epochs.get(account, 0):
+                raise StoreError(f"the store has an older copy of the account `{account}` than it had before")
+            self.saw(record)
+        return record
+
+    def _facts(
+        self,
+        switch: KillSwitch | None,
+        record: AccountRecord | None,
+        *,
+        assumption: Assumption | None,
+        staff: Staff | None,
+    ) -> Facts:
         """Put facts together; the grant is the one in force."""
         account: Account | None = record.account if record else None
-        return Facts(account=account, grant=self.grant_of(record), assumption=assumption, staff=staff)
+        halted = DenyReason.KILL_SWITCH if switch is None or switch.on else None
+        grant = self.grant_of(record)
+        return Facts(account=account, grant=grant, assumption=assumption, staff=staff, halted=halted)
 
     def grant_of(self, record: AccountRecord | None) -> Grant | None:
         """Return the grant in force, a trial's implicit one included."""
         return grant_in_force(record.account, record.grant, self._trial) if record else None
 
-    def renew(self, trial_permissions: Iterable[Permission]) -> None:
-        """Give trial accounts these permissions, also to whoever waits for a fact just now."""
+    def renew(
+        self,
+        trial_permissions: Iterable[Permission],
+        find_account: Callable[[AccountId], Awaitable[AccountRecord | None]] | None = None,
+    ) -> None:
+        """Give trial accounts these permissions, and ask `find_account` if given, also for whoever waits just now."""
         self._trial = frozenset(trial_permissions)
+        self._find_account = find_account or self._find_account
+        self.forget_all()
+
+    def halt(self, reason: DenyReason | None) -> None:
+        """Have all facts say that nobody is let in, for this reason, until told None; also for whoever waits now."""
+        self._halted = reason
+        self.forget_all()
+
+    def saw(self, record: AccountRecord) -> None:
+        """Believe nothing older of this account from now on."""
+        account = record.account
+        self._epochs[account.id] = max(account.epoch, self._epochs.get(account.id, 0))
+
+    def believe_anew(self) -> None:
+        """Believe whatever the store says from now on, also what is older than what was seen."""
+        self._epochs.clear()
         self.forget_all()
 
     def forget_account(self, account: AccountId) -> None:
         """Drop what is known of an account, also what is just being fetched."""
-        self._changes += 1
+        self._marks.change(account)
         self._accounts.forget(account)
+        self._assembled.drop_account(account)
 
     def forget_assumption(self, assumption: AssumptionId) -> None:
         """Drop what is known of an assumption."""
-        self._changes += 1
+        self._marks.change(assumption)
         self._assumptions.forget(assumption)
+        self._assembled.drop_assumption(assumption)
 
     def forget_staff(self, actor: ActorId) -> None:
         """Drop what is known of a staff member."""
-        self._changes += 1
+        self._marks.change(actor)
         self._staff.forget(actor)
+        self._assembled.drop_actor(actor)
 
     def forget_all(self) -> None:
         """Drop everything: something changed, and it is not known what."""
-        self._changes += 1
-        for table in (self._accounts, self._assumptions, self._staff):
+        self._marks.change_all()
+        self._assembled.clear()
+        for table in (self._switch, self._accounts, self._assumptions, self._staff):
             table.forget_all()
 
 
-class _Table(Generic[K, V]):
-    """One kind of fact, by key; absent answers have a cache of their own, so they never push out real ones."""
+class _Marks:
+    """Tells whether one of some keys has changed since, in a bounded place: other keys may share a mark.
 
-    def __init__(
-        self,
-        fetch: Callable[[K], Coroutine[Any, Any, V | None]],
-        ttl: float,
-        absent_ttl: float,
-        ticks: Ticks,
-        tasks: Tasks,
-    ) -> None:
-        self._fetch = fetch
-        self._ticks = ticks
-        self._tasks = tasks
-        self._found: TLRUCache[K, tuple[float, V]] = TLRUCache(
-            _MOST_ENTRIES, ttu=lambda _key, entry, _now: entry[0] + ttl, timer=ticks
-        )
-        self._absent: TLRUCache[K, float] = TLRUCache(
-            _MOST_ENTRIES, ttu=lambda _key, started, _now: started + absent_ttl, timer=ticks
-        )
-        self._running: dict[K, _Flight] = {}
-
-    def at_hand(self, key: K) -> tuple[float, V] | None:
-        """Return when the fetch of a fact began, and the fact."""
-        return self._found.get(key)
-
-    async def get(self, key: K) -> V | None:
-        if (entry := self._found.get(key)) is not None:
-            return entry[1]
-        if key in self._absent:
-            return None
-        while True:
-            flight = self._running.get(key)
-            if flight is None:
-                flight = self._running[key] = _Flight()
-                self._tasks.start(self._load(key, flight), name="load a fact")
-            # A caller who goes away must not take the fetch from the others.
-            value: V | None = await asyncio.shield(flight.answer)
-            if not flight.overtaken:
-                return value
-
-    def forget(self, key: K) -> None:
-        self._found.pop(key, None)
-        self._absent.pop(key, None)
-        if (flight := self._running.pop(key, None)) is not None:
-            flight.overtaken = True
-
-    def forget_all(self) -> None:
-        for key in {*self._found, *self._absent, *self._running}:
-            self.forget(key)
-
-    async def _load(self, key: K, flight: "_Flight") -> None:
-        started = self._ticks()
-        try:
-            value = await self._fetch(key)
-        except Exception as exc:  # noqa: BLE001 - whatever it was, it reaches everybody who waits
-            self._land(key, flight)
-            flight.answer.set_exception(exc)
-            flight.answer.exception()  # nobody may be waiting any more
-            return
-        except asyncio.CancelledError:
-            self._land(key, flight)
-            flight.answer.set_exception(StoreError("the gateway is closing"))
-            flight.answer.exception()
-            raise
-        self._land(key, flight)
-        flight.answer.set_result(value)
-        if flight.overtaken:
-            return
-        if value is None:
-            self._absent[key] = started
-        else:
-            self._found[key] = (started, value)
-
-    def _land(self, key: K, flight: "_Flight") -> None:
-        if self._running.get(key) is flight:
-            del self._running[key]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Together:
-    """The facts of a request, and how long they are good."""
-
-    facts: Facts
-    changes: int
-    until: float
-
-
-class _Flight:
-    """One fetch that others may wait for; overtaken when what it fetches changed meanwhile."""
-
-    __slots__ = ("answer", "overtaken")
+    Who shares one looks once more than needed, and no harm is done.
+    """
 
     def __init__(self) -> None:
-        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.overtaken = False
+        self._marks = [0] * _MARKS
+        self._all = 0
+
+    def of(self, *keys: Hashable) -> tuple[int, ...]:
+        return (self._all, *(self._marks[hash(key) % _MARKS] for key in keys))
+
+    def change(self, key: Hashable) -> None:
+        self._marks[hash(key) % _MARKS] += 1
+
+    def change_all(self) -> None:
+        self._all += 1
+
+
+def _nobody(reason: DenyReason) -> Facts:
+    return Facts(account=None, grant=None, assumption=None, staff=None, halted=reason)

@@ -13,7 +13,7 @@ from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.stores.store import AccountRecord, Store, StoreConflict, StoreError
 from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert
-from policy.model import AccountId, ClientId, Duration, GrantId, Permission
+from policy.model import Account, AccountId, ClientId, Duration, GrantId, Permission
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +110,43 @@ class GrantService:
                 return outcome
         raise StoreError("the account changes all the time: try again")
 
+    async def adopt(self, change: GrantChange, before: AccountRecord, *, by: str) -> bool:
+        """Make a change that was decided elsewhere; False if the account changed meanwhile.
+
+        Nobody in this process is told: that is left to whoever decided.
+        """
+        request = ChangeRequest(
+            account=change.account.id,
+            duration=change.grant.duration if change.grant else Duration.OFF,
+            permissions=frozenset(),
+            administrator=Administrator(id=by, roles={}),
+        )
+        return await self._carry_out(change, before, request, tell=lambda _record: 0)
+
+    async def add(self, account: Account, *, by: str) -> None:
+        """Add an account; raises StoreConflict if it is there by now."""
+        await self.record_owed()
+        record = Record(kind="account", reason=f"added_{account.type}", account=account.id, by=by)
+        await self._journal.append(record, durable=True)
+        try:
+            await self._store.add_account(account)
+        except StoreConflict:
+            await self._undo(record, "overtaken")
+            raise
+        except StoreError:
+            await self._undo(record, "store_unavailable")
+            raise
+
     async def _carry_out(
-        self, outcome: GrantChange | GrantRefusal, before: AccountRecord, request: ChangeRequest
+        self,
+        outcome: GrantChange | GrantRefusal,
+        before: AccountRecord,
+        request: ChangeRequest,
+        *,
+        tell: Callable[[AccountRecord], int] | None = None,
     ) -> bool:
         """Record the outcome and make it so; False if the account changed meanwhile and has to be read again."""
+        tell = tell or self._changed
         record = _record(outcome, before, request)
         try:
             await self.record_owed()
@@ -122,7 +155,7 @@ class GrantService:
             if isinstance(outcome, GrantRefusal) or not _only_takes(outcome, before):
                 raise
             log.exception("the end of a grant of %s could not be recorded yet", request.account)
-            return await self._take_back(outcome, record, request)
+            return await self._take_back(outcome, record, request, tell)
         if isinstance(outcome, GrantRefusal) or outcome.account == before.account:
             return True
         try:
@@ -134,7 +167,7 @@ class GrantService:
         except StoreError:
             await self._undo(record, "store_unavailable")
             raise
-        self._changed(AccountRecord(account=outcome.account, grant=outcome.grant))
+        tell(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True
 
     async def _undo(self, record: Record, reason: str) -> None:
@@ -146,20 +179,22 @@ class GrantService:
             log.exception("what did not happen to %s could not be recorded yet", record.account)
             self._owed.append(undone)
 
-    async def _take_back(self, change: GrantChange, record: Record, request: ChangeRequest) -> bool:
+    async def _take_back(
+        self, change: GrantChange, record: Record, request: ChangeRequest, tell: Callable[[AccountRecord], int]
+    ) -> bool:
         """Do what cannot be recorded now: nothing may keep a customer from taking back what they gave."""
         try:
             await self._store.save_change(change, by=request.administrator.id, at=self._clock())
         except StoreConflict:
             return False
         self._owed.append(record)
-        self._changed(AccountRecord(account=change.account, grant=change.grant))
+        tell(AccountRecord(account=change.account, grant=change.grant))
         return True
 
 
 def _only_takes(change: GrantChange, before: AccountRecord) -> bool:
     """Tell whether a change leaves staff with nothing that they did not have: no more time, no more permissions."""
-    if change.change in (Change.TURNED_OFF, Change.CONVERTED):
+    if change.change in (Change.TURNED_OFF, Change.CONVERTED, Change.SUSPENDED):
         return True
     shorter = change.change in (Change.REDUCED, Change.PERMISSIONS_CHANGED)
     return (

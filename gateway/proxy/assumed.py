@@ -203,7 +203,7 @@ class AssumedTraffic:
 
     def _onward(self, head: RequestHead, permit: Permit) -> "_Onward":
         caller: _Caller = head.kept[_CALLER]
-        identity = self._assertions.lines(permit, head, caller.audience, now=self._clock())
+        identity = self._assertions.lines(permit, head, caller.audience, self._clock)
         onward = caller.onward
         if onward is None or identity is not onward.identity or permit.ends_at != onward.ends_at:
             until = permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")

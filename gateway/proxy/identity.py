@@ -3,7 +3,7 @@
 import secrets
 from datetime import datetime, timedelta
 
-from gateway.clock import Ticks
+from gateway.clock import Clock, Ticks
 from gateway.config.model import Identity
 from gateway.proxy.wire import Headers, RequestHead
 from gateway.tokens.signing import SigningKey
@@ -34,21 +34,21 @@ class Assertions:
         self._kept_seconds = kept
         self._ticks = ticks
 
-    def lines(self, permit: Permit, head: RequestHead, host: str, *, now: datetime) -> Headers:
+    def lines(self, permit: Permit, head: RequestHead, host: str, clock: Clock) -> Headers:
         """Return the lines to add; the assertion ends with the permit at the latest.
 
         The same object as before while all of it is still good.
         """
         if self._bind:
             bound_to = (head.method.decode("ascii"), f"https://{host}{head.target.decode('ascii')}")
-            return self._make(permit, now, bound_to)
+            return self._make(permit, clock(), bound_to)
         # Kept with all that can change in what it says; the rules that let a request through are not said.
         said: Said = (permit.grant_epoch, permit.scopes, permit.ends_at)
         kept = self._kept.get(permit.assumption)
         ticks = self._ticks()
         if kept is not None and kept[0] == said and ticks < kept[1]:
             return kept[2]
-        lines = self._make(permit, now, None)
+        lines = self._make(permit, clock(), None)
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
         self._kept[permit.assumption] = (said, ticks + self._kept_seconds, lines)

@@ -58,8 +58,12 @@ class Exchange:
         """End the exchange now: nothing more goes either way. Before it has begun, it will not begin."""
         if self._verdict is None:
             self._verdict = deny
-            if self._abort is not None:
-                self._abort()
+            try:
+                if self._abort is not None:
+                    self._abort()
+            except Exception:
+                # Whoever cuts has others to cut behind this one.
+                log.exception("what was open could not be aborted; nothing more goes either way")
 
 
 class Live:

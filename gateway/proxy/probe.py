@@ -71,7 +71,7 @@ class AgentProbe:
             *head.headers,
             (b"Accept", b"*/*"),
             (b"User-Agent", b"locum"),
-            *self._assertions.lines(permit, head, host, now=self._clock()),
+            *self._assertions.lines(permit, head, host, self._clock),
         )
         try:
             response = await self._upstream.send(

@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.record import Record, name_actor
+from gateway.audit.record import Record, name_actor, record_end
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.stores.store import Store, StoreError
 from policy.events import LEEWAY, LOGOUT, Notice
-from policy.model import AccountId, ActorId, Assumption, TokenId
+from policy.model import ActorId, Assumption, TokenId
 
 log = logging.getLogger(__name__)
 
@@ -43,44 +42,48 @@ class SignOuts:
                 del self._owed[0]
 
     async def carry_out(self, notice: Notice, caller: Caller) -> None:
-        """End what the notice says; it is stored when this returns. Raises StoreError, and then nothing is stored.
+        """End what the notice says; it is stored when this returns.
+
+        Raises StoreError, and then nothing is stored, or of one account a part that is on the record.
 
         Of a notice about one account only what had begun by the time it was issued ends, so that a copy of it ends
         nothing later; one about the person holds off every sign-in up to that time, which does the same.
         """
-        person, account = notice.person, notice.account
+        person = notice.person
         if person is None:
             return
         record = _record(notice, person, caller)
         recorded = await self._recorded(record)
-        at = self._clock()
         ended: list[Assumption] = []
         try:
-            if account is None:
-                ended += await self._store.sign_out(person, since=notice.issued_at, at=at)
-            else:
-                async for assumption in self._end_in(account, person, until=notice.issued_at + LEEWAY, at=at):
-                    ended.append(assumption)
+            await self._end(notice, person, ended)
         except StoreError:
             if recorded:
                 await self._note(structs.replace(record, decision="deny", reason="store_unavailable"))
+            await self._note_ends(ended, caller)
             raise
-        finally:
-            # Also of what was ended before the store failed.
-            self._ended(person, ended)
         if not recorded:
             self._owed.append(record)
-        for assumption in ended:
-            await self._note(_end_record(assumption, caller))
+        await self._note_ends(ended, caller)
 
-    async def _end_in(
-        self, account: AccountId, person: ActorId, *, until: datetime, at: datetime
-    ) -> AsyncIterator[Assumption]:
-        for assumption in await self._store.list_assumptions(account=account):
-            if assumption.actor != person or assumption.started_at > until:
-                continue
-            if await self._store.end_assumption(assumption.id, at=at):
-                yield assumption
+    async def _end(self, notice: Notice, person: ActorId, ended: list[Assumption]) -> None:
+        """Add to `ended` what this has ended, and cut it here, also if the store fails in the middle."""
+        at = self._clock()
+        try:
+            if notice.account is None:
+                ended += await self._store.sign_out(person, since=notice.issued_at, at=at)
+                return
+            for assumption in await self._store.list_assumptions(account=notice.account):
+                if assumption.actor != person or assumption.started_at > notice.issued_at + LEEWAY:
+                    continue
+                if await self._store.end_assumption(assumption.id, at=at):
+                    ended.append(assumption)
+        finally:
+            self._ended(person, ended)
+
+    async def _note_ends(self, ended: Sequence[Assumption], caller: Caller) -> None:
+        for assumption in ended:
+            await self._note(record_end(assumption, by=assumption.actor.issuer, request_id=caller.request_id))
 
     async def _recorded(self, record: Record) -> bool:
         try:
@@ -107,20 +110,5 @@ def _record(notice: Notice, person: ActorId, caller: Caller) -> Record:
         token_id=TokenId(notice.id),
         client_ip=caller.client_ip,
         user_agent=caller.user_agent,
-        request_id=caller.request_id,
-    )
-
-
-def _end_record(assumption: Assumption, caller: Caller) -> Record:
-    return Record(
-        kind="assumption",
-        reason="ended",
-        assumption=assumption.id,
-        account=assumption.account,
-        subject=assumption.subject,
-        actor=name_actor(assumption.actor, None),
-        grant_id=assumption.grant_id,
-        ticket=assumption.ticket,
-        by=assumption.actor.issuer,
         request_id=caller.request_id,
     )

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record, name_actor
-from gateway.bodies import read_at_most
+from gateway.bodies import FormError, read_form
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
+from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.refusals import REFUSALS
 from gateway.staff.verify import SignedIn, StaffVerifier
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _MOST_FORM_BYTES = 16 * 1024
 # RFC 6749 section 5.2 allows no other character in a description, and it may quote the caller.
 _NOT_DESCRIPTIVE = re.compile(r"[^ !#-\[\]-~]")
+_SIGN_IN_AGAIN = (DenyReason.STAFF_AUTHENTICATION_WEAK, DenyReason.STAFF_SIGNED_OUT)
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
@@ -69,6 +70,7 @@ class TokenEndpoint:
         terms: ExchangeTerms,
         journal: AuditLog,
         clients: ClientAuthenticator,
+        counts: Counts,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -80,6 +82,7 @@ class TokenEndpoint:
         self._terms = terms
         self._journal = journal
         self._clients = clients
+        self._counts = counts
         self._clock = clock
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -87,7 +90,9 @@ class TokenEndpoint:
         return [web.post("/.locum/oauth/token", self.token), web.get("/.locum/jwks.json", self.jwks)]
 
     async def jwks(self, _request: web.Request) -> web.Response:
-        """Return the public keys (RFC 7517)."""
+        """Return the public keys (RFC 7517); none at all is an answer that nobody should keep."""
+        if not self._keys.verifying:
+            return _refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE))
         body = msgspec.json.encode(self._keys.jwks())
         headers = {"Cache-Control": "max-age=60"}
         return web.Response(body=body, content_type="application/jwk-set+json", headers=headers)
@@ -100,17 +105,17 @@ class TokenEndpoint:
             if client is None:
                 return _error(401, "invalid_client", "authenticate with HTTP Basic as a client with the role `token`")
             attempt = replace(attempt, client=client)
-            asked = read_request(await _read_form(request))
+            asked = read_request(await read_form(request, _MOST_FORM_BYTES))
             # Kept out here, so that a fault further in is recorded with all that was asked for.
             attempt = replace(attempt, asked=asked)
             return await self._exchange(attempt, asked, client)
-        except ExchangeError as exc:
+        except (FormError, ExchangeError) as exc:
             deny = Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc))
-            return await self._refuse(deny, attempt, error=exc.error)
+            return await self._refuse(deny, attempt, error=exc.error if isinstance(exc, ExchangeError) else None)
         except StoreError:
             return await self._refuse(Deny(reason=DenyReason.STORE_UNAVAILABLE), attempt)
         except JournalError:
-            return _refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
+            return self._refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
 
     async def _exchange(self, attempt: "Attempt", asked: ExchangeRequest, client: Client) -> web.Response:
         signed_in = await self._staff.verify(asked.actor_token)
@@ -129,6 +134,7 @@ class TokenEndpoint:
             assumption_id=AssumptionId(f"as_{secrets.token_hex(10)}"),
             token_id=TokenId(secrets.token_urlsafe(16)),
             authentication=signed_in.authentication,
+            signed_in_at=signed_in.at,
         )
         outcome = decide(facts=facts, now=self._clock())
         if isinstance(outcome, Deny):
@@ -158,6 +164,7 @@ class TokenEndpoint:
             "scope": claims["scope"],
             "authorization_details": claims["authorization_details"],
         }
+        self._counts.tokens += 1
         return _json(200, body)
 
     async def _refuse(self, deny: Deny, attempt: "Attempt", *, error: str | None = None) -> web.Response:
@@ -165,7 +172,11 @@ class TokenEndpoint:
             await self._journal.append(attempt.record(deny))
         except JournalError:
             log.exception("a refused exchange could not be recorded: %s", deny.reason)
-            return _refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
+            return self._refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE))
+        return self._refusal(deny, error=error)
+
+    def _refusal(self, deny: Deny, *, error: str | None = None) -> web.Response:
+        self._counts.tokens_refused[deny.reason] += 1
         return _refusal(deny, error=error)
 
 
@@ -206,27 +217,13 @@ class Attempt:
         )
 
 
-async def _read_form(request: web.Request) -> list[tuple[str, str]]:
-    if request.query_string:
-        raise ExchangeError("send the parameters in the body, never in the query")
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise ExchangeError("send application/x-www-form-urlencoded")
-    body = await read_at_most(request.content, _MOST_FORM_BYTES)
-    if body is None:
-        raise ExchangeError(f"the form is longer than {_MOST_FORM_BYTES} bytes")
-    try:
-        return parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
-    except (UnicodeDecodeError, ValueError) as exc:
-        raise ExchangeError("the body is not a form") from exc
-
-
 def _refusal(deny: Deny, *, error: str | None = None) -> web.Response:
     refusal = REFUSALS[deny.reason]
     if refusal.status == 503:
         return _error(503, "temporarily_unavailable", refusal.title, deny, {"Retry-After": "1"})
     # RFC 8693 section 2.2.2: whatever is invalid or not acceptable by policy is a 400.
     description = deny.detail or refusal.title
-    code = "insufficient_user_authentication" if deny.reason is DenyReason.STAFF_AUTHENTICATION_WEAK else None
+    code = "insufficient_user_authentication" if deny.reason in _SIGN_IN_AGAIN else None
     return _error(400, error or code or refusal.oauth, description, deny)
 
 

@@ -48,6 +48,15 @@ async def open_keys(store: Store, given: Secret | None, *, now: datetime) -> Key
     return KeyRing(signing=tokens[0], verifying=tokens, journal=journal[0])
 
 
+def passing_keys() -> KeyRing:
+    """Return keys that nobody knows and that verify nothing, for as long as there is no store to read them from."""
+    return KeyRing(signing=_new(), verifying=(), journal=_new())
+
+
+def _new() -> SigningKey:
+    return SigningKey(f"locum-{secrets.token_hex(8)}", Ed25519PrivateKey.generate())
+
+
 def _read_given(given: Secret) -> list[SigningKey]:
     text = given.reveal()
     try:
@@ -57,7 +66,7 @@ def _read_given(given: Secret) -> list[SigningKey]:
 
 
 async def _make(store: Store, algorithm: str, *, now: datetime) -> SigningKey:
-    key = SigningKey(f"locum-{secrets.token_hex(8)}", Ed25519PrivateKey.generate())
+    key = _new()
     entry = StoredKey(id=key.id, algorithm=algorithm, private_pem=key.pem(), created_at=now)
     try:
         await store.add_key(entry)

@@ -140,14 +140,7 @@ def verify_foreign(
 
     Checked are signature, `iss` and `aud` (exact), `exp`, `iat` and `nbf` at `now`, and that `sub` is there.
     """
-    algorithm = token.header.get("alg")
-    if "crit" in token.header or algorithm not in FOREIGN_ALGORITHMS:
-        raise TokenRefused("its header asks for what is not supported")
-    fitting = [key for key in keys if algorithm in key.algorithms and key.id == token.header.get("kid")]
-    if len(fitting) != 1:
-        raise TokenRefused("its key is not among the issuer's")
-    _check_signature(token, fitting[0].key, algorithm)
-    claims = token.payload
+    claims = open_foreign(token, keys)
     aud = claims.get("aud")
     if claims.get("iss") != issuer or aud not in (audience, [audience]):
         raise TokenRefused("it is from another issuer or for another audience")
@@ -155,6 +148,18 @@ def verify_foreign(
         raise TokenRefused("it names no subject")
     _check_times(claims, now)
     return claims
+
+
+def open_foreign(token: UnverifiedToken, keys: Iterable[ForeignKey]) -> Mapping[str, Any]:
+    """Return the claims that another issuer's key has signed, none of them checked yet, or raise TokenRefused."""
+    algorithm = token.header.get("alg")
+    if "crit" in token.header or algorithm not in FOREIGN_ALGORITHMS:
+        raise TokenRefused("its header asks for what is not supported")
+    fitting = [key for key in keys if algorithm in key.algorithms and key.id == token.header.get("kid")]
+    if len(fitting) != 1:
+        raise TokenRefused("its key is not among the issuer's")
+    _check_signature(token, fitting[0].key, algorithm)
+    return token.payload
 
 
 _LEEWAY_SECONDS = 5

@@ -17,6 +17,7 @@ from gateway.clock import utc_now
 from gateway.config.model import Config, ConfigError
 from gateway.profiles import load_profile
 from gateway.state import ORIGIN, prepare
+from gateway.stores.store import StoreError
 from gateway.tasks import Tasks
 from gateway.workers.alone import Announce, Read, Stopping
 from gateway.workers.child import Child
@@ -95,7 +96,7 @@ class Supervisor:
     async def run(self, announce: Announce) -> None:
         """Serve until SIGTERM or SIGINT; a second one cuts what is under way.
 
-        Raises ConfigError, StoreError, OSError or WorkersFailed if it cannot. SIGHUP hands a new configuration on.
+        Raises ConfigError, OSError or WorkersFailed if it cannot. SIGHUP hands a new configuration on.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,7 +104,10 @@ class Supervisor:
         hear(self._hang_up.set)
         load_profile(self._given.upstream.profile)  # before anything is made
         async with AsyncExitStack() as once:
-            await prepare(once, self._given, utc_now)
+            try:
+                await prepare(once, self._given, utc_now)
+            except StoreError as exc:
+                log.warning("nothing could be prepared for the workers, so they will have to do it: %s", exc)
         server = self._given.server
         with (
             # For the profile in force, and what a killed worker leaves behind.

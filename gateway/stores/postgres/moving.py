@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 from gateway.stores.postgres import shape
 from gateway.stores.postgres.address import Address
@@ -12,8 +11,6 @@ from gateway.stores.postgres.text import read_values, write_values
 from gateway.stores.rows import Row
 from gateway.stores.store import StoreError
 from gateway.stores.tables import TABLES, Reading, Table
-
-T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
 _AT_ONCE = 1000

@@ -1,0 +1,260 @@
+"""Follows the store's changes: what changed is forgotten, what is open of it is looked at again, never backwards.
+
+The truth is the store's count of its changes; what a push says is only that it is time to read them. So a hint that is
+late, doubled, forged or lost does no harm: the changes are read each second in any case. While there is no push, or the
+changes cannot be read, facts go on growing old, and what is open is looked at as often as they do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from random import random
+
+from gateway.clock import Ticks
+from gateway.grants.facts import FactCache
+from gateway.grants.mark import RECOVERY_LEAP, Mark
+from gateway.proxy.live import Exchange, Live
+from gateway.stores.store import Changes, Push, Store, StoreChange, StoreError
+from gateway.tasks import Tasks
+from policy.model import AccessRequest, DenyReason, Facts
+
+log = logging.getLogger(__name__)
+
+_BEAT_SECONDS = 0.25
+_SILENCE_SECONDS = 1.0
+_READ_SECONDS = 1.0
+_MARK_SECONDS = 1.0
+# A flood of changes is read in a few hundred pieces a second, each applied in slices between other people's turns.
+_MANY = 16
+_REST_SECONDS = 0.005
+_SLICE = 256
+_LEAP = RECOVERY_LEAP // 2
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Follower:
+    """Nothing is believed of the store until it has said where it is, and nothing of an older copy of it."""
+
+    def __init__(
+        self, store: Store, *, facts: FactCache, live: Live, mark: Mark, ticks: Ticks, ttl_seconds: float
+    ) -> None:
+        """Tell `facts` and `live` of the changes of `store`; facts are good for `ttl_seconds` of `ticks`."""
+        self._store = store
+        self._facts = facts
+        self._live = live
+        self._mark = mark
+        self._ticks = ticks
+        self._ttl = ttl_seconds
+        self._beaten_at = ticks()
+        self._listening = False
+        self._was_lost = False
+        self._losses = 0
+        self._begun = False
+        self._stale = False
+        self._unsure: dict[Exchange, None] = {}
+        """What is open and has to be looked at, in the order in which that was found."""
+        self._something_unsure = asyncio.Event()
+        facts.halt(DenyReason.STORE_UNAVAILABLE)
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether changes are noticed as facts grow old only, and not as they are made."""
+        return self._was_lost
+
+    @property
+    def losses(self) -> int:
+        """Count how often that began."""
+        return self._losses
+
+    @property
+    def position(self) -> int:
+        """Return the store's highest count of its changes that was seen here."""
+        return self._mark.highest
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether the store is an older copy of itself."""
+        return self._stale
+
+    def start(self, tasks: Tasks) -> None:
+        """Follow until `tasks` end."""
+        tasks.start(self._follow(), name="follow the store")
+        tasks.start(self._look(), name="look at what is open")
+        tasks.start(self._beat_on(), name="watch over the push")
+
+    async def begin(self) -> None:
+        """Read where the store is; raises StoreError, and then the first change that is heard of does it."""
+        await self.hear()
+
+    async def hear(self) -> int:
+        """Read what has changed and apply it; returns how many changes there were. Raises StoreError."""
+        before = self._mark.highest
+        found = await self._read()
+        if found.position < self._mark.highest:
+            self._turn_back(found.position)
+        elif self._stale:
+            if found.position > self._mark.highest:
+                self._go_on(found)
+        else:
+            await self._apply(found.changes)
+            self._mark.raise_to(found.position)
+            if not self._begun:
+                self._begun = True
+                self._facts.halt(None)
+        return found.position - before
+
+    def beat(self) -> None:
+        """Look at what is open if no change is heard of now, or if this process stood still for as long as facts last.
+
+        Facts need nothing done then: they grow old while we stand still.
+        """
+        now = self._ticks()
+        stood_still = now - self._beaten_at > self._ttl
+        self._beaten_at = now
+        if stood_still or not self._listening:
+            self._suspect(self._live.all())
+
+    async def look(self) -> None:
+        """Decide anew about all that has to be looked at."""
+        unsure, self._unsure = list(self._unsure), {}
+        await self._live.look_again(unsure, self._load)
+
+    async def _follow(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with self._store.listen() as push:
+                    await self.hear()
+                    self._found()
+                    pause = _FIRST_PAUSE_SECONDS
+                    await self._hear_on(push)
+            except StoreError as exc:
+                self._lose(str(exc))
+                await self._hear_unasked()
+            except Exception:
+                # Whatever it was, it must not be the last change that is heard of.
+                log.exception("a change of the store could not be followed, and is tried again")
+                self._lose("a fault of ours")
+            await asyncio.sleep(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all come back at once
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _hear_unasked(self) -> None:
+        """Read the changes though nobody says when: only the channel may be lost."""
+        with suppress(StoreError):
+            await self.hear()
+
+    async def _hear_on(self, push: Push) -> None:
+        waiting = asyncio.ensure_future(push.wait())
+        try:
+            while True:
+                await asyncio.wait({waiting}, timeout=_SILENCE_SECONDS)
+                if waiting.done():
+                    waiting.result()
+                    # Before the changes are read, so that what comes meanwhile is a hint to read once more.
+                    waiting = asyncio.ensure_future(push.wait())
+                if await self.hear() >= _MANY:
+                    await asyncio.sleep(_REST_SECONDS)
+        finally:
+            waiting.cancel()
+            # Not awaited itself: its end must not be taken for ours, nor ours for its.
+            await asyncio.wait({waiting})
+            if not waiting.cancelled():
+                waiting.exception()
+
+    async def _read(self) -> Changes:
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                return await self._store.read_changes(self._mark.highest)
+        except TimeoutError as exc:
+            raise StoreError("the store does not say what has changed") from exc
+
+    async def _apply(self, changes: Sequence[StoreChange] | None) -> None:
+        if changes is None:
+            # Maybe the operator has acted: what was seen of single accounts before counts no more.
+            self._facts.believe_anew()
+            self._suspect(self._live.all())
+            return
+        # INVARIANT: the position goes up only behind the last of them, so that none is left out if this is cut short.
+        names = list(dict.fromkeys((change.account, change.assumption, change.staff) for change in changes))
+        for start in range(0, len(names), _SLICE):
+            for account, assumption, staff in names[start : start + _SLICE]:
+                if account is None and assumption is None and staff is None:
+                    self._forget_everything()
+                if account is not None:
+                    self._facts.forget_account(account)
+                    self._suspect(self._live.of_account(account))
+                if assumption is not None:
+                    self._facts.forget_assumption(assumption)
+                    self._suspect(self._live.of_assumption(assumption))
+                if staff is not None:
+                    self._facts.forget_staff(staff)
+                    self._suspect(self._live.of_actor(staff))
+            await asyncio.sleep(0)
+
+    def _forget_everything(self) -> None:
+        self._facts.forget_all()
+        self._suspect(self._live.all())
+
+    def _turn_back(self, position: int) -> None:
+        if not self._stale:
+            log.error(
+                "the store is an older copy of itself: it counts %d changes, and %d were seen before. Staff are kept"
+                " out until you end what its past may have brought back: run `locum recover`",
+                position,
+                self._mark.highest,
+            )
+            # It goes on counting, and would be believed again once it has made as many other changes. No copy leaps so
+            # far by itself as the operator's command does. Once is enough, whoever finds it again after a restart.
+            if self._mark.highest - position < _LEAP // 2:
+                self._mark.raise_to(self._mark.highest + _LEAP)
+            self._stale = True
+            self._facts.halt(DenyReason.STORE_STALE)
+            self._suspect(self._live.all())
+
+    def _go_on(self, found: Changes) -> None:
+        log.warning("the operator has ended what the store's past may have brought back, so it is believed again")
+        self._stale, self._begun = False, True
+        if found.changes is None:
+            self._facts.believe_anew()
+        self._mark.raise_to(found.position)
+        self._facts.halt(None)
+
+    def _found(self) -> None:
+        if self._was_lost:
+            log.info("changes of the store are heard of again")
+        self._listening, self._was_lost = True, False
+
+    def _lose(self, why: str) -> None:
+        if not self._was_lost:
+            self._losses += 1
+            log.warning("no change of the store is heard of until facts grow old; listening again: %s", why)
+        self._listening, self._was_lost = False, True
+
+    def _suspect(self, exchanges: Iterable[Exchange]) -> None:
+        self._unsure.update(dict.fromkeys(exchanges))
+        if self._unsure:
+            self._something_unsure.set()
+
+    async def _look(self) -> None:
+        while True:
+            await self._something_unsure.wait()
+            self._something_unsure.clear()
+            try:
+                await self.look()
+            except Exception:
+                log.exception("what is open could not be looked at")
+
+    async def _load(self, request: AccessRequest) -> Facts:
+        return await self._facts.of_request(request.account, request.claims)
+
+    async def _beat_on(self) -> None:
+        wait = 0.0
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            self.beat()
+            wait -= _BEAT_SECONDS
+            if wait <= 0 and not self._mark.is_written:
+                await asyncio.to_thread(self._mark.write)
+                wait = _MARK_SECONDS

@@ -1,0 +1,237 @@
+"""Every metric: its name, its meaning, and where one process reads it; no label holds what a stranger could choose.
+
+Names are `locum_<what>_<unit>` in base units, with `_total` for what only goes up, as Prometheus has it; those of the
+process itself are its client libraries' own. Labels come from lists of ours, so that neither an account nor a person
+shows, and the number of series is bounded.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.counts import Counts
+from gateway.proxy.listener import Listener
+from gateway.state import State
+from gateway.stores.store import KillSwitch
+from policy.model import DenyReason
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""The values of one metric, each with its labels' values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """Where the numbers of one process are, at one moment."""
+
+    state: State
+    listener: Listener
+    upstream_connections: int
+    version: str
+    switch: KillSwitch | None
+    """None: the store did not say."""
+    system: Mapping[str, float]
+    """What the system knows of the process, by name."""
+
+    @property
+    def counts(self) -> Counts:
+        """What has happened."""
+        return self.state.counts
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; `labels` come behind `worker`, which all have."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    read: Callable[[Process], Samples]
+    labels: tuple[str, ...] = ()
+
+
+def _one(value: float) -> Samples:
+    return [((), value)]
+
+
+def _of_system(name: str) -> Callable[[Process], Samples]:
+    return lambda process: _one(process.system[name]) if name in process.system else []
+
+
+def _decided(allowed: int, denied: Mapping[DenyReason, int]) -> Samples:
+    """Return how often each outcome came; to Prometheus an empty label is none."""
+    yield ("allow", ""), allowed
+    for reason, times in denied.items():
+        yield ("deny", reason.value), times
+
+
+WORKER_UP = Metric(
+    "locum_worker_up",
+    "gauge",
+    "Whether a worker answers; of one that does not there is nothing else.",
+    lambda _process: _one(1),
+)
+
+METRICS = (
+    WORKER_UP,
+    Metric(
+        "locum_build_info",
+        "gauge",
+        "Always 1; the version is in the label.",
+        lambda process: [((process.version,), 1)],
+        ("version",),
+    ),
+    Metric(
+        "locum_push_up",
+        "gauge",
+        "Whether changes of the store are heard of as they are made.",
+        lambda process: _one(not process.state.follower.is_lost),
+    ),
+    Metric(
+        "locum_push_losses_total",
+        "counter",
+        "How often hearing of them ended.",
+        lambda process: _one(process.state.follower.losses),
+    ),
+    Metric(
+        "locum_store_up",
+        "gauge",
+        "Whether the store answers.",
+        lambda process: _one(process.switch is not None),
+    ),
+    Metric(
+        "locum_store_stale",
+        "gauge",
+        "Whether the store is an older copy of itself, which keeps staff out.",
+        lambda process: _one(process.state.follower.is_stale),
+    ),
+    Metric(
+        "locum_store_position",
+        "gauge",
+        "The highest count of the store's changes that was seen.",
+        lambda process: _one(process.state.follower.position),
+    ),
+    Metric(
+        "locum_journal_up",
+        "gauge",
+        "Whether the journal could be written the last time.",
+        lambda process: _one(process.state.journal.healthy),
+    ),
+    Metric(
+        "locum_journal_records_total",
+        "counter",
+        "Records of the journal, also those from before this start.",
+        lambda process: _one(process.state.journal.size),
+    ),
+    Metric(
+        "locum_kill_switch",
+        "gauge",
+        "Whether all assumption is stopped; missing while the store does not say.",
+        lambda process: [] if process.switch is None else _one(process.switch.on),
+    ),
+    Metric(
+        "locum_clock_set_back_seconds",
+        "gauge",
+        "How far the wall clock is behind the time that is gone by.",
+        lambda process: _one(process.state.seconds_set_back()),
+    ),
+    Metric(
+        "locum_requests_total",
+        "counter",
+        "Requests that were passed on or judged, by kind.",
+        lambda process: [
+            (("ordinary",), process.counts.ordinary),
+            (("assumed",), process.counts.assumed),
+            (("control",), process.counts.control),
+        ],
+        ("kind",),
+    ),
+    Metric(
+        "locum_requests_in_flight",
+        "gauge",
+        "Requests being answered, with open event streams and WebSockets.",
+        lambda process: _one(process.listener.in_flight),
+    ),
+    Metric(
+        "locum_turned_away_total",
+        "counter",
+        "Connections and requests beyond a limit.",
+        lambda process: [((limit,), times) for limit, times in process.listener.turned_away.items()],
+        ("limit",),
+    ),
+    Metric(
+        "locum_decisions_total",
+        "counter",
+        "Assumed requests, by how they were decided.",
+        lambda process: _decided(process.counts.permits, process.counts.refusals),
+        ("decision", "reason"),
+    ),
+    Metric(
+        "locum_token_decisions_total",
+        "counter",
+        "Requests for an assumption token, by how they were decided.",
+        lambda process: _decided(process.counts.tokens, process.counts.tokens_refused),
+        ("decision", "reason"),
+    ),
+    Metric(
+        "locum_open_exchanges",
+        "gauge",
+        "Assumed requests that are open, with event streams and WebSockets.",
+        lambda process: _one(len(process.state.live)),
+    ),
+    Metric(
+        "locum_cuts_total",
+        "counter",
+        "Assumed requests that were cut while they were open.",
+        lambda process: [((reason.value,), times) for reason, times in process.counts.cuts.items()],
+        ("reason",),
+    ),
+    Metric(
+        "locum_fact_fetches_total",
+        "counter",
+        "Questions about facts, to the store or to the app.",
+        lambda process: [((kind,), times) for kind, times in process.state.facts.fetches().items()],
+        ("kind",),
+    ),
+    Metric(
+        "locum_connections",
+        "gauge",
+        "Connections of clients, also idle ones.",
+        lambda process: _one(process.listener.open_count),
+    ),
+    Metric(
+        "locum_upstream_connections",
+        "gauge",
+        "Connections to the app, also idle ones.",
+        lambda process: _one(process.upstream_connections),
+    ),
+    Metric(
+        "process_start_time_seconds",
+        "gauge",
+        "When the process was started, in seconds since 1970.",
+        _of_system("process_start_time_seconds"),
+    ),
+    Metric(
+        "process_cpu_seconds_total",
+        "counter",
+        "Processor time that it has used.",
+        _of_system("process_cpu_seconds_total"),
+    ),
+    Metric(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Memory that it has.",
+        _of_system("process_resident_memory_bytes"),
+    ),
+    Metric(
+        "process_open_fds",
+        "gauge",
+        "File descriptors that it has open.",
+        _of_system("process_open_fds"),
+    ),
+    Metric(
+        "process_max_fds",
+        "gauge",
+        "How many it may have open.",
+        _of_system("process_max_fds"),
+    ),
+)

@@ -1,0 +1,251 @@
+"""What an operator ends from the command line ends in every worker, and what was put back does not come back by itself."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+from contextlib import AsyncExitStack
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli.root import cli
+from gateway.stores.sqlite import open_sqlite
+from policy.model import ActorId
+from tests.process_world import open_process_world, until
+from tests.rawwire import response
+
+FIRST = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+
+
+@pytest.fixture
+def script():
+    """An app that answers `/tickets/1` and never ends `/events`."""
+
+    async def stream(connection):
+        await connection.send(FIRST)
+        await asyncio.Event().wait()
+
+    return lambda seen: stream if seen.target == b"/events" else response()
+
+
+@contextlib.asynccontextmanager
+async def watching(world, token):
+    """A stream of events that is open."""
+    async with world.connection() as line:
+        line.send(token, "/events")
+        assert 200 == (await line.head())[0]
+        async with asyncio.timeout(5):
+            await line.reader.readuntil(b"first\r\n")
+        yield line
+
+
+async def locum(world, *words):
+    """Run a command here, which is quicker than in a process of its own; return its exit code and all that it said."""
+    result = await asyncio.to_thread(
+        CliRunner().invoke, cli, ["--config", str(world.directory / "config.toml"), *words]
+    )
+    return result.exit_code, result.output
+
+
+async def told(world, *words):
+    code, said = await locum(world, *words)
+    assert 0 == code, said
+    return said
+
+
+async def reason_of(world, token):
+    status, _, body = await world.get(token)
+    return 200 if status == 200 else body.decode().partition('"reason":"')[2].partition('"')[0]
+
+
+async def test_the_kill_switch_stops_everybody_everywhere(tmp_path, script):
+    """Streams in both workers are cut, requests and tokens are refused, customers do not notice; `off` lets them in."""
+    async with open_process_world(tmp_path, script=script) as world, world.running(workers=2):
+        await world.choose("day")
+        token = await world.token()
+        async with AsyncExitStack() as stack:
+            streams, origins = [], set()
+            while len(origins) < 2:
+                assert len(streams) < 64, "one of the workers gets no connection"
+                streams.append(await stack.enter_async_context(watching(world, token)))
+                origins = {record["origin"] for record in world.records(kind="decision", decision="allow")}
+            own = await stack.enter_async_context(watching(world, None))
+            said = await told(world, "kill-switch", "on", "--reason", "an incident", "--as", "robin")
+            assert "kill-switch: on\n" == said
+            assert {b""} == {await stream.rest() for stream in streams}
+            assert {"kill_switch"} == {await reason_of(world, token) for _ in range(8)}
+            status, document = await world.ask(scope="tickets:read")
+            assert (400, "kill_switch") == (status, document["reason"])
+            assert 200 == (await world.get(None))[0]
+            assert not own.reader.at_eof()
+        said = await told(world, "kill-switch", "status")
+        assert said.startswith("kill-switch: on since 2")
+        assert said.endswith("UTC, by robin: an incident\n")
+        async with world.http.get(f"{world.gateway.admin_url}/readyz") as ready:
+            assert (200, "on") == (ready.status, (await ready.json())["kill_switch"])
+        await told(world, "kill-switch", "off", "--as", "robin")
+        assert "kill-switch: off" in await told(world, "kill-switch", "status")
+        await until_reason(world, token, 200)
+        assert {200} == {await reason_of(world, token) for _ in range(8)}
+        code, said = await locum(world, "kill-switch", "off")
+        assert (1, True) == (code, "is off already" in said)
+        records = world.records(kind="kill_switch")
+        assert [("on", "robin", "an incident"), ("off", "robin", None)] == [
+            (record["reason"], record["by"], record.get("stated_reason")) for record in records
+        ]
+
+
+async def test_power_is_taken_away_without_a_journal_and_not_given_back(tmp_path, script):
+    """The journal cannot be written: `on` is done all the same, and says what is missing; `off` is not done."""
+    async with open_process_world(tmp_path, script=script) as world:
+        world.configure()
+        await told(world, "kill-switch", "status")
+        (tmp_path / "data" / "journal").write_text("in the way")
+        turning_on = asyncio.ensure_future(locum(world, "kill-switch", "on", "--reason", "why"))
+        async with elsewhere(tmp_path) as store:
+            while not (await store.find_kill_switch()).on:  # noqa: ASYNC110 - done in another loop
+                await asyncio.sleep(0.01)
+            code, said = await world.told("--config", "config.toml", "kill-switch", "off")
+            assert (1, True) == (code, "kill-switch: off" not in said)
+            assert (await store.find_kill_switch()).on
+        code, said = await turning_on
+        assert (1, True) == (code, "but not on the record" in said), said
+
+
+async def test_what_was_done_is_said_whatever_keeps_it_off_the_record(tmp_path, script, monkeypatch):
+    """The keys cannot be read, and so no journal opened: the switch is on, and the command says what is missing."""
+    async with open_process_world(tmp_path, script=script) as world:
+        world.configure()
+        monkeypatch.setenv("LOCUM__TOKENS__SIGNING_KEY", "no key")
+        code, said = await locum(world, "kill-switch", "on", "--reason", "why", "--as", "robin")
+        assert (1, True) == (code, "this is done (kill_switch: on), but not on the record" in said), said
+        assert (await told(world, "kill-switch", "status")).startswith("kill-switch: on since")
+
+
+@contextlib.asynccontextmanager
+async def elsewhere(directory):
+    store = await open_sqlite(directory / "data" / "locum.sqlite3")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def test_one_assumption_and_one_person_are_ended_in_every_worker(tmp_path, script):
+    """Every stream of it, then of them, is cut in both workers; nobody else's is."""
+    async with open_process_world(tmp_path, script=script) as world, world.running(workers=2):
+        await world.choose("day")
+        one, two, erins = (
+            await world.token(),
+            await world.token(),
+            await world.token(actor_token=world.actor_token("erin")),
+        )
+        [sid, *_] = [record["assumption"] for record in world.records(kind="token", decision="allow")]
+        async with AsyncExitStack() as stack:
+            of_one, of_two = [
+                [await stack.enter_async_context(watching(world, token)) for _ in range(4)] for token in (one, two)
+            ]
+            of_erin = await stack.enter_async_context(watching(world, erins))
+            await told(world, "assumption", "end", sid, "--as", "robin")
+            assert {b""} == {await stream.rest() for stream in of_one}
+            assert {"assumption_ended"} == {await reason_of(world, one) for _ in range(4)}
+            assert {200} == {await reason_of(world, two) for _ in range(4)}
+            await told(world, "staff", "lock", "dana", "--as", "robin")
+            assert {b""} == {await stream.rest() for stream in of_two}
+            assert {"staff_disabled"} == {await reason_of(world, two) for _ in range(4)}
+            assert (200, False) == (await reason_of(world, erins), of_erin.reader.at_eof())
+        await told(world, "staff", "unlock", "dana", "--as", "robin")
+        await until_reason(world, two, 200)
+        assert [("assumption", "ended"), ("staff", "locked"), ("staff", "unlocked")] == [
+            (record["kind"], record["reason"]) for record in world.records(by="robin")
+        ]
+
+
+async def until_reason(world, token, wanted):
+    async with asyncio.timeout(5):
+        while wanted != await reason_of(world, token):
+            pass
+
+
+async def test_a_database_put_back_is_not_believed_until_the_operator_has_recovered_it(tmp_path, script):
+    """The customer's `off` is not in the copy. Staff stay out, over a restart too; `recover` ends all that was given."""
+    async with open_process_world(tmp_path, script=script) as world:
+        database, backup = tmp_path / "data" / "locum.sqlite3", tmp_path / "backup.sqlite3"
+        async with world.running() as running:
+            await world.choose("day")
+            token = await world.token()
+            async with watching(world, token) as stream:
+                copy(database, backup)
+                await world.choose("off")
+                assert b"" == await stream.rest()
+            copy(backup, database)
+            await running.says("the store is an older copy of itself")
+            assert "store_stale" == await reason_of(world, token)
+            assert (503, "stale") == await readiness(world)
+        async with world.running() as running:
+            assert "store_stale" == await reason_of(world, token)
+            status, document = await world.ask(scope="tickets:read")
+            assert (503, "store_stale") == (status, document["reason"])
+            assert 200 == (await world.get(None))[0]
+            said = await told(world, "recover", "--as", "robin")
+            assert "1 assumptions ended, 1 grants turned off" in said
+            await running.says("it is believed again")
+            assert (200, "ok") == await readiness(world)
+            await until_reason(world, token, "grant_revoked")
+            await world.choose("day")
+            assert await reason_of(world, token) in ("grant_stale", "grant_revoked")
+            assert 200 == await reason_of(world, await world.token())
+        history = await told(world, "grant", "show", "acme", "--history")
+        assert ["enabled", "turned_off", "enabled"] == [line.split()[3] for line in history.splitlines()[1:]]
+        assert ["ended", "recovered"] == [r["reason"] for r in world.records(by="robin") if r["kind"] != "grant"]
+        assert ["turned_off"] == [r["reason"] for r in world.records(kind="grant", granted_by="robin")]
+
+
+def copy(source, target):
+    """Copy a database into another, as it stands."""
+    with contextlib.closing(sqlite3.connect(source)) as one, contextlib.closing(sqlite3.connect(target)) as other:
+        one.backup(other)
+
+
+async def readiness(world):
+    async with world.http.get(f"{world.gateway.admin_url}/readyz") as ready:
+        return ready.status, (await ready.json())["parts"]["store"]
+
+
+async def test_a_worker_that_was_stopped_uses_nothing_stale(tmp_path, script):
+    """Stopped for longer than facts are good. What waited for it is answered by what is true then; streams are cut."""
+    more = "[grants]\nfact_ttl_seconds = 0.5\nabsent_ttl_seconds = 0.5"
+    async with open_process_world(tmp_path, script=script) as world, world.running(more=more) as running:
+        await world.choose("day")
+        token = await world.token()
+        async with watching(world, token) as stream, world.connection() as line:
+            assert 200 == (await line.get(token))[0]
+            os.kill(running.pid, signal.SIGSTOP)
+            try:
+                store = await open_sqlite(tmp_path / "data" / "locum.sqlite3")
+                # No channel is left that it could be told by.
+                shutil.rmtree(tmp_path / "data" / "locum.sqlite3.push")
+                dana = ActorId(issuer=world.issuer.issuer, subject="dana")
+                assert await store.disable_staff(dana, disabled=True)
+                await store.close()
+                line.send(token)
+                await asyncio.sleep(0.6)  # so long is it stopped
+            finally:
+                os.kill(running.pid, signal.SIGCONT)
+            assert 403 == (await line.head())[0]
+            assert b"" == await stream.rest()
+        await until(lambda: 2 == len(world.records(kind="decision", decision="deny", reason="staff_disabled")))
+
+
+async def test_the_mark_is_written_while_it_runs(tmp_path, script):
+    """Whoever is killed has left it, a second old at the most."""
+    async with open_process_world(tmp_path, script=script) as world, world.running() as running:
+        await world.choose("day")
+        mark = tmp_path / "data" / "position-gateway"
+        await until(lambda: mark.exists() and int(mark.read_text()) >= 2)
+        running.process.kill()
+        await running.ends()
+    assert int(mark.read_text()) >= 2
