@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,10 +42,16 @@ async def in_turn(directory: Path) -> AsyncIterator[None]:
         os.close(descriptor)
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Put a file in place whole; a link that stands there is replaced, never followed."""
+def write_new(path: Path, content: bytes, *, mode: int = 0o644, fsync: Callable[[int], None] | None = None) -> None:
+    """Put a file in place whole; a link that stands there is replaced, never followed; raises OSError.
+
+    With `fsync` the content is on the disk before its name is.
+    """
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), "wb") as file:
         file.write(content)
+        if fsync is not None:
+            file.flush()
+            fsync(file.fileno())
     draft.replace(path)

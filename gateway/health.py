@@ -5,10 +5,9 @@ import asyncio
 import msgspec
 from aiohttp import web
 
+from gateway.grants.patience import FACTS_SECONDS
 from gateway.state import State
 from gateway.stores.store import KillSwitch, Store, StoreError
-
-_STORE_SECONDS = 0.5
 
 
 class Health:
@@ -53,7 +52,7 @@ class Health:
 async def ask_kill_switch(store: Store) -> KillSwitch | None:
     """Return the kill-switch as the store has it, or None if it does not answer within the time that staff wait."""
     try:
-        async with asyncio.timeout(_STORE_SECONDS):
+        async with asyncio.timeout(FACTS_SECONDS):
             return await store.find_kill_switch()
     except (StoreError, TimeoutError):
         return None

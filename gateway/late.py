@@ -1,15 +1,26 @@
-"""What stands in for a store and a journal that cannot be opened yet, so that customers are served meanwhile.
+"""The store and the journal, which may be opened only after the start, so that customers are served meanwhile.
 
-Until they are opened every call of theirs fails, and so staff are refused: nothing can be known of them or recorded.
+Until then what stands in for them fails every call, and so staff are refused: nothing can be known of them or recorded.
 """
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, cast
 
+from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
+from gateway.clock import Clock, Ticks
+from gateway.config.model import Config
+from gateway.files import claim_directory, in_turn, write_new
+from gateway.stores.opening import one_at_a_time, open_store
 from gateway.stores.store import Store, StoreError
+from gateway.tokens.keys import KeyRing, open_keys
+
+log = logging.getLogger(__name__)
 
 
 class LateStore:
@@ -55,3 +66,82 @@ class LateJournal(AuditLog):
     async def close(self) -> None:
         if self.opened is not None:
             await self.opened.close()
+
+
+class Late:
+    """The store and the journal, which may be opened only after the start."""
+
+    def __init__(self, config: Config, *, origin: str, shared: bool, clock: Clock, ticks: Ticks) -> None:
+        """Open nothing yet; `origin` and `shared` as in `gateway.state.Post`."""
+        self.is_open = False
+        self._config = config
+        self._origin = origin
+        self._shared = shared
+        self._clock = clock
+        self._ticks = ticks
+        self._store, self._journal = LateStore(), LateJournal()
+        self._stack = AsyncExitStack()
+
+    @property
+    def store(self) -> Store:
+        """The store itself once it is open, and else what stands in for it."""
+        return self._store.opened or cast("Store", self._store)
+
+    @property
+    def journal(self) -> Journal | LateJournal:
+        """The journal, likewise."""
+        return self._journal.opened or self._journal
+
+    async def try_to_open(self) -> None:
+        """Open both, or log why the store cannot be; raises ConfigError, JournalError, OSError."""
+        try:
+            async with AsyncExitStack() as attempt:
+                self._store.opened, self._journal.opened = await self._open(attempt)
+                self._stack = attempt.pop_all()
+        except StoreError as exc:
+            log.error("the store cannot be opened: staff are kept out, customers are served; tried again: %s", exc)  # noqa: TRY400 - the operator's
+        else:
+            self.is_open = True
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        await self._stack.aclose()
+
+    async def _open(self, stack: AsyncExitStack) -> tuple[Store, Journal]:
+        config = self._config
+        if self._shared and config.journal_key.exists():
+            store, keys = await _open_store(stack, config, self._clock)
+        else:
+            # If nobody could prepare anything for the workers, each of them tries, and one goes first.
+            async with in_turn(Path(config.server.data_directory)):
+                store, keys = await prepare(stack, config, self._clock)
+        journal = await Journal.open(
+            config.journal_directory,
+            origin=self._origin,
+            clock=self._clock,
+            ticks=self._ticks,
+            signer=NoteSigner(keys.journal.private, name=self._origin),
+            segment_bytes=config.audit.segment_mib * 1024 * 1024,
+            checkpoint_seconds=config.audit.checkpoint_seconds,
+        )
+        stack.push_async_callback(journal.close)
+        return store, journal
+
+
+async def prepare(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
+    """Open the store, and make once what is not there yet: its directory, its shape, the keys, the journal's key.
+
+    Raises ConfigError, StoreError, OSError.
+    """
+    claim_directory(Path(config.server.data_directory))
+    store, keys = await _open_store(stack, config, clock)
+    write_new(config.journal_key, keys.journal.public_pem())
+    return store, keys
+
+
+async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
+    store = await open_store(config)
+    stack.push_async_callback(store.close)
+    async with one_at_a_time(store):
+        keys = await open_keys(store, config.tokens.signing_key, now=clock())
+    return store, keys

@@ -3,8 +3,7 @@
 import html
 from dataclasses import dataclass
 
-import msgspec
-
+from gateway import problems
 from policy.model import Deny, DenyReason
 from policy.scopes import format_scopes
 
@@ -122,20 +121,14 @@ REFUSALS: dict[DenyReason, Refusal] = {
 def problem(deny: Deny, *, request_id: str) -> bytes:
     """Return the refusal as problem details (RFC 9457); `type` is stable for each reason."""
     refusal = REFUSALS[deny.reason]
-    document: dict[str, object] = {
-        "type": f"urn:locum:refusal:{deny.reason}",
-        "title": refusal.title,
-        "status": refusal.status,
-        "reason": str(deny.reason),
-        "request_id": request_id,
-    }
+    more: dict[str, object] = {"reason": str(deny.reason), "request_id": request_id}
     if deny.detail:
-        document["detail"] = deny.detail
+        more["detail"] = deny.detail
     if deny.rule:
-        document["rule"] = deny.rule
+        more["rule"] = deny.rule
     if deny.needs:
-        document["needs"] = format_scopes(deny.needs)
-    return msgspec.json.encode(document)
+        more["needs"] = format_scopes(deny.needs)
+    return problems.build(f"refusal:{deny.reason}", title=refusal.title, status=refusal.status, **more)
 
 
 def page(deny: Deny, *, request_id: str) -> bytes:

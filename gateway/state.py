@@ -7,20 +7,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import random
-from typing import cast
 
-from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
 from gateway.clock import Clock, SteadyClock, Ticks
 from gateway.config.model import Config
 from gateway.counts import Counts
-from gateway.files import claim_directory, in_turn, write_new
 from gateway.grants.facts import FactCache
 from gateway.grants.follow import Follower
 from gateway.grants.mark import Mark
-from gateway.late import LateJournal, LateStore
+from gateway.late import Late, LateJournal
 from gateway.proxy.live import Live
-from gateway.stores.opening import one_at_a_time, open_store
 from gateway.stores.store import Store, StoreError
 from gateway.tasks import Tasks
 from gateway.tokens.keys import KeyRing, open_keys, passing_keys
@@ -59,7 +55,7 @@ class State:
     counts: Counts
     seconds_set_back: Callable[[], float]
     """How far the wall clock is behind `clock`."""
-    late: "Late"
+    late: Late
     tasks: Tasks
     """What runs as long as the process."""
 
@@ -96,17 +92,6 @@ class State:
         await self.live.anything_changed(lambda request: self.facts.of_request(request.account, request.claims))
 
 
-async def prepare(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
-    """Open the store, and make once what is not there yet: its directory, its shape, the keys, the journal's key.
-
-    Raises ConfigError, StoreError, OSError.
-    """
-    claim_directory(Path(config.server.data_directory))
-    store, keys = await _open_store(stack, config, clock)
-    write_new(config.journal_key, keys.journal.public_pem())
-    return store, keys
-
-
 async def open_state(
     stack: AsyncExitStack, config: Config, profile: Profile, *, post: Post, clock: Clock | None, ticks: Ticks
 ) -> State:
@@ -117,7 +102,7 @@ async def open_state(
     """
     steady = SteadyClock()
     clock = clock or steady.now
-    late = Late(config, post, clock, ticks)
+    late = Late(config, origin=post.origin, shared=post.shared, clock=clock, ticks=ticks)
     stack.push_async_callback(late.close)
     await late.try_to_open()
     mark = Mark.open(Path(config.server.data_directory), post.origin)
@@ -152,70 +137,3 @@ async def open_state(
     if late.is_open:
         await state.begin()
     return state
-
-
-class Late:
-    """The store and the journal, which may be opened only after the start."""
-
-    def __init__(self, config: Config, post: Post, clock: Clock, ticks: Ticks) -> None:
-        """Open nothing yet."""
-        self.is_open = False
-        self._config = config
-        self._post = post
-        self._clock = clock
-        self._ticks = ticks
-        self._store, self._journal = LateStore(), LateJournal()
-        self._stack = AsyncExitStack()
-
-    @property
-    def store(self) -> Store:
-        """The store itself once it is open, and else what stands in for it."""
-        return self._store.opened or cast("Store", self._store)
-
-    @property
-    def journal(self) -> Journal | LateJournal:
-        """The journal, likewise."""
-        return self._journal.opened or self._journal
-
-    async def try_to_open(self) -> None:
-        """Open both, or log why the store cannot be; raises ConfigError, JournalError, OSError."""
-        try:
-            async with AsyncExitStack() as attempt:
-                self._store.opened, self._journal.opened = await self._open(attempt)
-                self._stack = attempt.pop_all()
-        except StoreError as exc:
-            log.error("the store cannot be opened: staff are kept out, customers are served; tried again: %s", exc)  # noqa: TRY400 - the operator's
-        else:
-            self.is_open = True
-
-    async def close(self) -> None:
-        """Let go of what is open."""
-        await self._stack.aclose()
-
-    async def _open(self, stack: AsyncExitStack) -> tuple[Store, Journal]:
-        config, post = self._config, self._post
-        if post.shared and config.journal_key.exists():
-            store, keys = await _open_store(stack, config, self._clock)
-        else:
-            # If nobody could prepare anything for the workers, each of them tries, and one goes first.
-            async with in_turn(Path(config.server.data_directory)):
-                store, keys = await prepare(stack, config, self._clock)
-        journal = await Journal.open(
-            config.journal_directory,
-            origin=post.origin,
-            clock=self._clock,
-            ticks=self._ticks,
-            signer=NoteSigner(keys.journal.private, name=post.origin),
-            segment_bytes=config.audit.segment_mib * 1024 * 1024,
-            checkpoint_seconds=config.audit.checkpoint_seconds,
-        )
-        stack.push_async_callback(journal.close)
-        return store, journal
-
-
-async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
-    store = await open_store(config)
-    stack.push_async_callback(store.close)
-    async with one_at_a_time(store):
-        keys = await open_keys(store, config.tokens.signing_key, now=clock())
-    return store, keys

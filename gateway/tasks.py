@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -35,3 +36,10 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the task %s ended with an error", task.get_name(), exc_info=error)
+
+
+def run_on(stack: AsyncExitStack, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    """Run `work` in the background until `stack` ends; see `Tasks.start`."""
+    tasks = Tasks()
+    stack.push_async_callback(tasks.close)
+    tasks.start(work, name=name)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policy.model import AccountId, ActorId
-from policy.times import is_time
+from policy.times import LEEWAY, is_time
 
 LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 SESSION_REVOKED = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
@@ -19,8 +19,6 @@ _RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 ENDING = frozenset({SESSION_REVOKED, f"{_RISC}sessions-revoked", f"{_RISC}account-disabled", f"{_RISC}account-purged"})
 """The events that end what a person has begun; any other is taken note of, and does nothing."""
 
-LEEWAY = timedelta(seconds=5)
-"""How far the provider's clock may be ahead of ours."""
 
 # OpenID Connect Back-Channel Logout 1.0 section 4.1: the type is recommended, and most providers leave it out.
 _LOGOUT_TYPES = (None, "jwt", "logout+jwt")
@@ -35,7 +33,7 @@ class NoticeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class NoticeTerms:
     """Whose notices count, for whom they must be, and how old one may be."""
 
     issuer: str
@@ -68,7 +66,7 @@ def is_type(header: Mapping[str, Any], *types: str | None) -> bool:
     return said.lower().removeprefix("application/") in types
 
 
-def read_logout(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Terms, *, now: datetime) -> Notice:
+def read_logout(header: Mapping[str, Any], claims: Mapping[str, Any], terms: NoticeTerms, *, now: datetime) -> Notice:
     """Return whom a logout token signs out, or raise NoticeError.
 
     Checked is what OpenID Connect Back-Channel Logout 1.0 sections 2.4 and 2.6 ask for, `iat`, `exp`, `aud` and `jti`
@@ -94,7 +92,7 @@ def read_logout(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Ter
     return Notice(id=_text(claims, "jti"), event=event, issued_at=issued_at, person=person)
 
 
-def read_event(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Terms, *, now: datetime) -> Notice:
+def read_event(header: Mapping[str, Any], claims: Mapping[str, Any], terms: NoticeTerms, *, now: datetime) -> Notice:
     """Return what a security event token says, and whom it signs out, or raise NoticeError.
 
     Checked is what RFC 8417 section 2.2 and the OpenID Shared Signals Framework 1.0 section 4.1 ask for.
@@ -116,7 +114,7 @@ def read_event(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Term
     return Notice(id=_text(claims, "jti"), event=event, issued_at=issued_at, person=person, account=account)
 
 
-def _read_origin(claims: Mapping[str, Any], terms: Terms, now: datetime) -> datetime:
+def _read_origin(claims: Mapping[str, Any], terms: NoticeTerms, now: datetime) -> datetime:
     """Check what both kinds have in common, and return when the token was issued."""
     if claims.get("iss") != terms.issuer:
         raise NoticeError("it is from another issuer", code="invalid_issuer")
@@ -138,7 +136,7 @@ def _read_event(claims: Mapping[str, Any]) -> str:
     return str(event)
 
 
-def _read_subject(subject: Mapping[str, Any], terms: Terms) -> tuple[ActorId, AccountId | None]:
+def _read_subject(subject: Mapping[str, Any], terms: NoticeTerms) -> tuple[ActorId, AccountId | None]:
     """Return the person whom a subject identifier names, and the account if it is about one only.
 
     In a complex subject what we do not keep, such as a session or a device, narrows nothing: what is undefined on one
@@ -157,7 +155,7 @@ def _read_subject(subject: Mapping[str, Any], terms: Terms) -> tuple[ActorId, Ac
     return person, AccountId(_text(tenant, "id"))
 
 
-def _read_person(subject: Mapping[str, Any], terms: Terms) -> ActorId:
+def _read_person(subject: Mapping[str, Any], terms: NoticeTerms) -> ActorId:
     # RFC 9493 section 3.2.4; members that the format does not describe are not allowed (section 3).
     if subject.get("format") != "iss_sub" or set(subject) != {"format", "iss", "sub"}:
         raise NoticeError("a person is known here by `iss` and `sub` only: use the format `iss_sub`")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from policy.model import ActorId, Deny, DenyReason, Permission, Staff
-from policy.times import is_time
+from policy.times import LEEWAY, is_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,10 @@ def _weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) ->
     signed_in = claims.get("auth_time")
     if not is_time(signed_in):
         return "the sign-in does not say when it was"
-    return None if now - datetime.fromtimestamp(signed_in, UTC) <= policy.max_age else "the sign-in is too long ago"
+    age = now - datetime.fromtimestamp(signed_in, UTC)
+    if age < -LEEWAY:
+        return "the sign-in is said to be still to come"
+    return None if age <= policy.max_age else "the sign-in is too long ago"
 
 
 def _texts(value: Any) -> frozenset[str]:

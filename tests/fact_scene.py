@@ -28,13 +28,18 @@ DANA = ActorId(issuer="https://idp.example", subject="dana")
 
 
 class CountingStore(MemoryStore):
-    """Counts what is fetched, and can hold back one kind of fetch."""
+    """Counts what is fetched and how often it was listened to, and can hold back one kind of fetch."""
 
     def __init__(self):
         super().__init__()
         self.fetched = []
+        self.listened = 0
         self.hold_accounts = None
         self.hold_assumptions = None
+
+    def listen(self):
+        self.listened += 1
+        return super().listen()
 
     async def find_account(self, account):
         self.fetched.append(account)

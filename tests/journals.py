@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
 from gateway.audit.record import Record
+from gateway.audit.search import read
+from gateway.audit.verify import verify
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -54,3 +56,19 @@ async def write_journal(directory: Path, count: int, **options: Any) -> None:
 def only_segment(directory: Path) -> Path:
     (path,) = directory.glob("*.jsonl")
     return path
+
+
+def seqs_of(directory: Path) -> list[int]:
+    """Return the number of each record, in the order of reading."""
+    return [entry["seq"] for entry in read(directory)]
+
+
+def reasons_of(directory: Path) -> list[str | None]:
+    """Return the reason of each record, likewise."""
+    return [entry.get("reason") for entry in read(directory)]
+
+
+def check(directory: Path) -> None:
+    """Assert that all of it verifies."""
+    report = verify(directory, public_key=KEY.public_key())
+    assert report.ok, report.findings

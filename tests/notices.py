@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from gateway.staff.notices import Notices
 from gateway.tokens.signing import read_jwks
-from policy.events import LOGOUT, SESSION_REVOKED, Terms, read_event, read_logout
+from policy.events import LOGOUT, SESSION_REVOKED, NoticeTerms, read_event, read_logout
 from tests.forgery import DROP, NOON, PRIVATE, Forger
 from tests.journals import Ticks
 from tests.scripted_idp import jwk
@@ -12,7 +12,7 @@ from tests.scripted_idp import jwk
 IDP = "https://idp.vendor.example"
 ME = "locum"
 AT = int(NOON.timestamp())
-TERMS = Terms(issuer=IDP, audience=ME, max_age=timedelta(hours=1))
+TERMS = NoticeTerms(issuer=IDP, audience=ME, max_age=timedelta(hours=1))
 
 
 def logout_claims(**changes):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gateway.stores.postgres.address import parse_url
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 
 # A test of PostgreSQL takes what needs asyncpg from here, so that all of them are skipped alike where it is missing.
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install -e '.[dev,postgres]'")
@@ -185,7 +185,7 @@ def _children(pid):
 
 async def open_store(server, database, *, url=None, **terms):
     """Open a store as a node does."""
-    return await open_postgres(parse_url(url or server.url(database)), Terms(**terms))
+    return await open_postgres(parse_url(url or server.url(database)), StoreTerms(**terms))
 
 
 class Wire:

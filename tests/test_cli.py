@@ -1,19 +1,23 @@
 """The command line as an operator types it: real processes, a real store, exit codes."""
 
 import asyncio
+import importlib
 import json
 import os
 import sys
 from pathlib import Path
 
 import aiohttp
+import click
 import msgspec
 import pytest
 
+from gateway.cli.root import cli
 from gateway.config.model import Config, Section
 from tests.rawwire import RecordingUpstream, exchange, response
 
 PROJECT = Path(__file__).parent.parent
+CLI = PROJECT / "gateway" / "cli"
 CONFIG = """
 [server]
 issuer = "https://assume.vendor.example"
@@ -184,6 +188,23 @@ async def test_two_commands_at_once_take_turns(locum):
     """Each waits for the other's journal, and both are done."""
     told = await asyncio.gather(*(locum("account", "add", f"a{number}") for number in range(3)))
     assert ["a0: added, paid\n", "a1: added, paid\n", "a2: added, paid\n"] == told
+
+
+def test_every_command_is_listed_and_there():
+    """A file of the command line with a command in it is listed under its name, and nothing else is."""
+    modules = {path.stem: importlib.import_module(f"gateway.cli.{path.stem}") for path in CLI.glob("[a-z]*.py")}
+    made = {
+        stem: [name for name, value in vars(module).items() if isinstance(value, click.Command)]
+        for stem, module in modules.items()
+        if stem != "root"
+    }
+    with click.Context(cli) as context:
+        listed = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    assert {stem.replace("_", "-") for stem, names in made.items() if names} == set(listed)
+    for name, command in listed.items():
+        stem = name.replace("-", "_")
+        assert vars(modules[stem])[stem] is command
+    assert cli.get_command(context, "root") is None
 
 
 def test_every_key_of_the_configuration_is_explained():

@@ -109,3 +109,37 @@ async def test_what_staff_have_sent_and_the_app_has_not_read_does_not_arrive(tmp
         await app.ended.wait()
     # What its own side had taken in already is the app's; what was on its way is not.
     assert len(app.received) < 1_000_000
+
+
+class EndingApp(App):
+    """An app that opens a WebSocket, says much on it, and ends it."""
+
+    async def serve(self, reader, writer):
+        self.writers.append(writer)
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(self.opening + (b"\x82\x7e\x03\xe8" + b"x" * 1000) * (MUCH // 1000))
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+
+async def test_a_websocket_that_the_app_has_ended_is_still_cut(tmp_path):
+    """What it said last is on its way to a slow reader: after the revoke that is dropped, and not waited for."""
+    async with open_app(tmp_path, EndingApp(), profile=LISTED) as (world, _):
+        await world.choose("day")
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await loop.sock_connect(client, ("127.0.0.1", world.port))
+                await loop.sock_sendall(client, handshake(await world.token()))
+                assert b"HTTP/1.1 101 Sw" == await loop.sock_recv(client, 15)
+                await asyncio.sleep(0.1)  # for the end to come behind all of it
+                await world.choose("off")
+                assert await read_all(client) < MUCH // 2
+        finally:
+            client.close()
+        await eventually(lambda: not len(world.gateway.live))

@@ -141,9 +141,9 @@ async def test_taking_back_works_without_a_journal_and_is_recorded_later(office)
     assert Change.TURNED_OFF == (await service.choose(a_choice(Duration.OFF))).change
     assert 3 == len(told)
     with pytest.raises(JournalError):
-        await service.record_owed()
+        await service.debts.settle()
     journal.broken = False
-    await service.record_owed()
+    await service.debts.settle()
     assert ["enabled", "reduced", "turned_off"] == [record.reason for record in journal.records]
 
 
@@ -188,7 +188,7 @@ async def test_what_did_not_happen_is_owed_while_the_disk_is_full(office):
     with pytest.raises(StoreError):
         await service.choose(a_choice(Duration.WEEK))
     store.save_change, journal.broken = real, False
-    await service.record_owed()
+    await service.debts.settle()
     said = [(record.decision, record.reason) for record in journal.records]
     assert [("allow", "enabled"), ("deny", "store_unavailable")] == said
     assert [] == told

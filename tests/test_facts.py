@@ -193,6 +193,20 @@ async def test_an_overtaken_fetch_serves_nobody(scene):
     assert 2 == scene.store.count()
 
 
+async def test_a_fact_at_hand_may_grow_old_while_another_is_awaited(scene):
+    """Nobody told of the revoke, and the assumption takes its time: the account's fact is not used past its time."""
+    await scene.of()
+    await scene.revoke()
+    scene.ticks.now += 1.9
+    scene.cache.forget_assumption("as-acme")
+    scene.store.hold_assumptions = asyncio.Event()
+    asking = asyncio.ensure_future(verdict_of(scene))
+    await turns(5)
+    scene.ticks.now += 0.45
+    scene.store.hold_assumptions.set()
+    assert "grant_revoked" == await asking
+
+
 @pytest.mark.parametrize("how", ["forget_account", "forget_all"])
 async def test_a_fact_at_hand_may_change_while_another_is_awaited(scene, how):
     """The account is known, its assumption is being fetched, the customer says no: the answer is no."""

@@ -19,10 +19,9 @@ from gateway.proxy.wire import RequestHead, ResponseHead, UpstreamFault
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.model import DenyReason
-from tests.forgery import ISSUER, NOON, Forger
+from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger
 from tests.gateway_world import HOST
 from tests.journals import Ticks
-from tests.test_assumption_tokens import KEY, PRIVATE
 from tests.test_facts import Scene
 
 

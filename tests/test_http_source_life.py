@@ -304,7 +304,7 @@ async def test_what_takes_power_does_not_wait_for_its_record():
     scene.app.answers = [Setting(suspended=True)]
     assert NOON == (await scene.source.find_account(ACME)).grant.revoked_at
     scene.journal.fails = False
-    await scene.service.record_owed()
+    await scene.service.debts.settle()
     assert ["suspended", "reduced", "turned_off"] == [record.reason for record in scene.journal.records][-3:]
 
 

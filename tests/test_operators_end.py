@@ -115,6 +115,19 @@ async def test_power_is_taken_away_without_a_journal_and_not_given_back(tmp_path
         assert (1, True) == (code, "but not on the record" in said), said
 
 
+async def test_a_kill_switch_that_could_not_be_turned_off_is_not_on_record_as_off(tmp_path, script):
+    """The store refuses the change behind its record: the last word of the record is that it failed."""
+    async with open_process_world(tmp_path, script=script) as world:
+        world.configure()
+        await told(world, "kill-switch", "on", "--reason", "why")
+        with contextlib.closing(sqlite3.connect(tmp_path / "data" / "locum.sqlite3")) as other:
+            other.execute("CREATE TRIGGER no BEFORE UPDATE ON kill_switch BEGIN SELECT RAISE (ABORT, 'no'); END")
+        code, said = await locum(world, "kill-switch", "off")
+        assert (1, True) == (code, "the database cannot be used" in said), said
+        assert (await told(world, "kill-switch", "status")).startswith("kill-switch: on since")
+        assert ["on", "off", "off_failed"] == [record["reason"] for record in world.records(kind="kill_switch")]
+
+
 async def test_what_was_done_is_said_whatever_keeps_it_off_the_record(tmp_path, script, monkeypatch):
     """The keys cannot be read, and so no journal opened: the switch is on, and the command says what is missing."""
     async with open_process_world(tmp_path, script=script) as world:

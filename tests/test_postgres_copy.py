@@ -17,7 +17,7 @@ from gateway.cli.root import cli
 from gateway.stores import snapshot
 from gateway.stores.condition import examine
 from gateway.stores.postgres.address import parse_url
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Client, KillSwitch, StoredKey, StoreError
 from gateway.stores.tables import TABLES
@@ -106,7 +106,7 @@ async def everything(store, *, accounts, actors, clients, grants, assumptions):
 
 async def copy(path, url):
     with snapshot.take(path, alone=True) as source:
-        return await moving.copy_into(parse_url(url), Terms(), source, lambda *_told: None)
+        return await moving.copy_into(parse_url(url), StoreTerms(), source, lambda *_told: None)
 
 
 async def all_rows(reading):
@@ -146,7 +146,7 @@ async def test_nothing_is_lost_on_the_way(filled, postgres, database):
         "assumptions": [ASSUMPTION.id, AWKWARD],
     }
     with snapshot.take(filled, alone=False) as before:
-        async with moving.read_database(parse_url(postgres.url(database)), Terms()) as after:
+        async with moving.read_database(parse_url(postgres.url(database)), StoreTerms()) as after:
             assert await all_rows(before) == await all_rows(after)
             assert await examine(before) == await examine(after)
     embedded, shared = await open_sqlite(filled), await open_store(postgres, database)
@@ -306,7 +306,7 @@ def test_whatever_a_store_holds_the_copy_holds(postgres, tmp_path_factory, conte
         assert await everything(embedded, **names) == await everything(shared, **names)
         await shared.close()
         await embedded.close()
-        async with moving.read_database(parse_url(postgres.url(database)), Terms()) as reading:
+        async with moving.read_database(parse_url(postgres.url(database)), StoreTerms()) as reading:
             assert () == (await examine(reading)).faults
         postgres.take_back(database)
 

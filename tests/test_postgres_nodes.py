@@ -27,10 +27,10 @@ SCRIPT = """
 import asyncio, sys
 from gateway.stores.postgres.address import parse_url
 from gateway.stores.postgres.store import open_postgres
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 async def main():
     sys.stdin.readline()
-    store = await open_postgres(parse_url(sys.argv[1]), Terms())
+    store = await open_postgres(parse_url(sys.argv[1]), StoreTerms())
     async with store.alone():
         keys = await store.list_keys()
     print(len(keys))

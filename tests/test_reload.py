@@ -289,7 +289,7 @@ async def test_what_is_owed_to_the_journal_outlives_the_configuration_it_was_owe
     running = build(document(tmp_path, upstream="http://127.0.0.1:1", issuer="http://127.0.0.1:2"), {}, base=tmp_path)
     # Nobody asks for these any more.
     parts = {"keys": None, "handler": None, "control": (), "admin": (), "accounts": None, "upstream": None}
-    old = Generation(running, debtors=(service,), stack=stack, **parts)
+    old = Generation(running, debts=(service.debts,), stack=stack, **parts)
     await service.choose(a_choice(Duration.DAY))
     journal.broken = True
     await service.choose(a_choice(Duration.OFF))

@@ -29,6 +29,19 @@ async def test_nobody_without_a_token_gets_through_the_door(tmp_path, target):
         assert [] == world.strangers
 
 
+@pytest.mark.parametrize(
+    "path", ["%73elftest/ping", "selftes%74/stream", "selftest%2Fping", "SELFTEST/ping", "./selftest/ping"]
+)
+@pytest.mark.parametrize("staff", [False, True])
+async def test_no_other_spelling_opens_the_door(tmp_path, path, staff):
+    """What the front takes for something else of the control plane is something else there, too."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        status, _, _ = await world.get(await world.token() if staff else None, f"/.locum/{path}")
+        assert status in (401, 403, 404)
+        assert [] == world.strangers
+
+
 async def test_nobody_is_given_the_scope_of_the_door(tmp_path):
     """A token for it cannot be had by asking."""
     async with open_world(tmp_path) as world:
@@ -83,6 +96,18 @@ async def open_deaf_node():
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def test_a_customer_of_that_name_is_left_alone(tmp_path):
+    """What somebody else has chosen for the account is not switched."""
+    async with open_process_world(tmp_path) as world:
+        world.configure()
+        assert 0 == (await world.told("account", "add", "locum-selftest"))[0]
+        assert 0 == (await world.told("grant", "set", "locum-selftest", "year", "--as", "owner"))[0]
+        code, said = await world.told("selftest", "revocation", "--rounds", "1")
+        assert (1, True) == (code, "the account `locum-selftest` is somebody's" in said), said
+        _, said = await world.told("grant", "show", "locum-selftest")
+        assert "year" in said
 
 
 async def test_a_node_that_does_not_listen_fails_the_test(tmp_path):

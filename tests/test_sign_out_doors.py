@@ -144,7 +144,7 @@ async def test_taking_away_never_waits_for_its_record(doors, kind):
     assert ["as_1", "as_2"] == doors.cut
     assert [] == list(await doors.store.list_assumptions())
     doors.journal.broken = False
-    await doors.sign_outs.record_owed()
+    await doors.sign_outs.debts.settle()
     assert [("staff", None), ("assumption", "as_1"), ("assumption", "as_2")] == [
         (record.kind, record.assumption) for record in doors.journal.records
     ]

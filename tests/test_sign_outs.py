@@ -8,6 +8,7 @@ from policy.events import SESSION_REVOKED, VERIFICATION
 from policy.model import ActorId
 from tests.forgery import DROP
 from tests.gateway_world import open_world
+from tests.live_world import download, holding_world
 from tests.sign_out_world import (
     answer,
     event_claims,
@@ -18,7 +19,6 @@ from tests.sign_out_world import (
     push,
     tell,
 )
-from tests.test_live import download, holding_world
 
 WAYS = {"logout": (tell, logout_token, 200), "event": (push, event_token, 202)}
 both_ways = pytest.mark.parametrize(("send", "make", "good"), WAYS.values(), ids=WAYS)

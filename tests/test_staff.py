@@ -314,6 +314,8 @@ ANY = rule(READ, group="support")
         (SignInPolicy(acr=frozenset({"phr"})), {"acr": {"phr": 1}}, False),
         (SignInPolicy(acr=frozenset({"phr"})), {}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": AT - 600}, True),
+        (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": AT + 5}, True),
+        (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": AT + 6}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": AT - 601}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": str(AT)}, False),
         (SignInPolicy(max_age=timedelta(seconds=600)), {"auth_time": float(AT)}, False),

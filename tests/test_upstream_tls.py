@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.proxy.wire import UpstreamFault
 from tests.rawwire import RecordingUpstream
-from tests.test_upgrade import handshake, switching
+from tests.upgrades import handshake, switching
 from tests.upstream_client import body_of, fetch, pool_to, request
 
 BOTH_LOOPS = True

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gateway.audit.segment import Fsync, sync_directory
+from gateway.files import write_new
 
 _SIGNATURE = "\u2014 "
 _KEY_TYPE_ED25519 = b"\x01"
@@ -74,14 +75,7 @@ def open_note(note: bytes, *, key: Ed25519PublicKey | None) -> Checkpoint:
 def write_note(note: bytes, *, directory: Path, origin: str, fsync: Fsync) -> None:
     """Add a note to the origin's history and make it the newest one, durably; raises OSError."""
     _add_to_history(directory / f"{origin}.checkpoints", note + b"\n")
-    newest = directory / f"{origin}.checkpoint"
-    draft = directory / f"{origin}.checkpoint.new"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(note)
-        file.flush()
-        fsync(handle)
-    draft.replace(newest)
+    write_new(directory / f"{origin}.checkpoint", note, mode=0o600, fsync=fsync)
     sync_directory(directory, fsync=fsync)
 
 

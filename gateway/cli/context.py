@@ -92,7 +92,7 @@ async def open_office(config: Config, *, origin: str = _ORIGIN) -> AsyncIterator
             roles = frozenset(config.grants.administrator_roles)
             grants = GrantService(store, journal, accepted_roles=roles, clock=utc_now)
             yield Office(store=store, journal=journal, grants=grants)
-            await grants.record_owed()
+            await grants.debts.settle()
         finally:
             await journal.close()
 

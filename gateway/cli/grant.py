@@ -33,7 +33,7 @@ def show(context: Context, name: str, *, history: bool) -> None:
             record = found(await store.find_account(AccountId(name)), name)
             events = await store.list_changes(AccountId(name)) if history else ()
         click.echo(describe_account(record, now=utc_now()))
-        if context.config.grants.source == "http":
+        if context.config.grants.kept_by_app:
             click.echo("  as the app said when it was asked last: it keeps this setting")
         for event in events:
             duration = event.grant.duration if event.grant else "-"

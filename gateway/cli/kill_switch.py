@@ -6,7 +6,7 @@ from gateway.audit.record import Record
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
 from gateway.cli.taking import take_away
 from gateway.clock import utc_now
-from gateway.stores.store import KillSwitch, Store
+from gateway.stores.store import KillSwitch, Store, StoreError
 
 
 @click.group(name="kill-switch")
@@ -41,7 +41,12 @@ def off(context: Context, *, reason: str, by: str) -> None:
             if not (await office.store.find_kill_switch()).on:
                 raise click.ClickException("the kill-switch is off already")
             await office.journal.append(_record("off", by, reason), durable=True)
-            await office.store.set_kill_switch(KillSwitch(on=False, by=by, reason=reason, at=utc_now()))
+            try:
+                await office.store.set_kill_switch(KillSwitch(on=False, by=by, reason=reason, at=utc_now()))
+            except StoreError:
+                # Whoever reads the record of it must not take it for done.
+                await office.journal.append(_record("off_failed", by, reason), durable=True)
+                raise
         click.echo("kill-switch: off")
 
     run_async(work())

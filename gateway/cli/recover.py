@@ -14,12 +14,13 @@ from policy.grants import Administrator, GrantState, state
 from policy.model import AccountType, Duration
 
 _ROLE = "operator"
+_MOST_POSITION = 2**53  # far below what a store can count to, and beyond all that one does
 
 
 @click.command()
 @click.option(
     "--beyond",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, _MOST_POSITION),
     default=0,
     metavar="POSITION",
     help="The highest count of changes that another machine says it has seen; this one's is known.",
@@ -52,6 +53,7 @@ def recover(context: Context, *, beyond: int, by: str) -> None:
             f"{done['trials']} accounts are trials in this copy and stay assumable: convert those that pay by now with"
             " `locum account convert`"
         )
+    click.echo("whether the kill-switch was on is not known: see `locum kill-switch status`")
     click.echo("staff who were locked out since this copy was made are not any more: see `locum staff lock`")
 
 

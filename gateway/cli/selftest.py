@@ -38,7 +38,7 @@ def revocation(
     Fails if anything took longer than the bound.
     """
     config = context.config
-    if config.accounts.source == "fixed" or config.grants.source == "http":
+    if config.accounts.source == "fixed" or config.grants.kept_by_app:
         raise click.ClickException(
             "this needs an account of its own that can be switched here: accounts.source must not be `fixed`, and"
             " grants.source must be `own`"

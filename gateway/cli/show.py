@@ -18,7 +18,7 @@ def found(record: AccountRecord | None, account: str) -> AccountRecord:
 
 def refuse_kept_by_app(config: Config) -> None:
     """End the command if what it would change is kept by the app."""
-    if config.grants.source == "http":
+    if config.grants.kept_by_app:
         raise click.ClickException("the app keeps this setting (`grants.source`), and is asked for it: change it there")
 
 

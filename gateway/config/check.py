@@ -15,6 +15,8 @@ from gateway.config.model import (
     OtherUpstream,
     UpstreamTls,
 )
+from gateway.grants.patience import FACTS_SECONDS
+from gateway.loopback import LOOPBACK
 from policy.setting import is_pointer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,7 +26,6 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 
 _FRAMING = frozenset(
     {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _DAY = 86400
 _MOST_WORKERS = 256
 # Above 0 and at most so much: what is more is a slip of the hand, or as good as no limit.
@@ -61,7 +62,7 @@ _MOST = {
     "upstream.max_idle_connections": 65535,
     "upstream.max_idle_age_seconds": _DAY,
     "upstream.max_websockets": 1_000_000,
-    "store.timeout_seconds": 0.5,
+    "store.timeout_seconds": FACTS_SECONDS,
     "store.write_timeout_seconds": 60,
     "store.min_connections": 1000,
     "store.max_connections": 1000,
@@ -78,7 +79,7 @@ _ASKED_HOST = re.compile(r"[A-Za-z0-9.-]*\{account\}[A-Za-z0-9-]*(?:\.[A-Za-z0-9
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 _LEAST_SECRET_BYTES = 32  # as long as what HMAC-SHA256 puts out (RFC 2104 section 3)
 _MOST_WINDOW_SECONDS = 3600
-_MOST_ASKING_SECONDS = 0.45  # facts are waited for half a second, storing what has changed included
+_MOST_ASKING_SECONDS = 0.9 * FACTS_SECONDS  # storing what has changed is waited for as well
 _MOST_ASKING = 1024
 _LEAST_TOKEN = 32  # of base64url letters: 192 random bits
 _BEARER = re.compile(rf"[A-Za-z0-9._~+/-]{{{_LEAST_TOKEN},1024}}=*", re.ASCII)
@@ -108,7 +109,7 @@ def check(config: Config) -> None:
 
 def _check_grants(config: Config) -> None:
     grants = config.grants
-    if (grants.source == "http") != (grants.http is not None):
+    if grants.kept_by_app != (grants.http is not None):
         raise ConfigError('grants.source: "http" and the table [grants.http] go together')
     if grants.http is not None:
         _check_question(grants.http, "grants.http")
@@ -280,9 +281,7 @@ def _is_safe(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    )
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))
 
 
 def parse_address(text: str, where: str) -> tuple[str, int]:

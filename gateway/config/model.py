@@ -11,13 +11,13 @@ import msgspec
 from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.pool import PoolLimits
 from gateway.stores.postgres.address import Address, parse_url
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 from policy.model import AccountType, Duration, Permission
 
 # Where the limits are enforced their defaults stand, too, with the reasons.
 _LISTENER = ListenerLimits()
 _POOL = PoolLimits()
-_TERMS = Terms()
+_TERMS = StoreTerms()
 
 
 class ConfigError(Exception):
@@ -277,9 +277,14 @@ class Grants(Section, frozen=True, kw_only=True):
     fact_ttl_seconds: float = 2.0
     absent_ttl_seconds: float = 1.0
 
+    @property
+    def kept_by_app(self) -> bool:
+        """Whether the app's own setting is the grant, so that nothing is chosen here."""
+        return self.source == "http"
+
 
 class StoreSection(Section, frozen=True, kw_only=True):
-    """Where the facts are: the embedded store, or a database that several machines share (`Terms`)."""
+    """Where the facts are: the embedded store, or a database that several machines share (`StoreTerms`)."""
 
     url: Secret | None = None
     """None or empty: the embedded store."""
@@ -300,9 +305,9 @@ class StoreSection(Section, frozen=True, kw_only=True):
             raise ConfigError(f"store.url: {exc}") from None
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> StoreTerms:
         """As the shared store takes them."""
-        return Terms(
+        return StoreTerms(
             read_seconds=self.timeout_seconds,
             write_seconds=self.write_timeout_seconds,
             least_connections=min(self.min_connections, self.max_connections),

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway import problems
 from gateway.audit.log import JournalError
 from gateway.bodies import read_at_most
 from gateway.caller import Caller
@@ -100,7 +101,7 @@ class GrantsApi:
         record = await self._accounts.find_account(account)
         if record is None:
             raise UnknownAccount(account)
-        return _json(200, self._view(record))
+        return _json(self._view(record))
 
     async def _change(self, request: web.Request, client: Client) -> web.Response:
         if self._kept_by_app:
@@ -128,7 +129,7 @@ class GrantsApi:
         if isinstance(outcome, GrantRefusal):
             return _refusal(outcome)
         record = AccountRecord(account=outcome.account, grant=outcome.grant)
-        return _json(200, self._view(record) | {"change": str(outcome.change)})
+        return _json(self._view(record) | {"change": str(outcome.change)})
 
     def _view(self, record: AccountRecord) -> dict[str, Any]:
         now = self._clock()
@@ -171,22 +172,20 @@ def _refusal(refusal: GrantRefusal) -> web.Response:
 
 
 def _problem(status: int, reason: str, title: str) -> web.Response:
-    document = {"type": f"urn:locum:grant:{reason}", "title": title, "status": status, "reason": reason}
-    headers = {"WWW-Authenticate": 'Basic realm="locum"'} if status == 401 else {}
+    headers = {"Cache-Control": "no-store"}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Basic realm="locum"'
     if status == 503:
         headers["Retry-After"] = "1"
-    return _json(status, document, headers, content_type="application/problem+json")
-
-
-def _json(
-    status: int,
-    document: Mapping[str, Any],
-    headers: Mapping[str, str] | None = None,
-    content_type: str = "application/json",
-) -> web.Response:
     return web.Response(
         status=status,
-        body=msgspec.json.encode(document),
-        content_type=content_type,
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        body=problems.build(f"grant:{reason}", title=title, status=status, reason=reason),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def _json(document: Mapping[str, Any]) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document), content_type="application/json", headers={"Cache-Control": "no-store"}
     )

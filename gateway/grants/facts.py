@@ -34,6 +34,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 _MOST_EPOCHS = 65536
 _MARKS = 1024
+_MOST_TRIES = 16
 _SWITCH: Final = "the kill-switch"
 
 
@@ -122,7 +123,7 @@ class FactCache:
         return facts
 
     async def _load(self, account: AccountId, actor: ActorId, assumption: AssumptionId | None) -> Facts:
-        while True:
+        for _ in range(_MOST_TRIES):
             if self._halted is not None:
                 return _nobody(self._halted)
             seen = self._marks.of(account, assumption, actor)
@@ -132,9 +133,12 @@ class FactCache:
             started = await self._assumptions.get(assumption) if assumption is not None else None
             staff = await self._staff.get(actor)
             switch = await self._switch.get(_SWITCH)
-            # A change while one fact was awaited may have been of another that was at hand already.
-            if seen == self._marks.of(account, assumption, actor):
+            # While one fact was awaited, another that was at hand may have changed, or have grown too old.
+            good = self._accounts.knows(account) and self._staff.knows(actor) and self._switch.knows(_SWITCH)
+            good = good and (assumption is None or self._assumptions.knows(assumption))
+            if good and seen == self._marks.of(account, assumption, actor):
                 return self._facts(switch, record, assumption=started, staff=staff)
+        raise StoreError("the store is too slow for its answers to be of the same moment")
 
     async def _fetch_account(self, account: AccountId) -> AccountRecord | None:
         record = await self._find_account(account)

@@ -1,14 +1,13 @@
 """Follows the store's changes: what changed is forgotten, what is open of it is looked at again, never backwards.
 
 The truth is the store's count of its changes; what a push says is only that it is time to read them. So a hint that is
-late, doubled, forged or lost does no harm: the changes are read each second in any case. While there is no push, or the
-changes cannot be read, facts go on growing old, and what is open is looked at as often as they do.
+late, doubled, forged or lost does no harm: the changes are read each second in any case, and four times as often while
+there is no push. While they cannot be read, facts go on growing old, and what is open is looked at as often as they do.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from random import random
 
 from gateway.clock import Ticks
@@ -83,6 +82,7 @@ class Follower:
         tasks.start(self._follow(), name="follow the store")
         tasks.start(self._look(), name="look at what is open")
         tasks.start(self._beat_on(), name="watch over the push")
+        tasks.start(self._keep_mark(), name="keep the highest position")
 
     async def begin(self) -> None:
         """Read where the store is; raises StoreError, and then the first change that is heard of does it."""
@@ -132,18 +132,24 @@ class Follower:
                     await self._hear_on(push)
             except StoreError as exc:
                 self._lose(str(exc))
-                await self._hear_unasked()
             except Exception:
                 # Whatever it was, it must not be the last change that is heard of.
                 log.exception("a change of the store could not be followed, and is tried again")
                 self._lose("a fault of ours")
-            await asyncio.sleep(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all come back at once
+            await self._rest(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all come back at once
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _hear_unasked(self) -> None:
-        """Read the changes though nobody says when: only the channel may be lost."""
-        with suppress(StoreError):
-            await self.hear()
+    async def _rest(self, seconds: float) -> None:
+        """Wait, and read the changes meanwhile though nobody says when: only the channel may be lost."""
+        while seconds > 0:
+            await asyncio.sleep(min(seconds, _BEAT_SECONDS))
+            seconds -= _BEAT_SECONDS
+            try:
+                await self.hear()
+            except StoreError:
+                continue
+            except Exception:
+                log.exception("a change of the store could not be followed, and is tried again")
 
     async def _hear_on(self, push: Push) -> None:
         waiting = asyncio.ensure_future(push.wait())
@@ -250,11 +256,13 @@ class Follower:
         return await self._facts.of_request(request.account, request.claims)
 
     async def _beat_on(self) -> None:
-        wait = 0.0
         while True:
             await asyncio.sleep(_BEAT_SECONDS)
             self.beat()
-            wait -= _BEAT_SECONDS
-            if wait <= 0 and not self._mark.is_written:
+
+    async def _keep_mark(self) -> None:
+        # By itself, because a disk may hang.
+        while True:
+            await asyncio.sleep(_MARK_SECONDS)
+            if not self._mark.is_written:
                 await asyncio.to_thread(self._mark.write)
-                wait = _MARK_SECONDS

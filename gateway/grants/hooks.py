@@ -9,9 +9,9 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable
 
-import msgspec
 from aiohttp import web
 
+from gateway import problems
 from gateway.bodies import read_at_most
 from gateway.clock import Clock
 from gateway.config.model import GrantsWebhook
@@ -145,7 +145,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, reason: str, title: str) -> None:
         super().__init__(title)
-        self._document = {"type": f"urn:locum:hook:{reason}", "title": title, "status": status, "reason": reason}
+        self._content = problems.build(f"hook:{reason}", title=title, status=status, reason=reason)
         self._status = status
 
     def answer(self) -> web.Response:
@@ -153,7 +153,7 @@ class _Refused(Exception):
         headers = {"Cache-Control": "no-store"} | ({"Retry-After": "1"} if self._status == 503 else {})
         return web.Response(
             status=self._status,
-            body=msgspec.json.encode(self._document),
+            body=self._content,
             content_type="application/problem+json",
             headers=headers,
         )

@@ -6,6 +6,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
+from gateway.files import write_new
+
 log = logging.getLogger(__name__)
 
 RECOVERY_LEAP = 1_000_000
@@ -51,14 +53,8 @@ class Mark:
 
     def _write(self) -> None:
         position = self.highest
-        draft = self._path.with_name(f"{self._path.name}.new")
         try:
-            draft.unlink(missing_ok=True)
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-                file.write(b"%d\n" % position)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            write_new(self._path, b"%d\n" % position, mode=0o600, fsync=os.fsync)
         except OSError as exc:
             if not self._failed:
                 log.warning("`%s` cannot be written: an older copy of the store goes unnoticed: %s", self._path, exc)

@@ -1,6 +1,5 @@
 """Changing a grant: decide, record, store, tell; used by the API and the command line alike."""
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.owed import Debts
 from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.stores.store import AccountRecord, Store, StoreConflict, StoreError
@@ -56,21 +56,11 @@ class GrantService:
     ) -> None:
         self._store = store
         self._journal = journal
+        self.debts = Debts(journal)
+        """What could not be recorded yet; until it is, the store's history of the account is the only trace of it."""
         self._accepted = accepted_roles
         self._clock = clock
         self._changed = changed
-        self._owed: list[Record] = []
-        self._recording_owed = asyncio.Lock()
-
-    async def record_owed(self) -> None:
-        """Record what was done while the journal could not be written; raises JournalError while it still cannot.
-
-        Until then the store's history of the account is the only trace of it.
-        """
-        async with self._recording_owed:
-            while self._owed:
-                await self._journal.append(self._owed[0], durable=True)
-                del self._owed[0]
 
     async def find(self, account: AccountId) -> AccountRecord:
         """Return the account with its newest grant."""
@@ -125,7 +115,7 @@ class GrantService:
 
     async def add(self, account: Account, *, by: str) -> None:
         """Add an account; raises StoreConflict if it is there by now."""
-        await self.record_owed()
+        await self.debts.settle()
         record = Record(kind="account", reason=f"added_{account.type}", account=account.id, by=by)
         await self._journal.append(record, durable=True)
         try:
@@ -149,7 +139,7 @@ class GrantService:
         tell = tell or self._changed
         record = _record(outcome, before, request)
         try:
-            await self.record_owed()
+            await self.debts.settle()
             await self._journal.append(record, durable=True)
         except JournalError:
             if isinstance(outcome, GrantRefusal) or not _only_takes(outcome, before):
@@ -177,7 +167,7 @@ class GrantService:
             await self._journal.append(undone, durable=True)
         except JournalError:
             log.exception("what did not happen to %s could not be recorded yet", record.account)
-            self._owed.append(undone)
+            self.debts.add(undone)
 
     async def _take_back(
         self, change: GrantChange, record: Record, request: ChangeRequest, tell: Callable[[AccountRecord], int]
@@ -187,7 +177,7 @@ class GrantService:
             await self._store.save_change(change, by=request.administrator.id, at=self._clock())
         except StoreConflict:
             return False
-        self._owed.append(record)
+        self.debts.add(record)
         tell(AccountRecord(account=change.account, grant=change.grant))
         return True
 

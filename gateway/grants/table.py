@@ -50,6 +50,10 @@ class FactTable(Generic[K, V]):
         """Return when the fetch of a fact began, and the fact."""
         return self._found.get(key)
 
+    def knows(self, key: K) -> bool:
+        """Tell whether what was last fetched of this key is still good, also that there is none."""
+        return key in self._found or key in self._absent
+
     async def get(self, key: K) -> V | None:
         """Return the fact, fetched first if need be, once for all who ask; raises what the fetch raises."""
         if (entry := self._found.get(key)) is not None:

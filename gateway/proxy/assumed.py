@@ -14,6 +14,7 @@ from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache
+from gateway.grants.patience import FACTS_SECONDS
 from gateway.proxy import headers, names, replies
 from gateway.proxy.forward import SWITCH, Onward, forward
 from gateway.proxy.handshake import is_handshake
@@ -34,8 +35,6 @@ from policy.target import TargetError, parse_target
 
 log = logging.getLogger(__name__)
 
-# Staff would rather be refused than hang; a fetch that takes longer goes on, and the next request finds its answer.
-_FACTS_SECONDS = 0.5
 _CALLER: Final = "the caller"
 _NO_FACTS = Facts(account=None, grant=None, assumption=None, staff=None)
 
@@ -154,7 +153,7 @@ class AssumedTraffic:
 
     async def _load(self, request: AccessRequest) -> Facts:
         try:
-            async with asyncio.timeout(_FACTS_SECONDS):
+            async with asyncio.timeout(FACTS_SECONDS):
                 return await self._facts.of_request(request.account, request.claims)
         except (StoreError, TimeoutError) as exc:
             raise _Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc

@@ -9,8 +9,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, cast
 
-import msgspec
-
+from gateway import problems
 from gateway.proxy.deadline import Deadline
 from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import ClientFault, Framing
@@ -320,7 +319,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _end_with(self, status: int, title: str, kind: str) -> None:
         """Say why it ends, and close; nothing of a request is ever repeated in the answer."""
-        content = msgspec.json.encode({"type": f"urn:locum:problem:{kind}", "title": title, "status": status})
+        content = problems.build(f"problem:{kind}", title=title, status=status)
         lines = (
             b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode("ascii")),
             b"Content-Type: application/problem+json",

@@ -4,8 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-import msgspec
-
+from gateway import problems
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.head import ClientFault
 from gateway.proxy.peers import Peer, PeerLimits, Peers, Trusts
@@ -204,7 +203,7 @@ def _warn(peer: Peer, what: str, most: int) -> None:
 
 
 async def _turn_away(inbound: Inbound, title: str) -> None:
-    content = msgspec.json.encode({"type": "urn:locum:problem:busy", "title": title, "status": 503})
+    content = problems.build("problem:busy", title=title, status=503)
     lines = (
         (b"Content-Type", b"application/problem+json"),
         (b"Content-Length", b"%d" % len(content)),

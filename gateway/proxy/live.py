@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from gateway.clock import Clock
+from gateway.grants.patience import FACTS_SECONDS
 from gateway.stores.store import StoreError
 from policy.decide import decide
 from policy.model import (
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 Load = Callable[[AccessRequest], Awaitable[Facts]]
 _LONGEST_SLEEP_SECONDS = 1.0
-_LOAD_SECONDS = 0.5
 _AT_ONCE = 32
 
 
@@ -153,7 +153,7 @@ class Live:
             for of_account in left:
                 answers = True
                 for exchange in of_account:
-                    answers = answers and loop.time() - answered_at < _LOAD_SECONDS
+                    answers = answers and loop.time() - answered_at < FACTS_SECONDS
                     if not answers:
                         self._cut_off(exchange)
                     elif answers := await self._look_at(exchange, load):
@@ -166,7 +166,7 @@ class Live:
         if not self._is_open(exchange):
             return True
         try:
-            async with asyncio.timeout(_LOAD_SECONDS):
+            async with asyncio.timeout(FACTS_SECONDS):
                 facts = await load(exchange.request)
         except TimeoutError:
             self._cut_off(exchange)

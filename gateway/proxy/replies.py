@@ -1,8 +1,6 @@
 """The answers that the gateway gives by itself: refusals, an upstream's fault, a message it will not pass on."""
 
-import msgspec
-
-from gateway import refusals
+from gateway import problems, refusals
 from gateway.proxy.headers import values
 from gateway.proxy.wire import Headers, Inbound, ResponseHead, UpstreamFault
 from policy.model import Deny
@@ -34,8 +32,8 @@ async def refuse(inbound: Inbound, deny: Deny, *, request_id: str) -> None:
 
 async def report(inbound: Inbound, status: int, title: str, *, kind: str) -> None:
     """Send problem details that are no refusal; `kind` ends the stable problem type."""
-    document = {"type": f"urn:locum:problem:{kind}", "title": title, "status": status}
-    await _send(inbound, status, b"application/problem+json", msgspec.json.encode(document), [])
+    content = problems.build(f"problem:{kind}", title=title, status=status)
+    await _send(inbound, status, b"application/problem+json", content, [])
 
 
 async def report_fault(inbound: Inbound, fault: UpstreamFault) -> None:

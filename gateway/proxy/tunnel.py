@@ -27,7 +27,8 @@ class Tunnel:
         self._upstream = upstream
         self._up = FrameMarks() if follows else None
         self._down = FrameMarks() if follows else None
-        self._over = asyncio.Event()
+        self._cut = asyncio.Event()
+        self._ended = False
 
     def cut(self) -> None:
         """End both sides now; from this call on not a byte goes either way.
@@ -35,9 +36,14 @@ class Tunnel:
         Each gets a Close frame, with 1008 (RFC 6455 section 7.4.1), if nothing waits to be sent to it and no frame is
         under way. Otherwise that would have to go first, so the connection is reset.
         """
-        if self._over.is_set():
+        if self._cut.is_set():
             return
-        self._over.set()
+        self._cut.set()
+        if self._ended:
+            # Both have been told of the end already, but what was sent before it may still be on its way.
+            self._client.abort()
+            self._upstream.abort()
+            return
         for stream, marks, masked in ((self._client, self._down, False), (self._upstream, self._up, True)):
             frame = close_frame(POLICY_VIOLATION, _WHY, masked=masked)
             if marks is None or not marks.between or not stream.say_last(frame):
@@ -49,18 +55,18 @@ class Tunnel:
             asyncio.ensure_future(self._carry(self._client, self._upstream, self._up)),
             asyncio.ensure_future(self._carry(self._upstream, self._client, self._down)),
         ]
-        over = asyncio.ensure_future(self._over.wait())
+        over = asyncio.ensure_future(self._cut.wait())
         ended = False
         try:
             done, _ = await asyncio.wait([*ways, over], return_when=asyncio.FIRST_COMPLETED)
             if over in done or all(way.exception() is None for way in ways if way in done):
                 # What came before the end is delivered, at the pace of whoever takes it.
+                self._ended = True
                 with suppress(ConnectionError, UpstreamFault):
                     await self._upstream.close()
                     await self._client.close()
                     ended = True
         finally:
-            self._over.set()
             for task in (*ways, over):
                 task.cancel()
             await asyncio.gather(*ways, over, return_exceptions=True)
@@ -70,7 +76,7 @@ class Tunnel:
 
     async def _carry(self, source: ByteStream, sink: ByteStream, marks: FrameMarks | None) -> None:
         # Asked behind each wait: what was read before a cut is not sent behind it.
-        while (data := await source.read()) and not self._over.is_set():
+        while (data := await source.read()) and not self._cut.is_set():
             if marks is not None:
                 marks.pass_over(data)
             await sink.write(data)

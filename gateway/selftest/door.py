@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.caller import CLIENT_HEADER
 from policy.model import Scope
 from policy.routes import METHODS, Profile, RouteRule
 
@@ -42,12 +43,14 @@ def routes() -> list[web.AbstractRouteDef]:
     return [web.get(PING, _ping, allow_head=False), web.get(STREAM, _stream, allow_head=False)]
 
 
-async def _ping(_request: web.Request) -> web.Response:
+async def _ping(request: web.Request) -> web.Response:
+    _only_behind_the_decision(request)
     return web.Response(status=204)
 
 
 async def _stream(request: web.Request) -> web.StreamResponse:
     """Send a byte every few milliseconds, so that whoever reads knows how late the last one came."""
+    _only_behind_the_decision(request)
     response = web.StreamResponse()
     with suppress(ConnectionResetError):  # a cut is how it ends
         await response.prepare(request)
@@ -55,3 +58,12 @@ async def _stream(request: web.Request) -> web.StreamResponse:
             await response.write(b".")
             await asyncio.sleep(_TICK_SECONDS)
     return response
+
+
+def _only_behind_the_decision(request: web.Request) -> None:
+    """Refuse what the front has passed on without a decision: it says who is connected, and nobody else may say so.
+
+    The front knows this place by its exact bytes, and a path that only reads the same has another spelling there.
+    """
+    if CLIENT_HEADER in request.headers:
+        raise web.HTTPNotFound

@@ -84,17 +84,23 @@ async def measure(
     """
     with suppress(StoreConflict):
         await bench.store.add_account(Account(id=ACCOUNT, type=AccountType.PAID))
-    for _ in range(rounds):
-        token = await begin(bench)
-        visits = [_Visit(node, http, bench, token) for node in nodes]
-        async with asyncio.TaskGroup() as group, _ended(visits):
-            for visit in visits:
-                await visit.enter()
-                visit.tasks = [group.create_task(visit.ask()), group.create_task(visit.listen())]
-            await choose(bench, Duration.OFF)
-            acknowledged = bench.ticks()
-            for visit in visits:
-                await visit.leave(acknowledged, bound_seconds)
+    if any(event.by != _WHO for event in await bench.store.list_changes(ACCOUNT)):
+        raise SelfTestError(f"the account `{ACCOUNT}` is somebody's: others have chosen for it, so it is left alone")
+    try:
+        for _ in range(rounds):
+            token = await begin(bench)
+            visits = [_Visit(node, http, bench, token) for node in nodes]
+            async with asyncio.TaskGroup() as group, _ended(visits):
+                for visit in visits:
+                    await visit.enter(group)
+                await choose(bench, Duration.OFF)
+                acknowledged = bench.ticks()
+                for visit in visits:
+                    await visit.leave(acknowledged, bound_seconds)
+    finally:
+        # Whatever went wrong, nothing of it stays on.
+        await choose(bench, Duration.OFF)
+        await bench.store.end_assumptions_of(_actor(bench), at=bench.clock())
 
 
 class _Visit:
@@ -111,13 +117,17 @@ class _Visit:
         self._ends = 0.0
         self._streaming = asyncio.Event()
 
-    async def enter(self) -> None:
-        """Wait until the node lets staff in; raises SelfTestError."""
+    async def enter(self, group: asyncio.TaskGroup) -> None:
+        """Begin to ask and to listen, once the node lets staff in; raises SelfTestError."""
         give_up = self._ticks() + _LET_IN_SECONDS
         while (status := await self._ping()) != 204:
             if self._ticks() > give_up:
                 raise SelfTestError(f"{self._node.url} answers {status}: see its log, and `locum audit tail`")
             await asyncio.sleep(0.005)
+        self.tasks = [group.create_task(self.ask()), group.create_task(self.listen())]
+        await self._streaming.wait()
+        if not self._pieces:
+            raise SelfTestError(f"{self._node.url} opens no stream: see its log, and `locum audit tail`")
 
     async def ask(self) -> None:
         """Ask again and again, until it is refused."""
@@ -178,7 +188,7 @@ async def begin(bench: Bench) -> str:
     if grant is None:
         raise SelfTestError("the account of the self-test is a trial, which cannot be switched: convert it")
     now = bench.clock()
-    staff = Staff(id=ActorId(issuer=bench.issuer, subject=_WHO), name=_WHO, permissions=frozenset({Permission.READ}))
+    staff = Staff(id=_actor(bench), name=_WHO, permissions=frozenset({Permission.READ}))
     assumption = Assumption(
         id=AssumptionId(f"as_{secrets.token_hex(10)}"),
         account=ACCOUNT,
@@ -204,6 +214,10 @@ async def begin(bench: Bench) -> str:
         expires_at=now + min(LONGEST_TOKEN, timedelta(minutes=5)),
     )
     return bench.key.sign(claims, type_=TOKEN_TYPE)
+
+
+def _actor(bench: Bench) -> ActorId:
+    return ActorId(issuer=bench.issuer, subject=_WHO)
 
 
 async def choose(bench: Bench, duration: Duration) -> GrantChange:

@@ -3,14 +3,13 @@
 import hmac
 import logging
 import re
-from collections.abc import Mapping
 from hashlib import sha256
 
-import msgspec
 from aiohttp import web
 
 from gateway.bodies import read_at_most
 from gateway.caller import Caller
+from gateway.staff.answers import Answers
 from gateway.staff.issuer import IssuerError
 from gateway.staff.notices import Notices, UnderWay
 from gateway.staff.sign_outs import SignOuts
@@ -21,6 +20,8 @@ from policy.events import NoticeError
 log = logging.getLogger(__name__)
 
 PATH = "/.locum/ssf/events"
+# RFC 8935 section 2.3, which has an error say its language.
+_ANSWERS = Answers(code="err", description="description", headers={"Content-Language": "en"})
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
 
 
@@ -48,11 +49,11 @@ class EventReceiver:
                     await self._sign_outs.carry_out(notice, Caller.through_front(request))
         except NoticeError as exc:
             log.info("a security event token was refused: %s", exc)
-            return _error(400, exc.code, str(exc))
+            return _ANSWERS.refuse(exc.code, str(exc))
         except IssuerError:
-            return _again("the keys of the issuer are not known now", seconds=10)
+            return _ANSWERS.again("the keys of the issuer are not known now", seconds=10)
         except (StoreError, UnderWay):
-            return _again("the event could not be stored now", seconds=1)
+            return _ANSWERS.again("the event could not be stored now", seconds=1)
         log.info("a security event was received: %r%s", notice.event, "" if notice.person else ", which ends nothing")
         return web.Response(status=202, headers={"Cache-Control": "no-store"})
 
@@ -72,17 +73,3 @@ async def _read_token(request: web.Request) -> str:
     if body is None:
         raise NoticeError(f"it is longer than {MOST_BYTES} bytes")
     return body.decode("latin-1")
-
-
-def _again(description: str, *, seconds: int) -> web.Response:
-    return _error(503, "temporarily_unavailable", f"{description}: send it again", {"Retry-After": str(seconds)})
-
-
-def _error(status: int, err: str, description: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return an error of RFC 8935 section 2.3, which says its language."""
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode({"err": err, "description": description}),
-        content_type="application/json",
-        headers={"Content-Language": "en", "Cache-Control": "no-store", **(headers or {})},
-    )

@@ -10,6 +10,7 @@ import yarl
 
 from gateway.bodies import read_at_most
 from gateway.clock import Ticks
+from gateway.loopback import LOOPBACK
 from gateway.tokens.compact import UnverifiedToken
 from gateway.tokens.signing import ForeignKey, KeyRefused, read_jwks
 
@@ -20,7 +21,6 @@ _TIMEOUT_SECONDS = 5.0
 _REFETCH_SECONDS = 60.0
 _FRESH_SECONDS = 3600.0
 _PAUSE_SECONDS = 10.0
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class IssuerError(Exception):
@@ -108,7 +108,7 @@ class Issuer:
     async def _fetch(self, url: str) -> dict[str, Any]:
         try:
             address = yarl.URL(url)
-            if address.scheme != "https" and not (address.scheme == "http" and address.host in _LOOPBACK):
+            if address.scheme != "https" and not (address.scheme == "http" and address.host in LOOPBACK):
                 raise IssuerError("the issuer must be asked over https")
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
             async with self._http.get(address, timeout=timeout, allow_redirects=False) as response:

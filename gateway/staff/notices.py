@@ -12,7 +12,8 @@ from gateway.clock import Clock, Ticks
 from gateway.staff.issuer import Issuer
 from gateway.tokens.compact import CompactError, UnverifiedToken, read_compact
 from gateway.tokens.signing import TokenRefused, open_foreign
-from policy.events import LEEWAY, Notice, NoticeError, Terms
+from policy.events import Notice, NoticeError, NoticeTerms
+from policy.times import LEEWAY
 
 MOST_REMEMBERED = 4096
 
@@ -24,7 +25,9 @@ class UnderWay(Exception):
 class Reader(Protocol):
     """Reads one kind of notice: `policy.events.read_logout` or `read_event`."""
 
-    def __call__(self, header: Mapping[str, Any], claims: Mapping[str, Any], terms: Terms, *, now: datetime) -> Notice:
+    def __call__(
+        self, header: Mapping[str, Any], claims: Mapping[str, Any], terms: NoticeTerms, *, now: datetime
+    ) -> Notice:
         """Return what the claims say, or raise NoticeError."""
 
 
@@ -34,7 +37,7 @@ class Notices:
     Other processes remember their own; what is done about a notice must do no harm when it is done twice.
     """
 
-    def __init__(self, issuer: Issuer, terms: Terms, read: Reader, *, clock: Clock, ticks: Ticks) -> None:
+    def __init__(self, issuer: Issuer, terms: NoticeTerms, read: Reader, *, clock: Clock, ticks: Ticks) -> None:
         self._issuer = issuer
         self._terms = terms
         self._read = read

@@ -1,18 +1,19 @@
 """Ends what a staff member has begun because the identity provider says so: stored, cut, recorded."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.owed import Debts
 from gateway.audit.record import Record, name_actor, record_end
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.stores.store import Store, StoreError
-from policy.events import LEEWAY, LOGOUT, Notice
+from policy.events import LOGOUT, Notice
 from policy.model import ActorId, Assumption, TokenId
+from policy.times import LEEWAY
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,10 @@ class SignOuts:
         """Have `ended` cut what is open here, and forget what is known; it is called when the end is stored."""
         self._store = store
         self._journal = journal
+        self.debts = Debts(journal)
+        """What could not be recorded yet."""
         self._clock = clock
         self._ended = ended
-        self._owed: list[Record] = []
-        self._recording_owed = asyncio.Lock()
-
-    async def record_owed(self) -> None:
-        """Record what was done while the journal could not be written; raises JournalError while it still cannot."""
-        async with self._recording_owed:
-            while self._owed:
-                await self._journal.append(self._owed[0], durable=True)
-                del self._owed[0]
 
     async def carry_out(self, notice: Notice, caller: Caller) -> None:
         """End what the notice says; it is stored when this returns.
@@ -63,7 +57,7 @@ class SignOuts:
             await self._note_ends(ended, caller)
             raise
         if not recorded:
-            self._owed.append(record)
+            self.debts.add(record)
         await self._note_ends(ended, caller)
 
     async def _end(self, notice: Notice, person: ActorId, ended: list[Assumption]) -> None:
@@ -87,7 +81,7 @@ class SignOuts:
 
     async def _recorded(self, record: Record) -> bool:
         try:
-            await self.record_owed()
+            await self.debts.settle()
             await self._journal.append(record, durable=True)
         except JournalError:
             log.exception("a sign-out of staff could not be recorded yet")
@@ -96,8 +90,8 @@ class SignOuts:
 
     async def _note(self, record: Record) -> None:
         """Record what has happened; what cannot be said now is owed."""
-        if self._owed or not await self._recorded(record):
-            self._owed.append(record)
+        if not self.debts.is_settled or not await self._recorded(record):
+            self.debts.add(record)
 
 
 def _record(notice: Notice, person: ActorId, caller: Caller) -> Record:

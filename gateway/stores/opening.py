@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from gateway.config.model import Config, ConfigError
 from gateway.stores.postgres.address import Address
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Store
 
@@ -27,7 +27,7 @@ async def open_store(config: Config) -> Store:
     return await open_shared(address, config.store.terms)
 
 
-async def open_shared(address: Address, terms: Terms) -> Store:
+async def open_shared(address: Address, terms: StoreTerms) -> Store:
     """Return the open database that several machines share; likewise."""
     with needs_asyncpg():
         # Only now, because asyncpg is there only where somebody wants it.

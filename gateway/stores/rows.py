@@ -31,9 +31,32 @@ from policy.scopes import format_scopes, parse_scopes
 
 Row = tuple[Any, ...]
 
+# The columns that each `read_` below takes, in its order.
+RECORD = """
+    a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before, g.expires_at,
+    g.given_by, g.revoked_at
+"""
+GRANT = "account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at"
+EVENT = """
+    account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration, permissions, not_before, expires_at,
+    given_by, revoked_at
+"""
+ASSUMPTION = """
+    id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at, ended_at
+"""
+STAFF = "issuer, subject, name, permissions, groups, disabled, signed_out_at"
+CLIENT = "id, secret_digest, roles"
+KEY = "id, algorithm, private_pem, created_at, retired_at"
+KILL_SWITCH = "stopped, set_by, reason, set_at"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_GRANT: Row = (None,) * 8
+
+
+def select(columns: str, rest: str) -> str:
+    """Return the statement that asks for `columns`; both are our own words, never a caller's."""
+    return f"SELECT {columns} {rest}"
 
 
 def account_row(account: Account) -> Row:

@@ -27,6 +27,7 @@ from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
 T = TypeVar("T")
+_WITH_GRANT = "FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id"
 
 
 async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
@@ -94,7 +95,7 @@ class SqliteStore(Store):
         await self._change("INSERT INTO changes (account) VALUES (?)", (account,))
 
     async def find_kill_switch(self) -> KillSwitch:
-        found = await self._find(rows.read_kill_switch, "SELECT stopped, set_by, reason, set_at FROM kill_switch")
+        found = await self._find(rows.read_kill_switch, rows.select(rows.KILL_SWITCH, "FROM kill_switch"))
         return found or KillSwitch()
 
     async def set_kill_switch(self, switch: KillSwitch) -> None:
@@ -106,55 +107,27 @@ class SqliteStore(Store):
         await self._change(sql, rows.kill_switch_row(switch))
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
-        return await self._find(
-            rows.read_record,
-            """
-            SELECT a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before,
-                   g.expires_at, g.given_by, g.revoked_at
-            FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id
-            WHERE a.id = ?
-            """,
-            account,
-        )
+        sql = rows.select(rows.RECORD, f"{_WITH_GRANT} WHERE a.id = ?")
+        return await self._find(rows.read_record, sql, account)
 
     async def add_account(self, account: Account) -> None:
         sql = "INSERT INTO accounts (id, type, suspended, epoch) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
         await self._add(f"the account `{account.id}`", sql, rows.account_row(account))
 
     async def list_accounts(self) -> Sequence[AccountRecord]:
-        return await self._list(
-            rows.read_record,
-            """
-            SELECT a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before,
-                   g.expires_at, g.given_by, g.revoked_at
-            FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id
-            ORDER BY a.id
-            """,
-        )
+        sql = rows.select(rows.RECORD, f"{_WITH_GRANT} ORDER BY a.id")
+        return await self._list(rows.read_record, sql)
 
     async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
         await self._write(partial(_save_change, change=change, by=by, at=at))
 
     async def list_changes(self, account: AccountId) -> Sequence[GrantEvent]:
-        return await self._list(
-            rows.read_event,
-            """
-            SELECT account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration, permissions, not_before,
-                   expires_at, given_by, revoked_at
-            FROM grant_events WHERE account = ? ORDER BY epoch DESC
-            """,
-            account,
-        )
+        sql = rows.select(rows.EVENT, "FROM grant_events WHERE account = ? ORDER BY epoch DESC")
+        return await self._list(rows.read_event, sql, account)
 
     async def find_grant(self, grant: GrantId) -> Grant | None:
-        return await self._find(
-            rows.read_grant,
-            """
-            SELECT account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at
-            FROM grants WHERE id = ?
-            """,
-            grant,
-        )
+        sql = rows.select(rows.GRANT, "FROM grants WHERE id = ?")
+        return await self._find(rows.read_grant, sql, grant)
 
     async def add_assumption(self, assumption: Assumption) -> None:
         sql = """
@@ -165,15 +138,8 @@ class SqliteStore(Store):
         await self._add(f"the assumption `{assumption.id}`", sql, rows.assumption_row(assumption))
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
-        return await self._find(
-            rows.read_assumption,
-            """
-            SELECT id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
-                   ended_at
-            FROM assumptions WHERE id = ?
-            """,
-            assumption,
-        )
+        sql = rows.select(rows.ASSUMPTION, "FROM assumptions WHERE id = ?")
+        return await self._find(rows.read_assumption, sql, assumption)
 
     async def end_assumption(self, assumption: AssumptionId, *, at: datetime) -> bool:
         sql = "UPDATE assumptions SET ended_at = ? WHERE id = ? AND ended_at IS NULL"
@@ -192,12 +158,8 @@ class SqliteStore(Store):
         return await self._write(partial(_sign_out, actor=actor, since=since, at=at))
 
     async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
-        sql = f"""
-            SELECT id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
-                   ended_at
-            FROM assumptions WHERE ended_at IS NULL {"" if account is None else "AND account = ?"}
-            ORDER BY started_at, id
-        """  # noqa: S608 - nothing but our own words
+        only = "" if account is None else "AND account = ?"
+        sql = rows.select(rows.ASSUMPTION, f"FROM assumptions WHERE ended_at IS NULL {only} ORDER BY started_at, id")
         return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
@@ -213,10 +175,7 @@ class SqliteStore(Store):
         await self._change(sql, rows.staff_row(staff, at=at))
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
-        sql = """
-            SELECT issuer, subject, name, permissions, groups, disabled, signed_out_at
-            FROM staff WHERE issuer = ? AND subject = ?
-        """
+        sql = rows.select(rows.STAFF, "FROM staff WHERE issuer = ? AND subject = ?")
         return await self._find(rows.read_staff, sql, actor.issuer, actor.subject)
 
     async def disable_staff(self, actor: ActorId, *, disabled: bool) -> bool:
@@ -228,7 +187,7 @@ class SqliteStore(Store):
         await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
 
     async def find_client(self, client: ClientId) -> Client | None:
-        return await self._find(rows.read_client, "SELECT id, secret_digest, roles FROM clients WHERE id = ?", client)
+        return await self._find(rows.read_client, rows.select(rows.CLIENT, "FROM clients WHERE id = ?"), client)
 
     async def add_key(self, key: StoredKey) -> None:
         sql = """
@@ -238,7 +197,7 @@ class SqliteStore(Store):
         await self._add(f"the signing key `{key.id}`", sql, rows.key_row(key))
 
     async def list_keys(self) -> Sequence[StoredKey]:
-        sql = "SELECT id, algorithm, private_pem, created_at, retired_at FROM signing_keys ORDER BY created_at DESC, id"
+        sql = rows.select(rows.KEY, "FROM signing_keys ORDER BY created_at DESC, id")
         return await self._list(rows.read_key, sql)
 
     async def _list(self, read: Callable[[rows.Row], T], sql: str, *values: str) -> list[T]:
@@ -301,11 +260,10 @@ def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime
     if remembered.rowcount == 0:
         return []
     ended = connection.execute(
-        """
+        f"""
         UPDATE assumptions SET ended_at = ? WHERE actor_issuer = ? AND actor_subject = ? AND ended_at IS NULL
-        RETURNING id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
-                  ended_at
-        """,
+        RETURNING {rows.ASSUMPTION}
+        """,  # noqa: S608 - nothing but our own words
         (rows.write_time(at), actor.issuer, actor.subject),
     )
     return [rows.read_assumption(row) for row in ended.fetchall()]

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from gateway.tokens.compact import CompactError, UnverifiedToken, names_issuer, read_compact
 from policy.claims import TOKEN_TYPE, ClaimsError, check_token
 from policy.model import AssumptionClaims
+from policy.times import LEEWAY
 
 ALGORITHM = "EdDSA"
 FOREIGN_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -162,7 +163,7 @@ def open_foreign(token: UnverifiedToken, keys: Iterable[ForeignKey]) -> Mapping[
     return token.payload
 
 
-_LEEWAY_SECONDS = 5
+_LEEWAY_SECONDS = LEEWAY.total_seconds()
 
 
 def _check_times(claims: Mapping[str, Any], now: datetime) -> None:

@@ -15,8 +15,9 @@ import msgspec
 
 from gateway.clock import utc_now
 from gateway.config.model import Config, ConfigError
+from gateway.late import prepare
 from gateway.profiles import load_profile
-from gateway.state import ORIGIN, prepare
+from gateway.state import ORIGIN
 from gateway.stores.store import StoreError
 from gateway.tasks import Tasks
 from gateway.workers.alone import Announce, Read, Stopping

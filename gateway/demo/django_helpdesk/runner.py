@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import secrets
@@ -114,10 +115,14 @@ class DjangoHelpdesk:
         return seeded
 
     async def _install(self) -> None:
-        pip = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes")
+        venv = (sys.executable, "-m", "venv", "--clear", self._cache / "venv")
+        install = ("install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", REQUIREMENTS)
+        # To give the environment a pip of its own takes longer than all that it installs.
+        ours = importlib.util.find_spec("pip") is not None
+        pip = (sys.executable, "-m", "pip", "--python", self._python) if ours else (self._python, "-m", "pip")
         try:
-            await _run(sys.executable, "-m", "venv", "--clear", self._cache / "venv", environment=os.environ)
-            await _run(self._python, *pip, "-r", REQUIREMENTS, environment=os.environ)
+            await _run(*venv, *(("--without-pip",) if ours else ()), environment=os.environ)
+            await _run(*pip, *install, environment=os.environ)
         except HelpdeskError as exc:
             raise HelpdeskNotInstalledError(
                 f"django-helpdesk is not installed: see that pip reaches its registry, and try again: {exc}"

@@ -6,7 +6,8 @@ What is said of a URL never repeats it, because it may hold a password.
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+from gateway.loopback import LOOPBACK
+
 _PROTECTED = frozenset({"disable", "require", "verify-ca", "verify-full"})
 _PORT = 5432
 
@@ -43,7 +44,7 @@ def parse_url(url: str) -> Address:
     if query.get("target_session_attrs", ["read-write"])[-1] not in ("read-write", "primary"):
         raise ValueError("target_session_attrs must be read-write, or left out: a replica lags behind what was revoked")
     mode = query.get("sslmode", [""])[-1]
-    away = [host for host, _ in hosts if host not in _LOOPBACK and not host.startswith("/")]
+    away = [host for host, _ in hosts if host not in LOOPBACK and not host.startswith("/")]
     if away and mode not in _PROTECTED:
         raise ValueError(
             "add sslmode=verify-full with sslrootcert=FILE, or sslmode=disable where the network itself is trusted;"

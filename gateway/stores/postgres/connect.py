@@ -8,7 +8,7 @@ from typing import TypeAlias
 import asyncpg
 
 from gateway.stores.postgres.address import Address, Host
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.store import StoreError
 
 Connection: TypeAlias = asyncpg.Connection
@@ -28,7 +28,7 @@ _LASTING = """
 class Connector:
     """Makes connections; raises StoreError."""
 
-    def __init__(self, address: Address, terms: Terms) -> None:
+    def __init__(self, address: Address, terms: StoreTerms) -> None:
         self._address = address
         self._settings = {
             "application_name": "locum",

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from gateway.stores.postgres import shape
 from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.connect import Connection, Connector, translated
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.postgres.text import read_values, write_values
 from gateway.stores.rows import Row
 from gateway.stores.store import StoreError
@@ -29,7 +29,7 @@ class DatabaseReading(Reading):
 
 
 @asynccontextmanager
-async def read_database(address: Address, terms: Terms) -> AsyncIterator[DatabaseReading]:
+async def read_database(address: Address, terms: StoreTerms) -> AsyncIterator[DatabaseReading]:
     """Hold the database still, as far as the block sees; raises StoreError, also if it is of another shape."""
     async with Connector(address, terms).apart(_CONNECT_SECONDS) as connection:
         if await shape.count_applied(connection, wanted := shape.migrations()) < len(wanted):
@@ -39,13 +39,13 @@ async def read_database(address: Address, terms: Terms) -> AsyncIterator[Databas
         yield DatabaseReading(connection)
 
 
-async def migrate_database(address: Address, terms: Terms) -> int:
+async def migrate_database(address: Address, terms: StoreTerms) -> int:
     """Bring the database to this version's shape, whatever the configuration says of it; return the steps it took."""
     async with Connector(address, terms).apart(_CONNECT_SECONDS) as connection:
         return await shape.migrate(connection, shape.migrations())
 
 
-async def copy_into(address: Address, terms: Terms, source: Reading, told: Callable[[str, int], None]) -> int:
+async def copy_into(address: Address, terms: StoreTerms, source: Reading, told: Callable[[str, int], None]) -> int:
     """Copy all that `source` holds into an empty database, and return the position.
 
     One transaction: everything is there, compared with the source value by value, or nothing is. `told` hears of

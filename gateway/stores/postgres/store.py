@@ -12,7 +12,7 @@ from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.connect import LONG_SECONDS, Connector, translated
 from gateway.stores.postgres.listen import PostgresPush
 from gateway.stores.postgres.pool import Pool
-from gateway.stores.postgres.terms import Terms
+from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.postgres.text import read_values, write_values
 from gateway.stores.store import (
     AccountRecord,
@@ -30,9 +30,10 @@ from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
 T = TypeVar("T")
+_WITH_GRANT = "FROM locum.accounts AS a LEFT JOIN locum.grants AS g ON g.id = a.grant_id"
 
 
-async def open_postgres(address: Address, terms: Terms) -> "PostgresStore":
+async def open_postgres(address: Address, terms: StoreTerms) -> "PostgresStore":
     """Open the database, brought to this version's shape first unless `terms` say otherwise; raises StoreError."""
     connector = Connector(address, terms)
     async with connector.apart(terms.write_seconds) as connection:
@@ -53,10 +54,10 @@ async def open_postgres(address: Address, terms: Terms) -> "PostgresStore":
 class PostgresStore(Store):
     """Facts come only from a server that may be written to; a write is on its disk when the call returns.
 
-    A question that is not answered within `Terms.read_seconds` raises StoreError, whatever the server does.
+    A question that is not answered within `StoreTerms.read_seconds` raises StoreError, whatever the server does.
     """
 
-    def __init__(self, connector: Connector, terms: Terms) -> None:
+    def __init__(self, connector: Connector, terms: StoreTerms) -> None:
         """Use `open_postgres`."""
         self._connector = connector
         self._terms = terms
@@ -128,7 +129,7 @@ class PostgresStore(Store):
         await self._change("SELECT locum.raise_position(0, $1, NULL, NULL, NULL)", (account,))
 
     async def find_kill_switch(self) -> KillSwitch:
-        sql = "SELECT stopped, set_by, reason, set_at FROM locum.kill_switch"
+        sql = rows.select(rows.KILL_SWITCH, "FROM locum.kill_switch")
         return await self._find(rows.read_kill_switch, sql) or KillSwitch()
 
     async def set_kill_switch(self, switch: KillSwitch) -> None:
@@ -140,16 +141,8 @@ class PostgresStore(Store):
         await self._change(sql, rows.kill_switch_row(switch))
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
-        return await self._find(
-            rows.read_record,
-            """
-            SELECT a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before,
-                   g.expires_at, g.given_by, g.revoked_at
-            FROM locum.accounts AS a LEFT JOIN locum.grants AS g ON g.id = a.grant_id
-            WHERE a.id = $1
-            """,
-            account,
-        )
+        sql = rows.select(rows.RECORD, f"{_WITH_GRANT} WHERE a.id = $1")
+        return await self._find(rows.read_record, sql, account)
 
     async def add_account(self, account: Account) -> None:
         sql = """
@@ -159,39 +152,19 @@ class PostgresStore(Store):
         await self._add(f"the account `{account.id}`", sql, rows.account_row(account))
 
     async def list_accounts(self) -> Sequence[AccountRecord]:
-        return await self._list(
-            rows.read_record,
-            """
-            SELECT a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before,
-                   g.expires_at, g.given_by, g.revoked_at
-            FROM locum.accounts AS a LEFT JOIN locum.grants AS g ON g.id = a.grant_id
-            ORDER BY a.id
-            """,
-        )
+        sql = rows.select(rows.RECORD, f"{_WITH_GRANT} ORDER BY a.id")
+        return await self._list(rows.read_record, sql)
 
     async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
         await self._together(partial(writes.save_change, change=change, by=by, at=at))
 
     async def list_changes(self, account: AccountId) -> Sequence[GrantEvent]:
-        return await self._list(
-            rows.read_event,
-            """
-            SELECT account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration, permissions, not_before,
-                   expires_at, given_by, revoked_at
-            FROM locum.grant_events WHERE account = $1 ORDER BY epoch DESC
-            """,
-            account,
-        )
+        sql = rows.select(rows.EVENT, "FROM locum.grant_events WHERE account = $1 ORDER BY epoch DESC")
+        return await self._list(rows.read_event, sql, account)
 
     async def find_grant(self, grant: GrantId) -> Grant | None:
-        return await self._find(
-            rows.read_grant,
-            """
-            SELECT account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at
-            FROM locum.grants WHERE id = $1
-            """,
-            grant,
-        )
+        sql = rows.select(rows.GRANT, "FROM locum.grants WHERE id = $1")
+        return await self._find(rows.read_grant, sql, grant)
 
     async def add_assumption(self, assumption: Assumption) -> None:
         sql = """
@@ -202,15 +175,8 @@ class PostgresStore(Store):
         await self._add(f"the assumption `{assumption.id}`", sql, rows.assumption_row(assumption))
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
-        return await self._find(
-            rows.read_assumption,
-            """
-            SELECT id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
-                   ended_at
-            FROM locum.assumptions WHERE id = $1
-            """,
-            assumption,
-        )
+        sql = rows.select(rows.ASSUMPTION, "FROM locum.assumptions WHERE id = $1")
+        return await self._find(rows.read_assumption, sql, assumption)
 
     async def end_assumption(self, assumption: AssumptionId, *, at: datetime) -> bool:
         sql = "UPDATE locum.assumptions SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL RETURNING 1"
@@ -227,12 +193,10 @@ class PostgresStore(Store):
             return [rows.read_assumption(row) for row in ended]
 
     async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
-        sql = f"""
-            SELECT id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at,
-                   ended_at
-            FROM locum.assumptions WHERE ended_at IS NULL {"" if account is None else "AND account = $1"}
-            ORDER BY started_at, id
-        """  # noqa: S608 - nothing but our own words
+        only = "" if account is None else "AND account = $1"
+        sql = rows.select(
+            rows.ASSUMPTION, f"FROM locum.assumptions WHERE ended_at IS NULL {only} ORDER BY started_at, id"
+        )
         return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
@@ -247,10 +211,7 @@ class PostgresStore(Store):
         await self._change(sql, rows.staff_row(staff, at=at))
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
-        sql = """
-            SELECT issuer, subject, name, permissions, groups, disabled, signed_out_at
-            FROM locum.staff WHERE issuer = $1 AND subject = $2
-        """
+        sql = rows.select(rows.STAFF, "FROM locum.staff WHERE issuer = $1 AND subject = $2")
         return await self._find(rows.read_staff, sql, actor.issuer, actor.subject)
 
     async def disable_staff(self, actor: ActorId, *, disabled: bool) -> bool:
@@ -264,7 +225,7 @@ class PostgresStore(Store):
         await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
 
     async def find_client(self, client: ClientId) -> Client | None:
-        sql = "SELECT id, secret_digest, roles FROM locum.clients WHERE id = $1"
+        sql = rows.select(rows.CLIENT, "FROM locum.clients WHERE id = $1")
         return await self._find(rows.read_client, sql, client)
 
     async def add_key(self, key: StoredKey) -> None:
@@ -275,10 +236,7 @@ class PostgresStore(Store):
         await self._add(f"the signing key `{key.id}`", sql, rows.key_row(key))
 
     async def list_keys(self) -> Sequence[StoredKey]:
-        sql = """
-            SELECT id, algorithm, private_pem, created_at, retired_at
-            FROM locum.signing_keys ORDER BY created_at DESC, id
-        """
+        sql = rows.select(rows.KEY, "FROM locum.signing_keys ORDER BY created_at DESC, id")
         return await self._list(rows.read_key, sql)
 
     async def _ask(self, sql: str, *values: object, seconds: float | None = None) -> list[rows.Row]:

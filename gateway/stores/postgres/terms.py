@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class StoreTerms:
     """How long is waited, in seconds, and how many connections a process may have."""
 
     read_seconds: float = 0.4

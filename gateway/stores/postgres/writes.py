@@ -16,14 +16,14 @@ Fetch = Callable[[str, rows.Row], Awaitable[list[rows.Row]]]
 """Runs a statement with the values of a row, and returns its rows."""
 
 # In the order of the ids, so that two who do the same at the same time do not wait for each other for ever.
-END_ALL = """
+END_ALL = f"""
     UPDATE locum.assumptions SET ended_at = $1
     WHERE id IN (
         SELECT id FROM locum.assumptions WHERE actor_issuer = $2 AND actor_subject = $3 AND ended_at IS NULL
         ORDER BY id FOR UPDATE
     )
-    RETURNING id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at, ended_at
-"""
+    RETURNING {rows.ASSUMPTION}
+"""  # noqa: S608 - nothing but our own words
 
 
 async def whole(connection: Connection, work: Callable[[Fetch], Awaitable[T]]) -> T:

@@ -1,0 +1,56 @@
+"""Makes what knows the issuer and hears from it, for one configuration; what is opened goes on a stack."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import aiohttp
+from aiohttp import web
+
+from gateway.config.model import Config
+from gateway.staff.events import EventReceiver
+from gateway.staff.issuer import Issuer
+from gateway.staff.logout import LogoutEndpoint
+from gateway.staff.notices import Notices
+from gateway.staff.sign_outs import SignOuts
+from gateway.state import State
+from gateway.tasks import run_on
+from policy.events import NoticeTerms, read_event, read_logout
+from policy.model import ActorId, Assumption, Deny, DenyReason
+
+
+async def open_issuer(stack: AsyncExitStack, config: Config, state: State) -> Issuer:
+    """Return whom to ask for the keys of staff's tokens; nobody is asked yet."""
+    # No cookie is kept and no proxy of the environment is asked: what the issuer says comes from the issuer.
+    session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+    http = await stack.enter_async_context(session)
+    return Issuer(config.staff.issuer, http=http, ticks=state.ticks)
+
+
+def open_sign_outs(stack: AsyncExitStack, state: State) -> SignOuts:
+    """Return what ends assumptions when the issuer says so, in this process at once."""
+
+    def ended(actor: ActorId, assumptions: Sequence[Assumption]) -> None:
+        state.facts.forget_staff(actor)
+        for assumption in assumptions:
+            state.facts.forget_assumption(assumption.id)
+            for exchange in state.live.of_assumption(assumption.id):
+                exchange.cut(Deny(reason=DenyReason.ASSUMPTION_ENDED))
+
+    sign_outs = SignOuts(state.store, state.journal, clock=state.clock, ended=ended)
+    run_on(stack, sign_outs.debts.keep_settling(), name="record what is owed")
+    return sign_outs
+
+
+def notice_routes(config: Config, state: State, *, issuer: Issuer, sign_outs: SignOuts) -> list[web.AbstractRouteDef]:
+    """Return the routes of the control plane at which the issuer tells of its people."""
+    staff, events = config.staff, config.staff.events
+    max_age = timedelta(seconds=events.max_age_seconds)
+    logout = NoticeTerms(issuer=staff.issuer, audience=staff.audience, max_age=max_age)
+    pushed = replace(logout, audience=events.audience or staff.audience)
+    push_token = None if events.push_token is None else events.push_token.reveal()
+    logouts = Notices(issuer, logout, read_logout, clock=state.clock, ticks=state.ticks)
+    events_ = Notices(issuer, pushed, read_event, clock=state.clock, ticks=state.ticks)
+    receiver = EventReceiver(events_, sign_outs, push_token=push_token)
+    return [*LogoutEndpoint(logouts, sign_outs).routes(), *receiver.routes()]
