@@ -51,7 +51,7 @@ async def open_gateway(
         profile = with_door(load_profile(config.upstream.profile))
         state = await open_state(stack, config, profile, post=post, clock=clock, ticks=ticks)
         socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locum-"))) / "control.sock"
-        way = Pool(parse_upstream_url(f"unix:{socket}"), limits=PoolLimits())
+        way = Pool(parse_upstream_url(f"unix:{socket}"), limits=PoolLimits(max_connections=config.limits.max_in_flight))
         generation = await open_generation(config, profile, state, control=way)
         state.facts.renew(config.grants.trial_permissions, generation.accounts.find_account)
         gateway = Gateway(state, generation, control=way, post=post)

@@ -18,11 +18,12 @@ from gateway.grants.api import GrantsApi
 from gateway.grants.opening import open_grants, open_hook, open_source
 from gateway.grants.source import AccountSource
 from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.control import ControlShares
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.identity import Assertions
 from gateway.proxy.names import Names
 from gateway.proxy.probe import AgentProbe
-from gateway.proxy.triage import AccountReader, CatchRules
+from gateway.proxy.triage import AccountReader, CatchRules, trusting
 from gateway.proxy.wire import Inbound, Upstream
 from gateway.routes import Answer, Offer
 from gateway.selftest import door
@@ -212,6 +213,7 @@ class _Builder:
         return ProxyHandler(
             upstream=self.upstream,
             control=control,
+            shares=ControlShares(trusting(config)),
             assumed=assumed,
             verifier=verifier,
             catch=CatchRules(config.catch),

@@ -5,10 +5,11 @@ import contextlib
 
 import pytest
 
+from gateway.proxy.control import PER_ADDRESS, ControlShares
 from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.peers import Peers, network_of
 from tests.attack_world import open_attack, request
-from tests.gateway_world import open_world, parse
+from tests.gateway_world import HOST, open_world, parse
 from tests.listener_world import GET, listening, reply, statuses, until_closed
 from tests.rawwire import PATIENCE_SECONDS
 from tests.test_config_limits import open_chat
@@ -225,3 +226,42 @@ def test_a_trusted_proxy_is_counted_apart_from_its_neighbours():
     for peer in (one, other, third):
         peers.leave(peer)
     assert {} == peers._known
+
+
+async def test_slow_bodies_from_some_addresses_keep_no_sign_out_away(tmp_path):
+    """Of each address a few are let through to the control plane and the others turned away; a stranger is answered."""
+
+    def change(document):
+        document["limits"] = {"max_in_flight": 64, "in_flight_per_peer": 64}
+
+    slow = f"POST /.locum/backchannel-logout HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 9000\r\n\r\nlogout_token="
+    async with open_world(tmp_path, change=change) as world, contextlib.AsyncExitStack() as stack:
+        answers = []
+        for address in ("127.0.0.2", "127.0.0.3"):
+            for _ in range(PER_ADDRESS + 4):
+                reader, writer = await asyncio.open_connection("127.0.0.1", world.port, local_addr=(address, 0))
+                stack.callback(writer.transport.abort)
+                writer.write(slow.encode())
+                answers.append(asyncio.ensure_future(reader.read(12)))
+        await eventually(lambda: sum(answer.done() for answer in answers) == 8)
+        assert {b"HTTP/1.1 503"} == {answer.result() for answer in answers if answer.done()}
+        raw = f"POST /.locum/backchannel-logout HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n"
+        assert (await world.raw(raw.encode())).startswith(b"HTTP/1.1 400")
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
+
+
+def test_what_was_given_back_can_be_had_again():
+    """By the same address, and by each address of one network; who is trusted has no limit."""
+    shares = ControlShares(lambda address: address == "10.0.0.1")
+    with contextlib.ExitStack() as stack:
+        for index in range(PER_ADDRESS):
+            assert stack.enter_context(shares.share(f"2001:db8::{index}"))
+        with shares.share("2001:db8::ffff") as is_left, shares.share("2001:db8:1::1") as other:
+            assert (False, True) == (is_left, other)
+        for _ in range(2 * PER_ADDRESS):
+            assert stack.enter_context(shares.share("10.0.0.1"))
+            assert stack.enter_context(shares.share(""))
+    with shares.share("2001:db8::1") as is_left:
+        assert is_left

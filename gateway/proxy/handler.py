@@ -4,6 +4,7 @@ Ordinary traffic passes without a look at the store, the journal or the issuer, 
 that carries a token of ours, or that a catch rule says must be staff's, goes the other way, and never comes back.
 """
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ from gateway.caller import CLIENT_HEADER
 from gateway.counts import Counts
 from gateway.proxy import headers, names, replies
 from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.control import LONGEST_SECONDS, ControlShares
 from gateway.proxy.forward import SWITCH, Onward, forward
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.names import Names
@@ -34,6 +36,7 @@ class ProxyHandler:
         *,
         upstream: Upstream,
         control: Upstream,
+        shares: ControlShares,
         assumed: AssumedTraffic,
         verifier: TokenVerifier,
         catch: CatchRules,
@@ -45,6 +48,7 @@ class ProxyHandler:
         """Give requests of HTTP/1.0 that name no host the `default_host`."""
         self._upstream = upstream
         self._control = control
+        self._shares = shares
         self._assumed = assumed
         self._verifier = verifier
         self._catch = catch
@@ -103,7 +107,16 @@ class ProxyHandler:
         self._counts.control += 1
         lines = headers.for_upstream(inbound.head.headers, self._known, kinds)
         lines.append((_CLIENT_HEADER, inbound.peer.encode("ascii")))
-        await self._pass(inbound, self._control, Onward.of(lines))
+        with self._shares.share(inbound.peer) as is_left:
+            if not is_left:
+                title = "too many of these requests at a time from one address: try again in a moment"
+                await replies.report(inbound, 503, title, kind="busy")
+                return
+            try:
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    await self._pass(inbound, self._control, Onward.of(lines))
+            except TimeoutError:
+                inbound.abort()
 
     async def _pass(self, inbound: Inbound, upstream: Upstream, onward: Onward, *, upgrade: bool = False) -> None:
         await forward(

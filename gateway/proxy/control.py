@@ -1,0 +1,38 @@
+"""What one address may have of the control plane, so that it keeps nobody else from a sign-out, a notice or a token."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gateway.proxy.peers import Trusts, network_of
+
+PER_ADDRESS = 16
+"""Requests at a time. Each is answered in a moment, so a whole office does not need more."""
+LONGEST_SECONDS = 30.0
+"""For one of them, its body included: more than the slowest provider and app take together."""
+
+
+class ControlShares:
+    """Counts by address; a proxy in front, which is many clients, and a Unix socket have no limit."""
+
+    def __init__(self, trusts: Trusts) -> None:
+        self._trusts = trusts
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def share(self, address: str) -> Iterator[bool]:
+        """Count one more until the block ends; yields whether there was one left."""
+        if not address or self._trusts(address):
+            yield True
+            return
+        key = network_of(address)
+        if self._taken[key] >= PER_ADDRESS:
+            yield False
+            return
+        self._taken[key] += 1
+        try:
+            yield True
+        finally:
+            self._taken[key] -= 1
+            if not self._taken[key]:
+                del self._taken[key]
