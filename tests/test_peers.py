@@ -234,19 +234,19 @@ async def test_slow_bodies_from_some_addresses_keep_no_sign_out_away(tmp_path):
     def change(document):
         document["limits"] = {"max_in_flight": 64, "in_flight_per_peer": 64}
 
-    slow = f"POST /.locum/backchannel-logout HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 9000\r\n\r\nlogout_token="
+    form = "Content-Type: application/x-www-form-urlencoded"
+    post = f"POST /.locum/backchannel-logout HTTP/1.1\r\nHost: {HOST}\r\n{form}\r\nContent-Length: "
     async with open_world(tmp_path, change=change) as world, contextlib.AsyncExitStack() as stack:
         answers = []
         for address in ("127.0.0.2", "127.0.0.3"):
             for _ in range(PER_ADDRESS + 4):
                 reader, writer = await asyncio.open_connection("127.0.0.1", world.port, local_addr=(address, 0))
                 stack.callback(writer.transport.abort)
-                writer.write(slow.encode())
+                writer.write(f"{post}9000\r\n\r\nlogout_token=".encode())
                 answers.append(asyncio.ensure_future(reader.read(12)))
         await eventually(lambda: sum(answer.done() for answer in answers) == 8)
         assert {b"HTTP/1.1 503"} == {answer.result() for answer in answers if answer.done()}
-        raw = f"POST /.locum/backchannel-logout HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n"
-        assert (await world.raw(raw.encode())).startswith(b"HTTP/1.1 400")
+        assert (await world.raw(f"{post}0\r\n\r\n".encode())).startswith(b"HTTP/1.1 400")
         for answer in answers:
             answer.cancel()
         await asyncio.gather(*answers, return_exceptions=True)
