@@ -240,8 +240,7 @@ async def test_slow_bodies_from_some_addresses_keep_no_sign_out_away(tmp_path):
         answers = []
         for address in ("127.0.0.2", "127.0.0.3"):
             for _ in range(PER_ADDRESS + 4):
-                reader, writer = await asyncio.open_connection("127.0.0.1", world.port, local_addr=(address, 0))
-                stack.callback(writer.transport.abort)
+                reader, writer = await stack.enter_async_context(client(world.port, at=address))
                 writer.write(f"{post}9000\r\n\r\nlogout_token=".encode())
                 answers.append(asyncio.ensure_future(reader.read(12)))
         await eventually(lambda: sum(answer.done() for answer in answers) == 8)
