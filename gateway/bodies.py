@@ -10,12 +10,18 @@ class FormError(ValueError):
 
 
 async def read_at_most(stream: StreamReader, most: int) -> bytes | None:
-    """Return the whole body, or None once it proves longer than `most` bytes."""
+    """Return the whole body, or None once it proves longer than `most` bytes.
+
+    If it breaks off, the request has nobody any more who hears an answer, and ends with one that goes nowhere.
+    """
     body = bytearray()
-    while not stream.at_eof():
-        body += await stream.read(most + 1 - len(body))
-        if len(body) > most:
-            return None
+    try:
+        while not stream.at_eof():
+            body += await stream.read(most + 1 - len(body))
+            if len(body) > most:
+                return None
+    except ConnectionError as exc:
+        raise web.HTTPBadRequest from exc
     return bytes(body)
 
 

@@ -31,6 +31,7 @@ from gateway.staff.issuer import Issuer
 from gateway.staff.opening import notice_routes, open_issuer, open_sign_outs
 from gateway.staff.verify import StaffVerifier
 from gateway.state import State
+from gateway.tasks import run_on
 from gateway.tokens.endpoint import TokenEndpoint
 from gateway.tokens.keys import KeyRing
 from gateway.tokens.signing import TokenVerifier
@@ -179,19 +180,21 @@ class _Builder:
             trial_permissions=frozenset(config.grants.trial_permissions),
             clock=state.clock,
         )
+        cuts = Debts(state.journal)
+        run_on(stack, cuts.keep_settling(), name="record what was cut")
         return Generation(
             config,
             keys=self.keys,
-            handler=self._handler(control),
+            handler=self._handler(control, cuts),
             control=[*endpoint.routes(), *hook.routes(), *notices, *door.routes()],
             admin=api.routes(),
-            debts=(grants.debts, sign_outs.debts),
+            debts=(grants.debts, sign_outs.debts, cuts),
             accounts=accounts,
             upstream=self.upstream,
             stack=stack.pop_all(),
         )
 
-    def _handler(self, control: Upstream) -> ProxyHandler:
+    def _handler(self, control: Upstream, cuts: Debts) -> ProxyHandler:
         config, state = self.config, self.state
         identity = config.identity
         known = Names(identity=(identity.header, *identity.plain.values()), strip=identity.strip)
@@ -202,6 +205,7 @@ class _Builder:
             facts=state.facts,
             profile=self.profile,
             journal=state.journal,
+            owed=cuts,
             assertions=self.assertions,
             known=known,
             live=state.live,

@@ -10,6 +10,7 @@ from gateway.stores.store import KillSwitch
 from policy.grants import convert
 from policy.model import AccountType, ActorId
 from tests.gateway_world import HOST, open_world
+from tests.test_fail_closed import full_disk
 from tests.test_websockets import AGREED, handshake
 from tests.upstream_client import eventually
 
@@ -229,3 +230,15 @@ async def test_a_reduction_ends_what_it_takes_and_nothing_else(tmp_path):
         await eventually(lambda: all(len(one.got) > had[one.kind] for one in opened if one.kind != "poll"))
         assert 4 == len(world.gateway.live)
         assert not any(app.ended[one.kind].is_set() for one in opened)
+
+
+async def test_a_cut_while_the_disk_is_full_is_recorded_when_there_is_room(tmp_path):
+    """Ending is not put off for its record, and its record is not dropped."""
+    async with everything_open(tmp_path) as (world, app, opened):
+        with full_disk():
+            world.clock.forward(days=8)
+            async with asyncio.timeout(2 * AT_ONCE_SECONDS):
+                await asyncio.gather(*(one.over for one in opened), *(app.ended[one.kind].wait() for one in opened))
+            assert [] == world.records(kind="decision", decision="deny")
+        world.clock.forward(seconds=2)
+        await eventually(lambda: 5 == len(world.records(kind="decision", decision="deny", reason="token_expired")))

@@ -7,6 +7,7 @@ import types
 import pytest
 
 from gateway.audit.log import JournalError
+from gateway.audit.owed import Debts
 from gateway.config.model import Accounts, Identity
 from gateway.counts import Counts
 from gateway.profiles import load_profile
@@ -134,6 +135,7 @@ class Rig:
             "facts": scene.cache,
             "profile": profile,
             "journal": self.journal,
+            "owed": Debts(self.journal),
             "assertions": Assertions(KEY, Identity(), issuer=ISSUER, audience="app", bind=False, ticks=ticks),
             "known": Names(),
             "live": Live(profile, lambda: NOON),

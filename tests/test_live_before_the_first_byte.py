@@ -7,6 +7,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from gateway.audit.owed import Debts
 from gateway.config.model import Accounts, Identity
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache
@@ -132,6 +133,7 @@ class Bench:
             facts=self.facts,
             profile=self.profile,
             journal=self.journal,
+            owed=Debts(self.journal),
             assertions=Assertions(KEY, identity, issuer=ISSUER, audience="app", bind=False, ticks=self.ticks),
             known=Names(identity=(identity.header,)),
             live=self.live,

@@ -10,6 +10,7 @@ from typing import Final, assert_never
 import msgspec
 
 from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.owed import Debts
 from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.counts import Counts
@@ -50,6 +51,7 @@ class AssumedTraffic:
         facts: FactCache,
         profile: Profile,
         journal: AuditLog,
+        owed: Debts,
         assertions: Assertions,
         known: Names,
         live: Live,
@@ -63,6 +65,7 @@ class AssumedTraffic:
         self._facts = facts
         self._profile = profile
         self._journal = journal
+        self._owed = owed
         self._assertions = assertions
         self._known = known
         self._live = live
@@ -237,7 +240,9 @@ class AssumedTraffic:
         try:
             await self._journal.append(cut)
         except JournalError:
-            log.exception("the cut of request %s could not be recorded", request_id)
+            log.exception("the cut of request %s could not be recorded yet", request_id)
+            # As many at the most as were open when the journal failed: without it nothing begins.
+            self._owed.add(cut)
 
     def _record(
         self,
