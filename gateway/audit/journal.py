@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Self
 
 from gateway.audit.checkpoint import Checkpoint, write_note
-from gateway.audit.log import JournalError
+from gateway.audit.log import JournalBusy, JournalError
 from gateway.audit.record import Record, encode
 from gateway.audit.resume import read_past
 from gateway.audit.segment import ORIGIN, Fsync, Segment, SegmentName, build_line, sync_directory
@@ -323,7 +323,7 @@ def _lock(directory: Path, *, origin: str) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise JournalError(f"another process writes the journal of `{origin}`: give this one another origin") from error
+        raise JournalBusy(f"another process writes the journal of `{origin}`: give this one another origin") from error
     except OSError:
         os.close(handle)
         raise

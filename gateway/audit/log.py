@@ -9,6 +9,10 @@ class JournalError(Exception):
     """Ours: the record could not be kept. Staff are refused; customers do not notice."""
 
 
+class JournalBusy(JournalError):
+    """Another process writes what only one may: wait, and try again."""
+
+
 class AuditLog(Protocol):
     """Where every decision and change is written before it takes effect."""
 

@@ -14,7 +14,7 @@ import uvloop
 
 from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.journal import Journal
-from gateway.audit.log import JournalError
+from gateway.audit.log import JournalBusy
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import load
 from gateway.config.model import Config
@@ -103,7 +103,7 @@ async def _open_journal(config: Config, origin: str, signer: NoteSigner) -> Jour
     while True:
         try:
             return await Journal.open(config.journal_directory, origin=origin, clock=utc_now, signer=signer)
-        except JournalError:
+        except JournalBusy:
             if boot_seconds() > give_up:
                 raise
         await asyncio.sleep(0.05)
