@@ -232,7 +232,7 @@ async def test_slow_bodies_from_some_addresses_keep_no_sign_out_away(tmp_path):
     """Of each address a few are let through to the control plane and the others turned away; a stranger is answered."""
 
     def change(document):
-        document["limits"] = {"max_in_flight": 64, "in_flight_per_peer": 64}
+        document["limits"] = {"max_in_flight": 4 * PER_ADDRESS, "in_flight_per_peer": 4 * PER_ADDRESS}
 
     form = "Content-Type: application/x-www-form-urlencoded"
     post = f"POST /.locum/backchannel-logout HTTP/1.1\r\nHost: {HOST}\r\n{form}\r\nContent-Length: "

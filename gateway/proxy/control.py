@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from gateway.proxy.peers import Trusts, network_of
 
-PER_ADDRESS = 16
-"""Requests at a time. Each is answered in a moment, so a whole office does not need more."""
+PER_ADDRESS = 96
+"""Requests at a time: more than a whole office has, or an app that tells of many changes at once."""
 LONGEST_SECONDS = 30.0
 """For one of them, its body included: more than the slowest provider and app take together."""
 

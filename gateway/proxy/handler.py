@@ -109,8 +109,7 @@ class ProxyHandler:
         lines.append((_CLIENT_HEADER, inbound.peer.encode("ascii")))
         with self._shares.share(inbound.peer) as is_left:
             if not is_left:
-                title = "too many of these requests at a time from one address: try again in a moment"
-                await replies.report(inbound, 503, title, kind="busy")
+                await replies.turn_away(inbound, "too many of these requests from one address: try again in a moment")
                 return
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):

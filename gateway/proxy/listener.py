@@ -4,11 +4,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from gateway import problems
+from gateway.proxy import replies
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.head import ClientFault
 from gateway.proxy.peers import Peer, PeerLimits, Peers, Trusts
-from gateway.proxy.wire import Handler, Inbound, ResponseHead
+from gateway.proxy.wire import Handler, Inbound
 
 log = logging.getLogger(__name__)
 
@@ -159,12 +159,12 @@ class Guest:
             except TimeoutError:
                 listener.turned_away["in_flight_per_peer"] += 1
                 _warn(peer, "requests under way", listener.limits.in_flight_per_peer)
-                await _turn_away(inbound, "too many requests at a time from one address: try again in a moment")
+                await replies.turn_away(inbound, "too many requests at a time from one address: try again in a moment")
                 return
         if listener.in_flight >= listener.limits.max_in_flight:
             listener.turned_away["max_in_flight"] += 1
             self._give_back(peer)
-            await _turn_away(inbound, "too many requests at a time: try again in a moment")
+            await replies.turn_away(inbound, "too many requests at a time: try again in a moment")
             return
         listener.in_flight += 1
         try:
@@ -200,13 +200,3 @@ def _warn(peer: Peer, what: str, most: int) -> None:
         peer.warned = True
         text = "%s has %d %s, and gets no more: if it is a proxy in front, name it in server.trusted_proxies"
         log.warning(text, peer.key, most, what)
-
-
-async def _turn_away(inbound: Inbound, title: str) -> None:
-    content = problems.build("problem:busy", title=title, status=503)
-    lines = (
-        (b"Content-Type", b"application/problem+json"),
-        (b"Content-Length", b"%d" % len(content)),
-        (b"Retry-After", b"1"),
-    )
-    await inbound.respond(ResponseHead(status=503, reason=b"Service Unavailable", headers=lines), content, close=True)

@@ -36,6 +36,12 @@ async def report(inbound: Inbound, status: int, title: str, *, kind: str) -> Non
     await _send(inbound, status, b"application/problem+json", content, [])
 
 
+async def turn_away(inbound: Inbound, title: str) -> None:
+    """Say that there is too much to do just now, and when to come back."""
+    content = problems.build("problem:busy", title=title, status=503)
+    await _send(inbound, 503, b"application/problem+json", content, [(b"Retry-After", b"1")])
+
+
 async def report_fault(inbound: Inbound, fault: UpstreamFault) -> None:
     """Say that the app behind could not answer; its address stays in our log."""
     title = "the app behind the gateway is too slow" if fault.status == 504 else "the app behind the gateway is down"
