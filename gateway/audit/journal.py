@@ -313,7 +313,7 @@ def _mark(reason: str, *, segment: str | None = None, offset: int | None = None)
 
 def _make_directory(directory: Path, *, fsync: Fsync) -> None:
     if not directory.is_dir():
-        directory.mkdir(mode=0o700, parents=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # workers start together
         sync_directory(directory.parent, fsync=fsync)
 
 
