@@ -65,7 +65,7 @@ def _insert(path: Path, *, grants: int, live: int, actor: ActorId, now: datetime
         "INSERT INTO accounts (id, type, suspended, epoch, grant_id) VALUES (?, ?, ?, ?, ?)", _accounts(grants)
     )
     some = (rows.assumption_row(_assumption(number, actor, now)) for number in range(live))
-    connection.executemany("INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some)
+    connection.executemany("INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some)
     connection.execute("COMMIT")
     connection.close()
 

@@ -3,9 +3,10 @@
 Until then what stands in for them fails every call, and so staff are refused: nothing can be known of them or recorded.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,12 +16,17 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock, Ticks
 from gateway.config.model import Config
-from gateway.files import claim_directory, in_turn, write_new
+from gateway.files import in_turn, write_new
 from gateway.stores.opening import one_at_a_time, open_store
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.keys import KeyRing, open_keys
 
 log = logging.getLogger(__name__)
+
+START_SECONDS = 5.0
+"""So long customers may wait for a store of which nobody knows whether it will answer."""
+_PATIENT_SECONDS = 60.0
+"""And so long a try may take while they are served: longer than a store takes to say that it cannot."""
 
 
 class LateStore:
@@ -92,11 +98,11 @@ class Late:
         """The journal, likewise."""
         return self._journal.opened or self._journal
 
-    async def try_to_open(self) -> None:
-        """Open both, or log why the store cannot be; raises ConfigError, JournalError, OSError."""
+    async def try_to_open(self, *, seconds: float = _PATIENT_SECONDS) -> None:
+        """Open both, or log why the store cannot be within `seconds`; raises ConfigError, JournalError, OSError."""
         try:
             async with AsyncExitStack() as attempt:
-                self._store.opened, self._journal.opened = await self._open(attempt)
+                self._store.opened, self._journal.opened = await self._open(attempt, seconds)
                 self._stack = attempt.pop_all()
         except StoreError as exc:
             log.error("the store cannot be opened: staff are kept out, customers are served; tried again: %s", exc)  # noqa: TRY400 - the operator's
@@ -107,14 +113,14 @@ class Late:
         """Let go of what is open."""
         await self._stack.aclose()
 
-    async def _open(self, stack: AsyncExitStack) -> tuple[Store, Journal]:
+    async def _open(self, stack: AsyncExitStack, seconds: float) -> tuple[Store, Journal]:
         config = self._config
         if self._shared and config.journal_key.exists():
-            store, keys = await _open_store(stack, config, self._clock)
+            async with _in_time(seconds):
+                store, keys = await _open_store(stack, config, self._clock)
         else:
             # If nobody could prepare anything for the workers, each of them tries, and one goes first.
-            async with in_turn(Path(config.server.data_directory)):
-                store, keys = await prepare(stack, config, self._clock)
+            store, keys = await prepare(stack, config, self._clock, seconds=seconds)
         journal = await Journal.open(
             config.journal_directory,
             origin=self._origin,
@@ -128,15 +134,28 @@ class Late:
         return store, journal
 
 
-async def prepare(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:
+async def prepare(
+    stack: AsyncExitStack, config: Config, clock: Clock, *, seconds: float = START_SECONDS
+) -> tuple[Store, KeyRing]:
     """Open the store, and make once what is not there yet: its directory, its shape, the keys, the journal's key.
 
-    Raises ConfigError, StoreError, OSError.
+    Raises ConfigError, OSError, and StoreError, also if the store takes longer than `seconds`.
     """
-    claim_directory(Path(config.server.data_directory))
-    store, keys = await _open_store(stack, config, clock)
-    write_new(config.journal_key, keys.journal.public_pem())
+    async with _in_time(seconds), in_turn(Path(config.server.data_directory)):
+        store, keys = await _open_store(stack, config, clock)
+        write_new(config.journal_key, keys.journal.public_pem())
     return store, keys
+
+
+@asynccontextmanager
+async def _in_time(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise StoreError(
+            f"it does not open within {seconds:g} s: check that it answers, and that nobody keeps it locked"
+        ) from exc
 
 
 async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tuple[Store, KeyRing]:

@@ -15,7 +15,7 @@ from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.grants.follow import Follower
 from gateway.grants.mark import Mark
-from gateway.late import Late, LateJournal
+from gateway.late import START_SECONDS, Late, LateJournal
 from gateway.proxy.live import Live
 from gateway.stores.store import Store, StoreError
 from gateway.tasks import Tasks
@@ -37,6 +37,8 @@ class Post:
     """Of its journal, which nobody else writes."""
     shared: bool = False
     """Whether others serve the same ports, and somebody has prepared what is made once."""
+    without_store: bool = False
+    """Whether somebody has waited in vain for the store just now, so that nobody waits for it again at the start."""
     fellows: Mapping[str, Path] = field(default_factory=dict)
     """By origin, the sockets at which each of them, itself too, tells the others its numbers; none if it is alone."""
 
@@ -97,14 +99,15 @@ async def open_state(
 ) -> State:
     """Open the state until `stack` ends; raises ConfigError, JournalError, OSError.
 
-    If the store cannot be opened, that is left to `State.open_late`. Without a `clock` it is kept by the wall clock,
-    which is not followed backwards.
+    If the store cannot be opened within some seconds, that is left to `State.open_late`. Without a `clock` it is kept
+    by the wall clock, which is not followed backwards.
     """
     steady = SteadyClock()
     clock = clock or steady.now
     late = Late(config, origin=post.origin, shared=post.shared, clock=clock, ticks=ticks)
     stack.push_async_callback(late.close)
-    await late.try_to_open()
+    if not post.without_store:
+        await late.try_to_open(seconds=START_SECONDS)
     mark = Mark.open(Path(config.server.data_directory), post.origin)
     stack.callback(mark.write)
     # Ended before the mark is written for the last time.

@@ -23,6 +23,7 @@ from policy.model import (
     TokenId,
 )
 from policy.scopes import ScopeError, narrow, parse_scopes
+from policy.unique import unique
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type identifier
@@ -171,6 +172,7 @@ def exchange(
         reason=request.reason,
         scopes=scopes,
         started_at=now,
+        signed_in_at=signed_in_at,
     )
     end = now + min(terms.lifetime, LONGEST_TOKEN)
     expires_at = min(end, facts.grant.expires_at or end)
@@ -225,7 +227,7 @@ def _read_detail(text: str) -> dict[str, str]:
         return ExchangeError(message, error="invalid_authorization_details")
 
     try:
-        details = json.loads(text, object_pairs_hook=_unique)
+        details = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as exc:
         raise refuse("`authorization_details` must be a JSON array") from exc
     if not isinstance(details, list) or len(details) != 1 or not isinstance(details[0], dict):
@@ -241,11 +243,3 @@ def _read_detail(text: str) -> dict[str, str]:
     if len(texts.get("ticket", "")) > _LONGEST_TICKET or len(texts.get("reason", "")) > _LONGEST_REASON:
         raise refuse(f"`ticket` may have {_LONGEST_TICKET} characters and `reason` {_LONGEST_REASON}")
     return texts
-
-
-def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object whose members can be read two ways (RFC 8259 section 4)."""
-    names = [name for name, _ in members]
-    if len(set(names)) != len(names):
-        raise ValueError("a member is there twice")
-    return dict(members)

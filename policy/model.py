@@ -125,6 +125,8 @@ class Assumption:
     scopes: frozenset[Scope]
     started_at: datetime
     ended_at: datetime | None = None
+    signed_in_at: datetime | None = None
+    """When the actor had signed in at the issuer; None if it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from policy.model import AccountId, AccountType, Duration, Permission
+from policy.unique import unique
 
 T = TypeVar("T")
 
@@ -123,9 +124,10 @@ def _read(document: Any, form: Form, account: AccountId) -> Setting:
     suspended = _word(document, fields.suspended, words.suspended, absent=False)
     if not assumable:
         return Setting(suspended=suspended)
+    # Read for a trial as well, for which it says nothing: an answer that is odd anywhere gives nothing.
+    duration = _word(document, fields.duration, words.duration, absent=Duration.ALWAYS)
     if kind is AccountType.TRIAL:
         return Setting(type=kind, suspended=suspended, duration=Duration.ALWAYS)
-    duration = _word(document, fields.duration, words.duration, absent=Duration.ALWAYS)
     if duration is Duration.OFF:
         return Setting(suspended=suspended)
     return Setting(
@@ -138,7 +140,7 @@ def _read(document: Any, form: Form, account: AccountId) -> Setting:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as exc:
         raise _OddError("it is not JSON that can be read in one way only") from exc
     if not isinstance(document, dict):
@@ -213,14 +215,6 @@ def _read_time(value: Any, pointer: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise _OddError(f"`{pointer}` is not a time such as 2027-01-31T23:59:59Z")
-
-
-def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object whose members can be read two ways (RFC 8259 section 4)."""
-    found = dict(members)
-    if len(found) != len(members):
-        raise ValueError("a member is there twice")
-    return found
 
 
 def _no_number(text: str) -> None:

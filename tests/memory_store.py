@@ -1,6 +1,7 @@
 """A store that forgets: the whole contract in memory, with switches for the faults a test needs."""
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -62,6 +63,7 @@ class MemoryStore(Store):
         self.pushes: set[MemoryPush] = set()
         self._position = 0
         self._changes: deque[StoreChange] = deque(maxlen=_KEPT)
+        self._tags: deque[str] = deque(maxlen=_KEPT)
         self._kill_switch = KillSwitch()
         self._closed = False
         self._accounts: dict[AccountId, AccountRecord] = {}
@@ -90,7 +92,12 @@ class MemoryStore(Store):
         await self._answer()
         changes = [change for change in self._changes if change.position > after]
         named = len(changes) == self._position - after
-        return Changes(position=self._position, changes=changes if named else None)
+        return Changes(
+            position=self._position,
+            changes=changes if named else None,
+            tag=self._tag_of(after),
+            newest_tag=self._tag_of(self._position),
+        )
 
     async def raise_position(self, beyond: int) -> None:
         await self._answer()
@@ -99,6 +106,10 @@ class MemoryStore(Store):
 
     async def touch_account(self, account: AccountId) -> None:
         await self._answer()
+        stored = self._accounts.get(account)
+        if stored is not None:
+            touched = replace(stored.account, epoch=stored.account.epoch + 1)
+            self._accounts[account] = replace(stored, account=touched)
         self._changed(account=account)
 
     async def find_kill_switch(self) -> KillSwitch:
@@ -151,6 +162,16 @@ class MemoryStore(Store):
         _add(self._assumptions, assumption.id, assumption)
         self._changed(assumption=assumption.id)
 
+    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
+        await self._answer()
+        stored = self._staff.get(staff.id)
+        ended = None if stored is None else stored.signed_out_at
+        if ended is not None and (staff.signed_out_at is None or staff.signed_out_at < ended):
+            raise StoreConflict("they have signed out meanwhile")
+        _add(self._assumptions, assumption.id, assumption)
+        self._save_staff(staff)
+        self._changed(assumption=assumption.id)
+
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         await self._answer()
         return self._assumptions.get(assumption)
@@ -177,7 +198,8 @@ class MemoryStore(Store):
         if stored.signed_out_at is not None and since <= stored.signed_out_at:
             return []
         self._put_staff(replace(stored, signed_out_at=since))
-        return [self._end(begun, at) for begun in self._open() if begun.actor == actor]
+        mine = [begun for begun in self._open() if begun.actor == actor]
+        return [self._end(begun, at) for begun in mine if begun.signed_in_at is None or begun.signed_in_at <= since]
 
     async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
         await self._answer()
@@ -186,11 +208,7 @@ class MemoryStore(Store):
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
         await self._answer()
-        stored = self._staff.get(staff.id)
-        if stored is not None:
-            ends = [at for at in (staff.signed_out_at, stored.signed_out_at) if at is not None]
-            staff = replace(staff, disabled=staff.disabled or stored.disabled, signed_out_at=max(ends, default=None))
-        self._put_staff(staff)
+        self._save_staff(staff)
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
         await self._answer()
@@ -243,9 +261,15 @@ class MemoryStore(Store):
         self._position += 1
         change = StoreChange(position=self._position, account=account, assumption=assumption, staff=staff)
         self._changes.append(change)
+        self._tags.append(secrets.token_hex(8))
         if not self.deaf:
             for push in self.pushes:
                 push.heard.set()
+
+    def _tag_of(self, position: int) -> str | None:
+        kept = zip(self._changes, self._tags, strict=True)
+        tags = (tag for change, tag in kept if change.position == position > self._position - _KEPT)
+        return next(tags, None)
 
     def _open(self) -> list[Assumption]:
         return [stored for stored in self._assumptions.values() if stored.ended_at is None]
@@ -254,6 +278,13 @@ class MemoryStore(Store):
         ended = self._assumptions[stored.id] = replace(stored, ended_at=at)
         self._changed(assumption=stored.id)
         return ended
+
+    def _save_staff(self, staff: Staff) -> None:
+        stored = self._staff.get(staff.id)
+        if stored is not None:
+            ends = [at for at in (staff.signed_out_at, stored.signed_out_at) if at is not None]
+            staff = replace(staff, disabled=staff.disabled or stored.disabled, signed_out_at=max(ends, default=None))
+        self._put_staff(staff)
 
     def _put_staff(self, staff: Staff) -> None:
         if staff != self._staff.get(staff.id):

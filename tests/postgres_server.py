@@ -21,6 +21,7 @@ from gateway.stores.postgres.terms import StoreTerms
 
 # A test of PostgreSQL takes what needs asyncpg from here, so that all of them are skipped alike where it is missing.
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install -e '.[dev,postgres]'")
+connect = importlib.import_module("gateway.stores.postgres.connect")
 moving = importlib.import_module("gateway.stores.postgres.moving")
 shape = importlib.import_module("gateway.stores.postgres.shape")
 open_postgres = importlib.import_module("gateway.stores.postgres.store").open_postgres

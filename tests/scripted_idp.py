@@ -3,8 +3,7 @@
 import json
 from contextlib import asynccontextmanager
 
-import aiohttp
-
+from gateway.asking import open_asker
 from gateway.staff.issuer import Issuer
 from tests.forgery import DROP, NOON, PRIVATE, Forger, b64
 from tests.journals import Ticks
@@ -30,7 +29,7 @@ def id_token(issuer=IDP, kid="k1", *, header=None, **changes):
 
 @asynccontextmanager
 async def issuer_of(address, ticks=None):
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as http:
+    async with open_asker(most=4) as http:
         yield Issuer(address, http=http, ticks=ticks or Ticks())
 
 

@@ -65,6 +65,7 @@ CALLS = {
     "list_changes": lambda store: store.list_changes(ACME.id),
     "find_grant": lambda store: store.find_grant(GrantId("g1")),
     "add_assumption": lambda store: store.add_assumption(ASSUMPTION),
+    "begin_assumption": lambda store: store.begin_assumption(ASSUMPTION, STAFF, at=NOW),
     "find_assumption": lambda store: store.find_assumption(ASSUMPTION.id),
     "end_assumption": lambda store: store.end_assumption(ASSUMPTION.id, at=NOW),
     "end_assumptions_of": lambda store: store.end_assumptions_of(ACTOR, at=NOW),
@@ -98,6 +99,22 @@ class StoreContract(ChangesContract, SignOutContract):
         """A new account has no grant, whatever its id looks like."""
         await store.add_account(account)
         assert AccountRecord(account=account, grant=None) == await store.find_account(account.id)
+
+    async def test_who_decided_before_an_account_was_touched_decides_again(self, store: Store):
+        """Its epoch has gone up by one, and nothing else of it has changed."""
+        await store.add_account(ACME)
+        await store.save_change(a_change(ACME, grant=a_grant(ACME)), by="x", at=NOW)
+        before = await store.find_account(ACME.id)
+        history = await store.list_changes(ACME.id)
+        await store.touch_account(ACME.id)
+        touched = replace(before, account=replace(before.account, epoch=before.account.epoch + 1))
+        assert touched == await store.find_account(ACME.id)
+        with pytest.raises(StoreConflict):
+            await store.save_change(a_change(before.account), by="x", at=NOW)
+        assert history == await store.list_changes(ACME.id)
+        await store.save_change(a_change(touched.account), by="x", at=NOW)
+        await store.touch_account(OTHER.id)
+        assert None is await store.find_account(OTHER.id)
 
     async def test_ids_that_look_alike_are_different_accounts(self, store: Store):
         """Ids are compared byte for byte: case, white space and Unicode form count."""

@@ -14,6 +14,7 @@ from gateway.stores.store import StoreError
 from tests.app_world import SECRET, signed
 from tests.follow_scene import FollowScene, until
 from tests.forgery import NOON
+from tests.test_http_source_life import ACME, OFF_SAID, ON, Says, Scene
 
 
 class Source:
@@ -44,13 +45,32 @@ async def scene(tmp_path):
 
 
 async def test_what_others_stored_is_cut_here_too(scene):
-    """Nothing is new to the store, so nobody is told, but it is to us."""
+    """Nothing is new to the store, but it is to us; others are told as well, who may have been asking before."""
     await scene.revoke()
     position = (await scene.store.read_changes(0)).position
     await scene.fresh.refresh("acme")
     assert ("grant_revoked", None) == (scene.streams["acme"].cut, scene.streams["other"].cut)
     assert "grant_revoked" == await scene.ask()
-    assert position == (await scene.store.read_changes(0)).position
+    assert ["acme"] == [change.account for change in (await scene.store.read_changes(position)).changes]
+
+
+async def test_an_answer_from_before_is_stored_no_more(scene):
+    """Another worker's question is slow; what was said since is what is stored, so nothing differs, and yet it counts."""
+    app = Scene(OFF_SAID, store=scene.store)
+    await app.source.find_account(ACME)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    slow = Says((asked, go_on, ON), OFF_SAID)
+    waiting = asyncio.ensure_future(app.another(slow).find_account(ACME))
+    await asked.wait()
+    history = await scene.store.list_changes(ACME)
+    await Freshness(app.source, store=scene.store, facts=scene.facts, live=scene.live).refresh(ACME)
+    go_on.set()
+    assert ("off", 2) == (state_of(await waiting), slow.asked)
+    assert history == await scene.store.list_changes(ACME)
+
+
+def state_of(record):
+    return "off" if record.grant is None or record.grant.revoked_at is not None else "on"
 
 
 async def test_what_is_not_known_is_cut_and_told(scene):

@@ -250,6 +250,9 @@ async def test_a_wish_that_does_not_fit_changes_nothing(world, case):
         (json.dumps(WISH).encode() + b"x", 400),
         (json.dumps(WISH).encode().replace(b'"o"', b'"\xff"'), 400),
         (json.dumps(WISH).encode().replace(b'"o"', b'"\\ud800"'), 400),
+        (json.dumps(WISH).encode()[:-1] + b', "assumption_duration": "off"}', 400),
+        (json.dumps(WISH).encode()[:-1] + b', "assumption_durati\\u006fn": "off"}', 400),
+        (json.dumps(WISH).encode().replace(b'"id": "o"', b'"id": "o", "assumed": true, "assumed": false'), 400),
         (b"[" * 16_000, 400),
         (b'{"assumption_duration":' + b"[" * 16_000, 400),
         (json.dumps(WISH | {"pad": "x" * 17_000}).encode(), 413),
@@ -257,7 +260,7 @@ async def test_a_wish_that_does_not_fit_changes_nothing(world, case):
     ],
 )
 async def test_a_body_that_is_no_wish_is_refused(world, body, expected):
-    """Empty, other JSON, no JSON, not UTF-8, half a character, deep or long."""
+    """Empty, other JSON, no JSON, not UTF-8, half a character, members twice, deep or long."""
     status, _, document = await show(world, "acme", method="PUT", body=body)
     assert (expected, "malformed") == (status, document["reason"])
     assert 0 == (await show(world, "acme"))[2]["epoch"]

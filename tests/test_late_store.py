@@ -1,11 +1,18 @@
 """A store that cannot be opened at the start keeps staff out, and nobody else; it is opened as soon as it can be."""
 
 import contextlib
+import fcntl
+import os
+import time
 
 import pytest
 
-from gateway.late import LateJournal, LateStore
+from gateway.clock import boot_seconds, utc_now
+from gateway.config.load import build
+from gateway.late import Late, LateJournal, LateStore
+from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Store, StoreError
+from tests.gateway_world import document
 from tests.process_world import open_process_world, until
 from tests.rawwire import exchange
 
@@ -85,6 +92,24 @@ async def test_a_token_from_before_counts_again_once_the_store_is_there(tmp_path
         assert 200 == (await world.get(token))[0]
         assert (200, "ok") == ((await readiness(world))[0], (await readiness(world))[1]["store"])
         await until(lambda: world.records(kind="decision", decision="allow"))
+
+
+async def test_a_store_that_somebody_keeps_locked_is_opened_when_they_let_it_go(tmp_path):
+    """As by a command that was stopped in the middle: nobody waits longer than was said, and a later try finds it open."""
+    tmp_path.chmod(0o700)
+    whole = document(tmp_path, upstream="http://127.0.0.1:1", issuer="http://127.0.0.1:2")
+    late = Late(build(whole, {}, base=tmp_path), origin="gateway", shared=False, clock=utc_now, ticks=boot_seconds)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    began = time.monotonic()
+    await late.try_to_open(seconds=0.2)
+    assert (False, True) == (late.is_open, time.monotonic() - began < 2)
+    with pytest.raises(StoreError, match="another process has been opening the store"):
+        await open_sqlite(tmp_path / "locum.sqlite3", busy_seconds=0.1)
+    os.close(holder)
+    await late.try_to_open()
+    assert late.is_open
+    await late.close()
 
 
 async def test_it_ends_while_it_still_waits(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.grants.mark import Mark
+from gateway.grants.mark import Mark, Place
 from gateway.stores.store import StoreError
 from policy.decide import decide
 from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert, grant_in_force
@@ -63,7 +63,7 @@ class Worker(FollowScene):
 
     def __init__(self, loop):
         self.loop = loop
-        super().__init__(Unwritten(Path("nowhere"), 0), ticks=loop.time)
+        super().__init__(Unwritten(Path("nowhere"), Place(0)), ticks=loop.time)
 
     def clock(self):
         return NOON + timedelta(seconds=self.loop.time() - 1000)

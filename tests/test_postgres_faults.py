@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.stores.postgres.address import parse_url
+from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.store import StoreError
 from policy.model import AccountId
-from tests.postgres_server import PATIENCE_SECONDS, Wire, asyncpg, open_store
+from tests.postgres_server import PATIENCE_SECONDS, Wire, asyncpg, connect, open_store, shape
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, STAFF, a_change, a_grant
 
 READ_SECONDS = 0.3
@@ -169,6 +171,8 @@ async def test_a_server_that_stands_still_is_a_store_error_in_time(store, postgr
         with postgres.standing_still():
             for _ in range(3):
                 await refused_in_time(store.find_account(ACME.id))
+            # What a reload waits for.
+            await refused_in_time(store.list_keys())
             await lost_in_time(push)
     assert ACME == (await answers_again(store)).account
 
@@ -273,6 +277,26 @@ async def test_opening_what_does_not_answer_is_a_store_error(postgres, database,
     for url in ("postgresql://locum@127.0.0.1:1/x", f"postgresql://nobody@127.0.0.1:{postgres.port}/x?sslmode=disable"):
         with pytest.raises(StoreError):
             await open_store(postgres, database, url=url)
+
+
+async def test_opening_what_falls_silent_ends_when_nobody_waits_any_longer(postgres, database):
+    """Behind the connect, where no time for connecting helps: cancelled in time, with no socket and no task left."""
+    sockets, tasks = count_descriptors(), len(asyncio.all_tasks())
+    async with Wire(postgres) as wire:
+        connector = connect.Connector(parse_url(postgres.url(database, port=wire.port)), StoreTerms())
+        async with connector.apart(PATIENCE_SECONDS) as connection:
+            wire.stall()
+            with pytest.raises(StoreError, match=r"does not answer within 0\.2 s"), connect.bounded(connection, 0.2):
+                await shape.count_applied(connection, shape.migrations())
+        wire.go_on()
+        async with connector.apart(PATIENCE_SECONDS) as connection:
+            wire.stall()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await shape.migrate(connection, shape.migrations())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while count_descriptors() > sockets or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"R\x00\x00\x00\x08\xff\xff\xff\xff", b""])

@@ -154,6 +154,15 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("duration", ["decade", None, 7, True, ["week"]])
+def test_a_trial_whose_duration_is_odd_is_refused(duration):
+    """Though nothing hangs on it: it is documented, so an answer without it is not the one that was documented."""
+    assert isinstance(read(zendesk(assumable_account_type=True, assumption_duration=duration)), Odd)
+    inner = {name: value for name, value in SHAPE["security_settings"].items() if name != "assumption_duration"}
+    body = json.dumps({"security_settings": inner | {"assumable_account_type": True}}).encode()
+    assert isinstance(read(body), Odd)
+
+
 @pytest.mark.parametrize("case", ODD)
 def test_an_odd_answer_is_refused_whole(case):
     """Whatever is not documented says nothing; the reason holds nothing of the answer."""

@@ -229,3 +229,16 @@ async def test_a_sign_out_is_about_one_person_of_one_issuer(quick):
     assert 200 == (await quick.get(token))[0]
     other = ActorId(issuer="https://other.example", subject="dana")
     assert None is await quick.gateway.store.find_staff(other)
+
+
+async def test_a_notice_that_comes_late_ends_what_was_begun_before_it(quick):
+    """Of minutes ago, for a session of then: a newer sign-in's work goes on, and the older one's ends."""
+    before = await quick.token()
+    late = logout_token(quick, exp=int(quick.clock.now.timestamp()) + 3000)
+    sign_in = quick.actor_token()
+    quick.clock.forward(minutes=4)
+    of_then = await quick.token(actor_token=sign_in)
+    since = await quick.token()
+    assert 200 == (await tell(quick, late))[0]
+    assert "assumption_ended" == await refused(quick, before) == await refused(quick, of_then)
+    assert 200 == (await quick.get(since))[0]

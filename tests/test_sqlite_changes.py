@@ -13,7 +13,7 @@ from gateway.stores import rows
 from gateway.stores.migrate import load_migrations, migrate, transaction
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import Changes, KillSwitch, StoreChange, StoreError
-from policy.model import Assumption, AssumptionId
+from policy.model import ActorId, Assumption, AssumptionId
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, OTHER, STAFF, a_change, a_grant
 
 KEPT = 4096
@@ -45,7 +45,8 @@ def make_first_version(path: Path, *, filled: bool) -> None:
                     (grant.id, grant.account, *rows.grant_row(grant)[1:]),
                 )
                 connection.execute(
-                    "INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.assumption_row(ASSUMPTION)
+                    "INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    rows.assumption_row(ASSUMPTION)[:11],
                 )
 
 
@@ -88,6 +89,29 @@ async def test_an_empty_database_of_the_first_version_has_no_changes(path: Path)
     make_first_version(path, filled=False)
     store = await open_sqlite(path)
     assert await store.read_changes(0) == Changes(position=0, changes=[])
+    await store.close()
+
+
+async def test_the_changes_of_before_there_were_tags_go_on(path: Path):
+    """Each keeps its position and its names and gets a tag of its own; the count goes on, and so do all triggers."""
+    path.touch(0o600)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, load_migrations()[:3])
+        for number in range(5000):
+            connection.execute("INSERT INTO accounts VALUES (?, 'paid', 0, 0, NULL)", (str(number),))
+        connection.execute("INSERT INTO changes (position, staff_issuer, staff_subject) VALUES (9000, 'i', 'u')")
+    store = await open_sqlite(path)
+    assert (await store.read_changes(8999)).changes == [
+        StoreChange(position=9000, staff=ActorId(issuer="i", subject="u"))
+    ]
+    assert (await store.read_changes(4999)).changes is None
+    await store.add_account(ACME)
+    found = await store.read_changes(9000)
+    assert found == Changes(position=9001, changes=[StoreChange(position=9001, account=ACME.id)])
+    with closing(sqlite3.connect(path)) as connection:
+        tags = connection.execute("SELECT tag FROM changes ORDER BY position").fetchall()
+    assert len(tags) == len(set(tags))
+    assert [(found.tag,), (found.newest_tag,)] == tags[-2:]
     await store.close()
 
 
@@ -136,7 +160,7 @@ def insert_many(path: Path, assumption: Assumption, *, name: str) -> None:
     rest = rows.assumption_row(assumption)[1:]
     many = ((f"{name}-{number}", *rest) for number in range(20_000))
     with closing(sqlite3.connect(path, isolation_level=None)) as other, transaction(other):
-        other.executemany("INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", many)
+        other.executemany("INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", many)
 
 
 # Another file than before.
@@ -158,6 +182,23 @@ async def test_an_older_copy_says_so(path: Path, tmp_path: Path):
     await store.raise_position(2)
     assert await store.read_changes(2) == Changes(position=3, changes=[StoreChange(position=3)])
     await store.close()
+
+
+async def test_an_older_copy_that_has_gone_on_shows_by_its_tags(path: Path, tmp_path: Path):
+    """It has another change where one was seen; a copy that has gone on from there has the same."""
+    store = await open_sqlite(path)
+    await store.add_account(ACME)
+    await store.close()
+    shutil.copy2(path, tmp_path / "copy.db")
+    tags = []
+    for database in (path, tmp_path / "copy.db"):
+        store = await open_sqlite(database)
+        await store.touch_account(ACME.id)
+        tags.append([(await store.read_changes(position)).tag for position in (1, 2)])
+        await store.close()
+    [[first, second], [first_again, another]] = tags
+    assert first == first_again
+    assert second != another
 
 
 @pytest.mark.parametrize("loss", ["replaced", "removed"])

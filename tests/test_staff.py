@@ -160,6 +160,7 @@ def _rs256(kid, private=RSA):
 SHORT = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it is to be refused
 UNFIT = {
     "for encryption": jwk(use="enc"),
+    "a secret that is not there": {"kty": "oct", "kid": "o1"},
     "use is no text": jwk(use=["sig"]),
     "operations lack verify": jwk(key_ops=["encrypt"]),
     "operations are sign only": jwk(key_ops=["sign"]),

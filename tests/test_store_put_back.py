@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.grants.mark import Mark, read_highest
+from gateway.grants.mark import Mark, Place, read_highest
 from gateway.stores.store import StoreError
-from tests.follow_scene import FollowScene
+from tests.follow_scene import FollowScene, until
 
 
 class Backup:
@@ -84,6 +84,79 @@ async def test_an_older_copy_is_not_believed_after_a_restart(tmp_path):
     await second.close()
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 50])
+async def test_an_older_copy_that_has_gone_on_is_not_believed(scene, caplog, ahead):
+    """It counts as many changes as were seen, or more, before anybody looks: its last one we know is another one."""
+    backup = Backup(scene.store)
+    stream = await scene.stream("beta")
+    await scene.revoke("acme")
+    await scene.step()
+    backup.put_back(scene.store)
+    for _ in range(1 + ahead):
+        await scene.store.touch_account("other")
+    await scene.step()
+    assert ("store_stale", "store_stale") == (stream.cut, await scene.ask("acme"))
+    for _ in range(5):
+        await scene.store.touch_account("other")
+        await scene.step()
+        assert "store_stale" == await scene.ask("beta")
+    await scene.store.raise_position(scene.mark.highest + 1)
+    await scene.step()
+    assert ("permit", False) == (await scene.ask("beta"), scene.follower.is_stale)
+    await scene.store.touch_account("other")
+    await scene.step()
+    assert not scene.follower.is_stale
+    assert 1 == sum(record.levelno == logging.ERROR for record in caplog.records)
+
+
+async def test_an_older_copy_that_has_gone_on_while_nobody_ran_is_not_believed(tmp_path):
+    """The tag of the last change is kept on the disk too; the store itself, gone on likewise, is believed."""
+    first = FollowScene(tmp_path)
+    await first.furnish("acme")
+    backup = Backup(first.store)
+    await first.revoke()
+    await first.open_up()
+    first.mark.write()
+    await first.close()
+    for _ in range(3):
+        await first.store.touch_account("other")
+    itself = FollowScene(tmp_path, first.store)
+    await itself.open_up()
+    assert "grant_revoked" == await itself.ask()
+    await itself.close()
+    backup.put_back(first.store)
+    for _ in range(9):
+        await first.store.touch_account("other")
+    copy_ = FollowScene(tmp_path, first.store)
+    await copy_.open_up()
+    assert ("store_stale", True) == (await copy_.ask(), copy_.follower.is_stale)
+    await copy_.close()
+
+
+async def test_a_position_whose_change_is_not_kept_any_more_is_compared_as_a_number(scene):
+    """Ten thousand changes later nobody knows what stood there; so it is after the operator has acted, on every node."""
+    for _ in range(2):
+        await scene.store.raise_position(scene.mark.highest + 10_000)
+        await scene.step()
+        assert ("permit", False) == (await scene.ask(), scene.follower.is_stale)
+
+
+async def test_what_took_over_while_the_channel_was_lost_is_asked_about_everything(scene):
+    """Its count and last change are what was seen, and a change before them is not: all that was known is forgotten."""
+    acme, beta = await scene.stream("acme"), await scene.stream("beta")
+    scene.follow()
+    await until(lambda: scene.store.pushes)
+    known = {name: copy.copy(value) for name, value in vars(scene.store).items() if name in ("_changes", "_tags")}
+    position = scene.store._position
+    scene.store.deaf = True
+    await scene.revoke("acme")
+    vars(scene.store).update(known, _position=position)
+    scene.store.lose_pushes()
+    await until(lambda: scene.follower.is_lost)
+    await until(lambda: acme.cut)
+    assert ("grant_revoked", None, False) == (acme.cut, beta.cut, scene.follower.is_lost)
+
+
 async def test_after_the_operator_has_acted_accounts_are_believed_anew(scene):
     """Also those of which more was seen before than the copy holds; they would be refused for ever otherwise."""
     backup = Backup(scene.store)
@@ -144,6 +217,20 @@ def test_the_mark_is_the_highest_of_all_workers(tmp_path):
     again.raise_to(11)
     again.write()
     assert (12, 12) == (again.highest, read_highest(tmp_path))
+
+
+def test_a_mark_of_before_there_were_tags_is_a_number(tmp_path):
+    """It still counts, and whatever stands at that position is believed; one that knows the tag knows more."""
+    (tmp_path / "position-gateway-0").write_text("12\n")
+    mark = Mark.open(tmp_path, "gateway-1")
+    assert (12, Place(12)) == (mark.highest, mark.place)
+    assert not mark.place.is_of_another_history("any")
+    mark.raise_to(12, "known")
+    mark.write()
+    assert "12 known\n" == (tmp_path / "position-gateway-1").read_text()
+    place = Mark.open(tmp_path, "gateway-2").place
+    assert Place(12, "known") == place
+    assert [False, False, True] == [place.is_of_another_history(tag) for tag in ("known", None, "any")]
 
 
 @pytest.mark.parametrize("content", [b"", b"many\n", b"\xff\xfe"])

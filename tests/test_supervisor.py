@@ -69,7 +69,7 @@ class Hand:
 class Crew:
     """Every worker that was started, in order, and one supervisor over them."""
 
-    def __init__(self, directory, count, answer, **server):
+    def __init__(self, directory, count, answer, reply_seconds=30.0, **server):
         self.hands = []
         self.gate = asyncio.Event()
         """While it is cleared, no start gets done."""
@@ -79,7 +79,9 @@ class Crew:
         whole = document(directory, upstream="http://127.0.0.1:1", issuer="http://127.0.0.1:2")
         whole["server"] |= {"shutdown_seconds": 0.05, "workers": count} | server
         self.config = build(whole, {}, base=directory)
-        self.supervisor = Supervisor(self.config, lambda: self.config, count=count, spawn=self._spawn)
+        self.supervisor = Supervisor(
+            self.config, lambda: self.config, count=count, spawn=self._spawn, reply_seconds=reply_seconds
+        )
 
     @property
     def told(self):
@@ -155,27 +157,115 @@ async def test_a_worker_that_is_lost_before_it_serves_ends_the_start(tmp_path):
             raise AssertionError("it has begun")
 
 
-@pytest.mark.parametrize("silence", ["ended", "too slow"])
-async def test_a_reload_asks_the_next_worker_if_one_does_not_answer(tmp_path, caplog, silence):
-    """One that has ended or takes too long does not keep the new configuration from the rest."""
+async def test_a_reload_asks_the_next_worker_if_one_has_ended(tmp_path, caplog):
+    """It does not keep the new configuration from the rest."""
 
     def answer(hand, order):
-        if isinstance(order, Renew) and hand.pid == 1000:
-            if silence == "too slow":
-                raise TimeoutError
-            return None
-        return DONE
+        return None if isinstance(order, Renew) and hand.pid == 1000 else DONE
 
     caplog.set_level("INFO")
     async with crew(tmp_path, answer=answer, count=3) as world:
         os.kill(os.getpid(), signal.SIGHUP)
         await eventually(lambda: any("configuration is in force" in message for message in caplog.messages))
         assert [1, 1] == [sum(isinstance(order, Renew) for order in hand.asked) for hand in world.hands[1:]]
-        if silence == "too slow":
-            # It gets its time for what is under way, and its successor begins with what is in force.
-            assert [Stop()] == world.hands[0].told
-            await eventually(lambda: world.hands[0].killed)
-            await eventually(lambda: len(world.hands) == 4 and world.hands[3].asked)
+
+
+def audience_of(hand):
+    """What a worker serves that did all it was asked."""
+    return hand.asked[-1].config.upstream.audience
+
+
+def reload_as(world, audience):
+    upstream = msgspec.structs.replace(world.config.upstream, audience=audience)
+    world.config = msgspec.structs.replace(world.config, upstream=upstream)
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
+@pytest.mark.parametrize("slow", [1000, 1001])
+async def test_a_worker_that_is_slow_over_a_reload_is_left_alone(tmp_path, caplog, slow):
+    """The reload is refused as a whole. Whoever took it, and the slow one once it has, goes back to what is in force."""
+    stuck = asyncio.Event()
+
+    async def after(event):
+        await event.wait()
+        return DONE
+
+    def answer(hand, order):
+        new = isinstance(order, Renew) and order.config.upstream.audience == "new"
+        return after(stuck) if new and hand.pid == slow else DONE
+
+    async with crew(tmp_path, answer=answer, reply_seconds=0.05) as world:
+        before = audience_of(world.hands[0])
+        reload_as(world, "new")
+        await eventually(lambda: f"process {slow} is not done within 0.05 s, and keeps the old one" in caplog.text)
+        assert "the new configuration is refused, the old one stays in force" in caplog.text
+        other = world.hands[1001 - slow]
+        await eventually(lambda: audience_of(other) == before)
+        # While one of them is not done, no other reload is begun.
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: f"process {slow} is not done with the last one" in caplog.text)
+        assert "new" == audience_of(world.hands[slow - 1000])
+        stuck.set()
+        await eventually(lambda: audience_of(world.hands[slow - 1000]) == before)
+        assert ([[], []], 2) == (world.told, len(world.hands))
+        await eventually(lambda: not world.supervisor._slow)
+        reload_as(world, "newer")
+        await eventually(lambda: ["newer"] * 2 == [audience_of(hand) for hand in world.hands])
+
+
+async def test_a_worker_that_cannot_go_back_yet_is_asked_again(tmp_path, caplog):
+    """As where the store stands still in the middle of a reload: nobody is replaced, and in the end all serve the same."""
+    refusals = []
+
+    def answer(hand, order):
+        if not isinstance(order, Renew):
+            return DONE
+        new = order.config.upstream.audience == "new"
+        if (hand.pid, new) == (1001, True) or ((hand.pid, new) == (1000, False) and len(refusals) < 2):
+            refusals.append(hand.pid)
+            return Refused(why="the database does not answer in time", in_config=False)
+        return DONE
+
+    async with crew(tmp_path, answer=answer) as world:
+        before = audience_of(world.hands[0])
+        reload_as(world, "new")
+        await eventually(lambda: "not every worker takes it: the database does not answer" in caplog.text)
+        await eventually(lambda: not world.supervisor._slow)
+        assert [before] * 2 == [audience_of(hand) for hand in world.hands]
+        assert ([[], []], [1001, 1000]) == (world.told, refusals)
+
+
+async def test_a_worker_that_began_under_what_is_no_longer_in_force_is_brought_there(tmp_path, caplog):
+    """Its start took as long as a reload of the others."""
+    starting = asyncio.Event()
+
+    async def later():
+        await starting.wait()
+        return DONE
+
+    def answer(hand, order):
+        return later() if isinstance(order, Begin) and hand.pid == 1002 else DONE
+
+    caplog.set_level("INFO")
+    async with crew(tmp_path, answer=answer) as world:
+        world.hands[0].end()
+        await eventually(lambda: len(world.hands) == 3 and world.hands[2].asked)
+        reload_as(world, "new")
+        await eventually(lambda: "the new configuration is in force" in caplog.text)
+        assert "new" != audience_of(world.hands[2])
+        starting.set()
+        await eventually(lambda: audience_of(world.hands[2]) == "new")
+        assert [] == world.hands[2].told
+
+
+async def test_workers_do_not_wait_for_a_store_that_was_waited_for_in_vain(tmp_path):
+    """Not those of the start, so that customers wait once; whoever comes later tries for itself."""
+    (tmp_path / "locum.sqlite3").write_bytes(b"this is no database" * 1000)
+    (tmp_path / "locum.sqlite3").chmod(0o600)
+    async with crew(tmp_path) as world:
+        world.hands[0].end()
+        await eventually(lambda: len(world.hands) == 3 and world.hands[2].asked)
+        assert [True, True, False] == [hand.asked[0].without_store for hand in world.hands]
 
 
 async def test_a_reload_that_no_worker_answers_changes_nothing(tmp_path, caplog):
@@ -192,18 +282,19 @@ async def test_a_reload_that_no_worker_answers_changes_nothing(tmp_path, caplog)
         assert before == world.hands[2].asked[0].config
 
 
-async def test_a_worker_that_refuses_what_another_took_is_replaced(tmp_path, caplog):
-    """It drains first, and is not killed for it."""
+async def test_what_one_worker_refuses_no_other_serves(tmp_path, caplog):
+    """Whoever took it already goes back; nobody is replaced."""
 
     def answer(hand, order):
-        refuses = isinstance(order, Renew) and hand.pid == 1001
+        refuses = isinstance(order, Renew) and hand.pid == 1001 and order.config.upstream.audience == "new"
         return Refused(why="not here", in_config=True) if refuses else DONE
 
     async with crew(tmp_path, answer=answer) as world:
-        os.kill(os.getpid(), signal.SIGHUP)
-        await eventually(lambda: world.hands[1].told)
-        assert ([[], [Stop()]], False) == (world.told, world.hands[1].killed)
-    assert any("not here" in message for message in caplog.messages)
+        before = audience_of(world.hands[0])
+        reload_as(world, "new")
+        await eventually(lambda: "not every worker takes it: not here" in caplog.text)
+        await eventually(lambda: [before] * 2 == [audience_of(hand) for hand in world.hands])
+        assert [[], []] == world.told
 
 
 async def test_a_worker_without_a_sign_of_life_is_killed_and_replaced(tmp_path, caplog):

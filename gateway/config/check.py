@@ -35,6 +35,7 @@ _MOST = {
     "grants.fact_ttl_seconds": 2,
     "grants.absent_ttl_seconds": 2,
     "server.shutdown_seconds": _DAY,
+    "staff.max_age_seconds": 366 * _DAY,
     "staff.events.max_age_seconds": _DAY,
     "server.worker_deadline_seconds": _DAY,
     "limits.header_bytes": 1024 * 1024,
@@ -70,6 +71,10 @@ _MOST = {
     "audit.checkpoint_seconds": _DAY,
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # RFC 1123 section 2.1, with the underscore that some have
+_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
+# Behind which a name is read as an address (RFC 1123 section 2.1), so with an account before it, as any.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE | re.ASCII)
 # Escapes and delimiters are left out: a prefix has one spelling.
 _PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+", re.ASCII)
 # What can be sent as it stands, but for the account: no escape is ours to make, and no user and fragment is sent.
@@ -111,8 +116,11 @@ def _check_grants(config: Config) -> None:
     grants = config.grants
     if grants.kept_by_app != (grants.http is not None):
         raise ConfigError('grants.source: "http" and the table [grants.http] go together')
+    if not (grants.administrator_roles or grants.kept_by_app):
+        raise ConfigError("grants.administrator_roles: without a role no administrator could ever choose anything")
     if grants.http is not None:
         _check_question(grants.http, "grants.http")
+        _check_sent(grants.http, "grants.http")
         _check_answer(grants.http, "grants.http")
         _check_upstream_tls(grants.http.tls, "grants.http.tls", grants.http.url)
     if grants.webhook is not None:
@@ -135,20 +143,31 @@ def _check_question(http: GrantsHttp, where: str) -> None:
     if _ASKED.fullmatch(http.url) is None or http.url.count("{account}") != 1:
         raise ConfigError(f"{where}.url: must be an ASCII URL without user or fragment, with `{{account}}` in it once")
     host = http.url.partition("://")[2].partition("/")[0].partition("?")[0]
-    if "{account}" in host and _ASKED_HOST.fullmatch(host) is None:
+    last = host.partition(":")[0].rpartition(".")[2]
+    if "{account}" in host and (_ASKED_HOST.fullmatch(host) is None or _NUMBER.fullmatch(last) is not None):
         raise ConfigError(
             f"{where}.url: an account is one label of a host of yours, such as {{account}}.helpdesk.example"
         )
     # A name in place of the account: no account can make this machine's loopback of another host.
     if not _is_safe(http.url.replace("{account}", "a")):
-        raise ConfigError(f"{where}.url: must be an https URL; http is for this machine's own loopback only")
+        raise ConfigError(
+            f"{where}.url: must be an https URL with a host and a port that there can be; "
+            "http is for this machine's own loopback only"
+        )
     for name, most in (("timeout_seconds", _MOST_ASKING_SECONDS), ("max_connections", _MOST_ASKING)):
         if not 0 < getattr(http, name) <= most:
             raise ConfigError(f"{where}.{name}: must be above 0 and at most {most}")
+
+
+def _check_sent(http: GrantsHttp, where: str) -> None:
     lines = [(f"{where}.headers", *line) for line in http.headers.items()]
     if http.credential is not None:
         lines.append((f"{where}.credential_header", http.credential_header, http.credential.reveal()))
+    seen: set[str] = set()
     for key, name, value in lines:
+        if name.lower() in seen:
+            raise ConfigError(f"{key}: `{name}` is there twice, in whatever letters")
+        seen.add(name.lower())
         if _HEADER_NAME.fullmatch(name) is None or name.lower() in _FRAMING:
             raise ConfigError(f"{key}: `{name}` is not the name of a header that can be sent")
         if _HEADER_VALUE.fullmatch(value) is None:
@@ -265,7 +284,10 @@ def _check_catch(config: Config) -> None:
 
 def _check_staff(config: Config) -> None:
     if not _is_safe(config.staff.issuer):
-        raise ConfigError("staff.issuer: must be an https URL; http is for this machine's own loopback only")
+        raise ConfigError(
+            "staff.issuer: must be an https URL with a host and a port that there can be; "
+            "http is for this machine's own loopback only"
+        )
     if not config.staff.rules:
         raise ConfigError("staff.rules: without a rule nobody could ever stand in; add a [[staff.rules]] table")
     token = config.staff.events.push_token
@@ -277,11 +299,19 @@ def _check_staff(config: Config) -> None:
 
 
 def _is_safe(url: str) -> bool:
+    """Tell whether a URL names a host, and maybe a port, that can be asked so that nobody in between listens."""
     try:
         parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(host)
+        elif _NAME.fullmatch(host) is None:
+            return False
     except ValueError:
         return False
-    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))
+    if port == 0 or parts.netloc.endswith(":"):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
 
 
 def parse_address(text: str, where: str) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 The field names are those of Zendesk's security settings, so that a helpdesk that has them passes them through.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.grants.source import AccountSource
 from gateway.stores.store import AccountRecord, Client, StoreError
 from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
 from policy.model import AccountId, AccountType, Duration, Permission
+from policy.unique import unique
 
 _MOST_BODY_BYTES = 16 * 1024
 _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
@@ -155,7 +157,8 @@ async def _read_wish(request: web.Request) -> _Wish | web.Response:
         return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
     try:
         wish = msgspec.json.decode(body, type=_Wish)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        json.loads(body, object_pairs_hook=unique)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         return _problem(400, "malformed", f"the body does not fit: {exc}")
     if not wish.administrator.id:
         return _problem(400, "malformed", "`administrator.id` must say who made the choice")

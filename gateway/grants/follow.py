@@ -90,20 +90,20 @@ class Follower:
 
     async def hear(self) -> int:
         """Read what has changed and apply it; returns how many changes there were. Raises StoreError."""
-        before = self._mark.highest
+        before = self._mark.place
         found = await self._read()
-        if found.position < self._mark.highest:
+        if found.position < before.position or before.is_of_another_history(found.tag):
             self._turn_back(found.position)
         elif self._stale:
-            if found.position > self._mark.highest:
+            if found.position > before.position:
                 self._go_on(found)
         else:
             await self._apply(found.changes)
-            self._mark.raise_to(found.position)
+            self._mark.raise_to(found.position, found.newest_tag)
             if not self._begun:
                 self._begun = True
                 self._facts.halt(None)
-        return found.position - before
+        return found.position - before.position
 
     def beat(self) -> None:
         """Look at what is open if no change is heard of now, or if this process stood still for as long as facts last.
@@ -206,10 +206,11 @@ class Follower:
     def _turn_back(self, position: int) -> None:
         if not self._stale:
             log.error(
-                "the store is an older copy of itself: it counts %d changes, and %d were seen before. Staff are kept"
+                "the store is an older copy of itself: it counts %d changes, and %d were seen before%s. Staff are kept"
                 " out until you end what its past may have brought back: run `locum recover`",
                 position,
                 self._mark.highest,
+                "" if position < self._mark.highest else ", of which it does not know the last",
             )
             # It goes on counting, and would be believed again once it has made as many other changes. No copy leaps so
             # far by itself as the operator's command does. Once is enough, whoever finds it again after a restart.
@@ -224,12 +225,14 @@ class Follower:
         self._stale, self._begun = False, True
         if found.changes is None:
             self._facts.believe_anew()
-        self._mark.raise_to(found.position)
+        self._mark.raise_to(found.position, found.newest_tag)
         self._facts.halt(None)
 
     def _found(self) -> None:
         if self._was_lost:
             log.info("changes of the store are heard of again")
+            # Another server may have taken over meanwhile, and what it has not got was never told as a change.
+            self._forget_everything()
         self._listening, self._was_lost = True, False
 
     def _lose(self, why: str) -> None:

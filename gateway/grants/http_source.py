@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import yarl
 
+from gateway.asking import open_asker
 from gateway.audit.log import JournalError
 from gateway.bodies import read_at_most
 from gateway.clock import Clock
@@ -35,7 +36,7 @@ _GONE = Setting()
 class AppSetting:
     """Asks the app what it says of an account.
 
-    One request, one answer: no redirect is followed, no cookie kept, no proxy of the environment used.
+    One connection, one request, one answer: see `gateway.asking`. No redirect is followed.
     """
 
     def __init__(self, config: GrantsHttp, http: aiohttp.ClientSession) -> None:
@@ -181,14 +182,7 @@ def open_http(config: GrantsHttp) -> aiohttp.ClientSession:
 
     Whoever opens it closes it.
     """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=config.max_connections, ssl=read_tls(config) or True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        # The source's own deadline holds for all of it.
-        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None),
-    )
+    return open_asker(most=config.max_connections, tls=read_tls(config), unpack=False)
 
 
 def read_tls(config: GrantsHttp) -> ssl.SSLContext | None:

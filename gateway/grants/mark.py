@@ -1,10 +1,12 @@
-"""The highest position of the store that was seen here, kept across restarts in a small file of the data directory."""
+"""The highest position of the store that was seen here and the tag of its change, kept in a small file of the data
+directory across restarts.
+"""
 
 import logging
 import os
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import NamedTuple, Self
 
 from gateway.files import write_new
 
@@ -16,18 +18,30 @@ goes on from an older copy gets by itself."""
 _PREFIX = "position-"
 
 
+class Place(NamedTuple):
+    """Where a store was in its history."""
+
+    position: int
+    tag: str | None = None
+    """None if it is not known, as for a position that was never seen itself."""
+
+    def is_of_another_history(self, tag: str | None) -> bool:
+        """Tell whether a store is another one, by its change at this position; an unknown tag tells nothing."""
+        return self.tag is not None and tag is not None and self.tag != tag
+
+
 class Mark:
-    """A store whose position is lower is an older copy of itself.
+    """A store whose position is lower, or whose change at the position is another one, is an older copy of itself.
 
     Each process writes a file of its own and reads them all at its start. What is written is a second behind at the
     most, which matters to a process that is killed within it only.
     """
 
-    def __init__(self, path: Path, highest: int) -> None:
+    def __init__(self, path: Path, place: Place) -> None:
         """Use `open`."""
-        self.highest = highest
+        self.place = place
         self._path = path
-        self._written = -1
+        self._written: Place | None = None
         self._failed = False
         # A thread may still be at it when the last one is written at the end.
         self._writing = Lock()
@@ -35,16 +49,21 @@ class Mark:
     @classmethod
     def open(cls, directory: Path, origin: str) -> Self:
         """Return the mark of the process that calls itself `origin`."""
-        return cls(directory / f"{_PREFIX}{origin}", read_highest(directory))
+        return cls(directory / f"{_PREFIX}{origin}", _read_all(directory))
 
-    def raise_to(self, position: int) -> None:
-        """Remember a position that was seen; a lower one changes nothing."""
-        self.highest = max(self.highest, position)
+    @property
+    def highest(self) -> int:
+        """The position."""
+        return self.place.position
+
+    def raise_to(self, position: int, tag: str | None = None) -> None:
+        """Remember a position that was seen, and the tag of its change; a lower one changes nothing."""
+        self.place = max(self.place, Place(position, tag), key=_rank)
 
     @property
     def is_written(self) -> bool:
         """Tell whether `write` has nothing to do."""
-        return self._written == self.highest
+        return self._written == self.place
 
     def write(self) -> None:
         """Put the mark on the disk, whole or not at all; if that fails, it is tried again next time."""
@@ -52,29 +71,37 @@ class Mark:
             self._write()
 
     def _write(self) -> None:
-        position = self.highest
+        place = self.place
+        line = f"{place.position} {place.tag or ''}".strip() + "\n"
         try:
-            write_new(self._path, b"%d\n" % position, mode=0o600, fsync=os.fsync)
+            write_new(self._path, line.encode("utf-8"), mode=0o600, fsync=os.fsync)
         except OSError as exc:
             if not self._failed:
                 log.warning("`%s` cannot be written: an older copy of the store goes unnoticed: %s", self._path, exc)
             self._failed = True
             return
-        self._written, self._failed = position, False
+        self._written, self._failed = place, False
 
 
 def read_highest(directory: Path) -> int:
     """Return the highest position that any process has written into `directory`; 0 if none has."""
-    highest = 0
-    for path in directory.glob(f"{_PREFIX}*"):
-        if path.suffix != ".new":
-            highest = max(highest, _read(path))
-    return highest
+    return _read_all(directory).position
 
 
-def _read(path: Path) -> int:
+def _read_all(directory: Path) -> Place:
+    files = (path for path in directory.glob(f"{_PREFIX}*") if path.suffix != ".new")
+    return max((_read(path) for path in files), default=Place(0), key=_rank)
+
+
+def _read(path: Path) -> Place:
     try:
-        return int(path.read_text("ascii"))
+        position, _, tag = path.read_text("utf-8").strip().partition(" ")
+        return Place(int(position), tag or None)
     except (OSError, ValueError) as exc:
         log.error("`%s` cannot be read, so an older copy of the store may go unnoticed: %s", path, exc)  # noqa: TRY400 - the operator's
-        return 0
+        return Place(0)
+
+
+def _rank(place: Place) -> tuple[int, bool]:
+    # Of two at the same position, the one that knows more.
+    return place.position, place.tag is not None

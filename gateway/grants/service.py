@@ -1,9 +1,11 @@
 """Changing a grant: decide, record, store, tell; used by the API and the command line alike."""
 
+import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -11,13 +13,18 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.owed import Debts
 from gateway.audit.record import Record
 from gateway.clock import Clock
-from gateway.stores.store import AccountRecord, Store, StoreConflict, StoreError
+from gateway.stores.store import AccountRecord, GrantEvent, Store, StoreConflict, StoreError
 from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert
 from policy.model import Account, AccountId, ClientId, Duration, GrantId, Permission
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _MOST_TRIES = 5
+# So long we try to learn what became of a change whose answer was lost, each time after a pause.
+_CERTAIN_SECONDS = 1.0
+_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +45,15 @@ class UnknownAccount(Exception):
     """The caller's fault: there is no such account."""
 
 
+class Uncertain(StoreError):
+    """The store took the change and was not heard of since: it may have been made, and the record says so."""
+
+
 class GrantService:
     """The one way in which a grant changes.
 
-    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed. What only takes power away is the one
-    exception to "record before effect": it is done even if it cannot be recorded at once.
+    Raises UnknownAccount, StoreError, and JournalError; then nothing has changed, unless it is Uncertain. What only
+    takes power away is the one exception to "record before effect": it is done even if it cannot be recorded at once.
     """
 
     def __init__(
@@ -119,12 +130,9 @@ class GrantService:
         record = Record(kind="account", reason=f"added_{account.type}", account=account.id, by=by)
         await self._journal.append(record, durable=True)
         try:
-            await self._store.add_account(account)
-        except StoreConflict:
-            await self._undo(record, "overtaken")
-            raise
-        except StoreError:
-            await self._undo(record, "store_unavailable")
+            await self._add(account)
+        except (StoreConflict, StoreError) as exc:
+            await self._undo(record, exc)
             raise
 
     async def _carry_out(
@@ -149,20 +157,58 @@ class GrantService:
         if isinstance(outcome, GrantRefusal) or outcome.account == before.account:
             return True
         try:
-            await self._store.save_change(outcome, by=request.administrator.id, at=self._clock())
-        except StoreConflict:
+            await self._save(outcome, request)
+        except StoreConflict as exc:
             # What stands on the record above did not happen; the next try has a record of its own.
-            await self._undo(record, "overtaken")
+            await self._undo(record, exc)
             return False
-        except StoreError:
-            await self._undo(record, "store_unavailable")
+        except StoreError as exc:
+            await self._undo(record, exc)
             raise
         tell(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True
 
-    async def _undo(self, record: Record, reason: str) -> None:
-        """Say that what was recorded did not happen; what cannot be said now is owed."""
-        undone = structs.replace(record, decision="deny", reason=reason)
+    async def _save(self, change: GrantChange, request: ChangeRequest) -> None:
+        """Store a change; raises StoreConflict and StoreError if it is not there, Uncertain if nobody can tell."""
+        account, by, at = change.account, request.administrator.id, self._clock()
+        try:
+            await self._store.save_change(change, by=by, at=at)
+        except StoreError as exc:
+            ours = GrantEvent(
+                account=account.id, epoch=account.epoch, at=at, by=by, change=change.change, grant=change.grant
+            )
+            kept = await self._certain(lambda: self._store.list_changes(account.id))
+            if ours in kept:
+                log.warning("the answer to a change of %s was lost, and it was made: %s", account.id, exc)
+            elif any(line.epoch >= account.epoch for line in kept):
+                raise StoreConflict(f"the account `{account.id}` has changed meanwhile") from exc
+            else:
+                raise
+
+    async def _add(self, account: Account) -> None:
+        """Add an account; likewise."""
+        try:
+            await self._store.add_account(account)
+        except StoreError:
+            found = await self._certain(lambda: self._store.find_account(account.id))
+            if found is None or found.account != account:
+                raise
+
+    async def _certain(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what the store says now, whose last answer did not come; raises Uncertain if it goes on so."""
+        try:
+            async with asyncio.timeout(_CERTAIN_SECONDS):
+                while True:
+                    try:
+                        return await ask()
+                    except StoreError:
+                        await asyncio.sleep(_AGAIN_SECONDS)
+        except TimeoutError as exc:
+            raise Uncertain("it is not known whether the change was made: look at the account again") from exc
+
+    async def _undo(self, record: Record, why: StoreConflict | StoreError) -> None:
+        """Say that what was recorded did not happen, or may not have; what cannot be said now is owed."""
+        undone = _undone(record, why)
         try:
             await self._journal.append(undone, durable=True)
         except JournalError:
@@ -174,12 +220,22 @@ class GrantService:
     ) -> bool:
         """Do what cannot be recorded now: nothing may keep a customer from taking back what they gave."""
         try:
-            await self._store.save_change(change, by=request.administrator.id, at=self._clock())
+            await self._save(change, request)
         except StoreConflict:
             return False
+        except Uncertain as exc:
+            self.debts.add(_undone(record, exc))
+            raise
         self.debts.add(record)
         tell(AccountRecord(account=change.account, grant=change.grant))
         return True
+
+
+def _undone(record: Record, why: StoreConflict | StoreError) -> Record:
+    if isinstance(why, Uncertain):
+        return structs.replace(record, decision=None, reason="unknown")
+    reason = "overtaken" if isinstance(why, StoreConflict) else "store_unavailable"
+    return structs.replace(record, decision="deny", reason=reason)
 
 
 def _only_takes(change: GrantChange, before: AccountRecord) -> bool:

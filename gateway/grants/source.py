@@ -35,12 +35,16 @@ class Freshness:
     async def refresh(self, account: AccountId) -> None:
         """Have the source asked, and cut what is no longer allowed.
 
-        A change that comes out is in the store, and so on its way to every process. Raises StoreError if the source did
-        not answer; then every process looks at the account again, unless the store was away as well.
+        Every process looks at the account again, whatever comes out, and no answer that was under way before can undo
+        it. Raises StoreError if the source did not answer, or if the store was away, and then nobody else is told.
         """
         self._facts.forget_account(account)
         try:
+            before = await self._store.find_account(account)
             record = await self._source.find_account(account)
+            if before is not None and (record is None or record.account.epoch == before.account.epoch):
+                # Somewhere an older answer may be under way that says something else: it can be stored no more.
+                await self._store.touch_account(account)
         except StoreError:
             try:
                 await self._store.touch_account(account)

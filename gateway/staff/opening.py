@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 
-import aiohttp
 from aiohttp import web
 
+from gateway.asking import open_asker
 from gateway.config.model import Config
 from gateway.staff.events import EventReceiver
 from gateway.staff.issuer import Issuer
@@ -19,12 +19,12 @@ from gateway.tasks import run_on
 from policy.events import NoticeTerms, read_event, read_logout
 from policy.model import ActorId, Assumption, Deny, DenyReason
 
+_MOST_QUESTIONS = 4  # It is asked one after the other, but a lookup that hangs goes on after its question.
+
 
 async def open_issuer(stack: AsyncExitStack, config: Config, state: State) -> Issuer:
     """Return whom to ask for the keys of staff's tokens; nobody is asked yet."""
-    # No cookie is kept and no proxy of the environment is asked: what the issuer says comes from the issuer.
-    session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-    http = await stack.enter_async_context(session)
+    http = await stack.enter_async_context(open_asker(most=_MOST_QUESTIONS))
     return Issuer(config.staff.issuer, http=http, ticks=state.ticks)
 
 

@@ -4,12 +4,17 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.stores.migrate import load_migrations, migrate
 from gateway.stores.store import StoreError
+
+_TURN_SECONDS = 0.02
+# Less than a gateway waits at its start, so that it hears why.
+_LONGEST_TURN_SECONDS = 4.0
 
 
 def connect_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -20,7 +25,7 @@ def connect_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < (3, 37):
         raise StoreError(f"this Python has SQLite `{sqlite3.sqlite_version}`: install one with 3.37 or newer")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.parent):
+    with _locked(path.parent, min(busy_seconds, _LONGEST_TURN_SECONDS)):
         _guard(path)
         connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
         try:
@@ -49,14 +54,30 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path, seconds: float) -> Iterator[None]:
     # SQLite gives up at once when two processes set the log mode of a new file together, as workers do at first start.
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    give_up = time.monotonic() + seconds
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _lock(descriptor):
+            # Not waited for in the kernel: whoever has it may have been stopped.
+            if time.monotonic() >= give_up:
+                raise StoreError(
+                    f"another process has been opening the store in `{directory}` for {seconds:g} s:"
+                    " see whether a `locum` command was stopped there, and end it"
+                )
+            time.sleep(_TURN_SECONDS)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _guard(path: Path) -> None:

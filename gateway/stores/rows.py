@@ -6,11 +6,11 @@ OverflowError, for a time beyond the calendar), never a guess.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.stores.store import AccountRecord, Client, GrantEvent, KillSwitch, StoreChange, StoredKey
+from gateway.stores.store import AccountRecord, Changes, Client, GrantEvent, KillSwitch, StoreChange, StoredKey
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
@@ -42,7 +42,8 @@ EVENT = """
     given_by, revoked_at
 """
 ASSUMPTION = """
-    id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at, ended_at
+    id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at, ended_at,
+    signed_in_at
 """
 STAFF = "issuer, subject, name, permissions, groups, disabled, signed_out_at"
 CLIENT = "id, secret_digest, roles"
@@ -138,12 +139,14 @@ def assumption_row(assumption: Assumption) -> Row:
         format_scopes(assumption.scopes),
         write_time(assumption.started_at),
         _write_end(assumption.ended_at),
+        _write_end(assumption.signed_in_at),
     )
 
 
 def read_assumption(row: Row) -> Assumption:
     """Return the assumption of `assumption_row`'s columns."""
-    assumption, account, subject, actor_issuer, actor_subject, grant, ticket, reason, scopes, started, ended = row
+    assumption, account, subject, actor_issuer, actor_subject, grant, ticket, reason, scopes, *times = row
+    started, ended, signed_in = times
     return Assumption(
         id=AssumptionId(assumption),
         account=AccountId(account),
@@ -155,6 +158,7 @@ def read_assumption(row: Row) -> Assumption:
         scopes=parse_scopes(scopes),
         started_at=_read_time(started),
         ended_at=_read_end(ended),
+        signed_in_at=_read_end(signed_in),
     )
 
 
@@ -225,9 +229,23 @@ def read_kill_switch(row: Row) -> KillSwitch:
     return KillSwitch(on=bool(stopped), by=by, reason=reason, at=_read_end(at))
 
 
+def read_changes(found: Sequence[Row], *, after: int, newest: int | None = None) -> Changes:
+    """Return what is new of rows as `read_change` takes them, in order: the one at `after` and those that follow it.
+
+    The newest of all is among them in any case; its position is `newest`, if that is known otherwise.
+    """
+    newest = newest if newest is not None else found[-1][0] if found else 0
+    tags = {row[0]: row[-1] for row in found if row[0] in (after, newest)}
+    changes = [read_change(row) for row in found if row[0] > after]
+    named = len(changes) == newest - after
+    return Changes(
+        position=newest, changes=changes if named else None, tag=tags.get(after), newest_tag=tags.get(newest)
+    )
+
+
 def read_change(row: Row) -> StoreChange:
-    """Return the change of position, account, assumption, staff_issuer, staff_subject."""
-    position, account, assumption, issuer, subject = row
+    """Return the change of position, account, assumption, staff_issuer, staff_subject, tag."""
+    position, account, assumption, issuer, subject, _ = row
     return StoreChange(
         position=position,
         account=None if account is None else AccountId(account),

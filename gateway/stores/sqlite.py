@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file, written by one thread, read by another that never waits for it."""
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -28,6 +29,20 @@ from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, 
 
 T = TypeVar("T")
 _WITH_GRANT = "FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id"
+_ADD_ASSUMPTION = """
+    INSERT INTO assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
+                             scopes, started_at, ended_at, signed_in_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_SAVE_STAFF = """
+    INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (issuer, subject) DO UPDATE
+    SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
+        disabled = max(disabled, excluded.disabled), seen_at = excluded.seen_at,
+        signed_out_at = max(ifnull(signed_out_at, excluded.signed_out_at),
+                            ifnull(excluded.signed_out_at, signed_out_at))
+"""
 
 
 async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
@@ -43,6 +58,10 @@ async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
     )
     try:
         await store.open()
+    except asyncio.CancelledError:
+        # Whoever has stopped waiting for a disk that hangs waits for its end no longer either.
+        store.let_go()
+        raise
     except BaseException:
         await store.close()
         raise
@@ -68,11 +87,13 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         """Let go of the database, behind the calls under way; may be called again, all else raises StoreError."""
+        for closed in self.let_go():
+            await closed
+
+    def let_go(self) -> Sequence[Awaitable[None]]:
+        """Do as `close` does, and return what to wait for; it happens even if nobody does."""
         # The writer goes last, because only a writer can leave one file that is whole without its log.
-        reader = self._reader.close()
-        writer = self._writer.close(after=self._reader)
-        await reader
-        await writer
+        return [self._reader.close(), self._writer.close(after=self._reader)]
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Push]:
@@ -92,7 +113,7 @@ class SqliteStore(Store):
         await self._change(sql, (beyond,))
 
     async def touch_account(self, account: AccountId) -> None:
-        await self._change("INSERT INTO changes (account) VALUES (?)", (account,))
+        await self._write(partial(_touch_account, account=account))
 
     async def find_kill_switch(self) -> KillSwitch:
         found = await self._find(rows.read_kill_switch, rows.select(rows.KILL_SWITCH, "FROM kill_switch"))
@@ -130,12 +151,10 @@ class SqliteStore(Store):
         return await self._find(rows.read_grant, sql, grant)
 
     async def add_assumption(self, assumption: Assumption) -> None:
-        sql = """
-            INSERT INTO assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
-                                     scopes, started_at, ended_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-        """
-        await self._add(f"the assumption `{assumption.id}`", sql, rows.assumption_row(assumption))
+        await self._add(f"the assumption `{assumption.id}`", _ADD_ASSUMPTION, rows.assumption_row(assumption))
+
+    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
+        await self._write(partial(_begin_assumption, assumption=assumption, staff=staff, at=at))
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         sql = rows.select(rows.ASSUMPTION, "FROM assumptions WHERE id = ?")
@@ -163,16 +182,7 @@ class SqliteStore(Store):
         return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
-        sql = """
-            INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (issuer, subject) DO UPDATE
-            SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
-                disabled = max(disabled, excluded.disabled), seen_at = excluded.seen_at,
-                signed_out_at = max(ifnull(signed_out_at, excluded.signed_out_at),
-                                    ifnull(excluded.signed_out_at, signed_out_at))
-        """
-        await self._change(sql, rows.staff_row(staff, at=at))
+        await self._change(_SAVE_STAFF, rows.staff_row(staff, at=at))
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
         sql = rows.select(rows.STAFF, "FROM staff WHERE issuer = ? AND subject = ?")
@@ -234,15 +244,25 @@ def _read_changes(connection: sqlite3.Connection, *, after: int) -> Changes:
     # One statement, so that the newest position and the rows are of one moment; the newest row is always among them.
     found = connection.execute(
         """
-        SELECT position, account, assumption, staff_issuer, staff_subject FROM changes
-        WHERE position >= min(? + 1, (SELECT max(position) FROM changes)) ORDER BY position
+        SELECT position, account, assumption, staff_issuer, staff_subject, tag FROM changes
+        WHERE position >= min(?, (SELECT max(position) FROM changes)) ORDER BY position
         """,
         (after,),
     )
-    read = [rows.read_change(row) for row in found]
-    newest = read[-1].position if read else 0
-    changes = [change for change in read if change.position > after]
-    return Changes(position=newest, changes=changes if len(changes) == newest - after else None)
+    return rows.read_changes(found.fetchall(), after=after)
+
+
+def _touch_account(connection: sqlite3.Connection, *, account: AccountId) -> None:
+    if connection.execute("UPDATE accounts SET epoch = epoch + 1 WHERE id = ?", (account,)).rowcount == 0:
+        connection.execute("INSERT INTO changes (account) VALUES (?)", (account,))
+
+
+def _begin_assumption(connection: sqlite3.Connection, *, assumption: Assumption, staff: Staff, at: datetime) -> None:
+    saved = connection.execute(_SAVE_STAFF + "RETURNING signed_out_at", rows.staff_row(staff, at=at)).fetchall()
+    if saved != [(None if staff.signed_out_at is None else rows.write_time(staff.signed_out_at),)]:
+        raise StoreConflict(f"`{staff.id.subject}` has signed out meanwhile: decide again")
+    if connection.execute(_ADD_ASSUMPTION, rows.assumption_row(assumption)).rowcount == 0:
+        raise StoreConflict(f"the assumption `{assumption.id}` exists already: choose another id")
 
 
 def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime, at: datetime) -> Sequence[Assumption]:
@@ -262,9 +282,10 @@ def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime
     ended = connection.execute(
         f"""
         UPDATE assumptions SET ended_at = ? WHERE actor_issuer = ? AND actor_subject = ? AND ended_at IS NULL
+            AND ifnull(signed_in_at <= ?, TRUE)
         RETURNING {rows.ASSUMPTION}
         """,  # noqa: S608 - nothing but our own words
-        (rows.write_time(at), actor.issuer, actor.subject),
+        (rows.write_time(at), actor.issuer, actor.subject, rows.write_time(since)),
     )
     return [rows.read_assumption(row) for row in ended.fetchall()]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -95,6 +95,14 @@ class Changes:
     """The newest there is. Lower than the position asked about: the store is an older copy of itself."""
     changes: Sequence[StoreChange] | None
     """In order. None: they cannot be named any more, so anything may have changed."""
+    tag: str | None = field(default=None, compare=False)
+    """Of the change at the position asked about, None if it is not kept any more.
+
+    Each change has a tag by chance, so another one than was seen there before is the change of another history: an
+    older copy that has gone on by itself. It says nothing of what changed, so it is not compared.
+    """
+    newest_tag: str | None = field(default=None, compare=False)
+    """Likewise, of the change at `position`; None if there was no change ever."""
 
 
 class Push(Protocol):
@@ -111,7 +119,8 @@ class Store(Protocol):
     """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
 
     A write is durable when its call returns, and it is there as a whole or not at all. Whatever is written of an
-    account, a grant, an assumption, a staff member or the kill-switch raises the position in the same transaction.
+    account, a grant, an assumption, a staff member or the kill-switch raises the position in the same transaction,
+    whoever writes it: also by hand, with other tools. What changed may be named more than once.
     """
 
     def listen(self) -> AbstractAsyncContextManager[Push]:
@@ -128,7 +137,11 @@ class Store(Protocol):
         """
 
     async def touch_account(self, account: AccountId) -> None:
-        """Raise the position for an account, known or not, that is to be looked at again; nothing of it changes."""
+        """Raise the position for an account, known or not, that is to be looked at again.
+
+        The epoch of one that is known goes up too, so that what was decided before can be saved no more. Nothing else
+        of it changes.
+        """
 
     async def find_kill_switch(self) -> KillSwitch:
         """Return the kill-switch; off if it was never set."""
@@ -162,6 +175,14 @@ class Store(Protocol):
     async def add_assumption(self, assumption: Assumption) -> None:
         """Add a started assumption; raises StoreConflict if its id is taken."""
 
+    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
+        """Save a staff member as `save_staff` does, and add the assumption that they begin, in one step.
+
+        Raises StoreConflict, and then nothing is stored, if they have signed out later than `staff.signed_out_at`, as
+        it was known when this was decided, or if the assumption's id is taken. Whichever of this and a sign-out comes
+        second sees what the first did, so that no assumption outlives a sign-out that it was decided without.
+        """
+
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         """Return an assumption, ended ones included."""
 
@@ -172,9 +193,10 @@ class Store(Protocol):
         """Mark all that a staff member has begun as ended, in one step; returns those that had not ended before."""
 
     async def sign_out(self, actor: ActorId, *, since: datetime, at: datetime) -> Sequence[Assumption]:
-        """Remember that a staff member, seen before or not, signed out at `since`, and end all that they have begun.
+        """Remember that a staff member, seen before or not, signed out at `since`, and end what they had begun.
 
-        Both in one step; returns what had not ended before, as it is now. If they are known to have signed out at
+        That is all but what a later sign-in than `since` began. Both in one step; returns what had not ended before, as
+        it is now. If they are known to have signed out at
         `since` or later, nothing happens: a notice that is told twice, by whichever process or node, ends nothing that
         was begun in between.
         """

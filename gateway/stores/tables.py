@@ -67,7 +67,7 @@ TABLES = (
     ),
     _table(
         "assumptions",
-        "id account subject actor_issuer actor_subject grant_id ticket reason scopes started_at ended_at",
+        "id account subject actor_issuer actor_subject grant_id ticket reason scopes started_at ended_at signed_in_at",
         rows.read_assumption,
     ),
     _table(
@@ -85,5 +85,5 @@ TABLES = (
         lambda row: rows.read_kill_switch(row[1:]),
         booleans=frozenset({"stopped"}),
     ),
-    _table("changes", "position account assumption staff_issuer staff_subject", rows.read_change, key="position"),
+    _table("changes", "position account assumption staff_issuer staff_subject tag", rows.read_change, key="position"),
 )

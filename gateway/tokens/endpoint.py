@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.refusals import REFUSALS
 from gateway.staff.verify import SignedIn, StaffVerifier
-from gateway.stores.store import Client, Store, StoreError
+from gateway.stores.store import Client, Store, StoreConflict, StoreError
 from gateway.tokens.keys import KeyRing
 from policy.claims import TOKEN_TYPE
 from policy.exchange import (
@@ -33,16 +34,24 @@ from policy.exchange import (
     exchange,
     read_request,
 )
-from policy.model import AccountId, AgentId, AssumptionId, Deny, DenyReason, Facts, TokenId
+from policy.model import AccountId, AgentId, Assumption, AssumptionId, Deny, DenyReason, Facts, Staff, TokenId
 from policy.scopes import format_scopes
 
 log = logging.getLogger(__name__)
 
 _MOST_FORM_BYTES = 16 * 1024
+_MOST_TRIES = 3
 # RFC 6749 section 5.2 allows no other character in a description, and it may quote the caller.
 _NOT_DESCRIPTIVE = re.compile(r"[^ !#-\[\]-~]")
 _SIGN_IN_AGAIN = (DenyReason.STAFF_AUTHENTICATION_WEAK, DenyReason.STAFF_SIGNED_OUT)
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+class Decide(Protocol):
+    """Decides about one exchange, on whatever the facts are by now."""
+
+    def __call__(self, *, facts: Facts, now: datetime) -> Issue | Deny:
+        """Return what to issue, or why nothing."""
 
 
 class AgentCheck(Protocol):
@@ -144,15 +153,33 @@ class TokenEndpoint:
         if refused is not None:
             return await self._refuse(refused, attempt)
         await self._journal.append(attempt.record(outcome), durable=True)
-        await self._store.save_staff(signed_in.staff, at=self._clock())
-        await self._store.add_assumption(outcome.assumption)
-        self._facts.forget_staff(signed_in.staff.id)
+        refused = await self._begin(outcome.assumption, signed_in.staff, facts, decide)
+        if refused is not None:
+            return await self._refuse(refused, attempt)
         # The app took its time to answer, and recording takes some: what is signed is decided on what holds by now.
         issue = decide(facts=await self._facts.of_exchange(account, signed_in.staff.id), now=self._clock())
         if isinstance(issue, Deny):
             await self._store.end_assumption(outcome.assumption.id, at=self._clock())
             return await self._refuse(issue, attempt)
         return self._sign(issue)
+
+    async def _begin(self, assumption: Assumption, staff: Staff, facts: Facts, decide: Decide) -> Deny | None:
+        """Store the assumption, decided on `facts`, or return why it must not be begun any more; raises StoreError."""
+        for _ in range(_MOST_TRIES):
+            known = None if facts.staff is None else facts.staff.signed_out_at
+            try:
+                await self._store.begin_assumption(assumption, replace(staff, signed_out_at=known), at=self._clock())
+            except StoreConflict:
+                # They signed out in between; but their sign-in may be a newer one.
+                self._facts.forget_staff(staff.id)
+                facts = await self._facts.of_exchange(assumption.account, staff.id)
+                again = decide(facts=facts, now=self._clock())
+                if isinstance(again, Deny):
+                    return again
+            else:
+                self._facts.forget_staff(staff.id)
+                return None
+        return Deny(reason=DenyReason.STORE_UNAVAILABLE)
 
     def _sign(self, issue: Issue) -> web.Response:
         claims = issue.claims

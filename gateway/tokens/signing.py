@@ -198,7 +198,7 @@ def _foreign_key(entry: Mapping[str, Any]) -> ForeignKey | None:
         return None
     try:
         key = jwt.PyJWK(dict(entry)).key
-    except (jwt.PyJWKError, jwt.InvalidKeyError, ValueError, TypeError):
+    except (jwt.PyJWKError, jwt.InvalidKeyError, ValueError, TypeError, KeyError):
         return None
     algorithms = _algorithms(key)
     if "alg" in entry:

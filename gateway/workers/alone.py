@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from gateway.app import START_ERRORS, Gateway, open_gateway
 from gateway.config.model import Config
+from gateway.descriptors import raise_limit
 from gateway.tasks import Tasks
 from gateway.workers import collector
 from gateway.workers.fixed import settle
@@ -49,6 +50,7 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.ask)
     hear(hang_up.set)
+    raise_limit(config)
     outer, inner = Tasks(), Tasks()
     try:
         async with open_gateway(config) as gateway:

@@ -17,7 +17,8 @@ class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):
     origin: str
     config: Config
     fellows: dict[str, str] = {}
-    """See `gateway.state.Post`."""
+    without_store: bool = False
+    """Both: see `gateway.state.Post`."""
 
 
 class Renew(msgspec.Struct, tag="renew", frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 _REPLY_SECONDS = 30.0
 _BEGIN_SECONDS = 60.0
+_AGAIN_SECONDS = 1.0
 _MARGIN_SECONDS = 2.0
 """Behind the time for requests under way, for a worker to close its journal and the rest."""
 
@@ -79,20 +80,34 @@ class Pause:
 class Supervisor:
     """Starts the workers, starts a dead one again, hands on new configurations, and ends them all."""
 
-    def __init__(self, config: Config, read: Read, *, count: int, spawn: Spawn = Child.start) -> None:
+    def __init__(
+        self,
+        config: Config,
+        read: Read,
+        *,
+        count: int,
+        spawn: Spawn = Child.start,
+        reply_seconds: float = _REPLY_SECONDS,
+    ) -> None:
         self._given = config
         """As the operator has it; the workers' differs in the ports."""
         self._served = config
         self._read = read
         self._count = count
         self._spawn = spawn
+        self._reply_seconds = reply_seconds
         self._scratch = ""
         self._stopping = Stopping()
         self._hang_up = asyncio.Event()
         self._children: dict[int, Child] = {}
         """Every process there is, by number."""
         self._up: dict[int, Child] = {}
-        """Those that serve, under the configuration in force."""
+        """Those that serve."""
+        self._waited_in_vain = False
+        """Whether the store did not open for us, before any worker began."""
+        self._slow: set[Child] = set()
+        """Those that serve another configuration than the one in force until they have taken it."""
+        self._tasks = Tasks()
 
     async def run(self, announce: Announce) -> None:
         """Serve until SIGTERM or SIGINT; a second one cuts what is under way.
@@ -108,6 +123,7 @@ class Supervisor:
             try:
                 await prepare(once, self._given, utc_now)
             except StoreError as exc:
+                self._waited_in_vain = True
                 log.warning("nothing could be prepared for the workers, so they will have to do it: %s", exc)
         server = self._given.server
         with (
@@ -123,7 +139,7 @@ class Supervisor:
     async def _run(self, announce: Announce) -> None:
         begun: list[asyncio.Future[Done]] = [asyncio.get_running_loop().create_future() for _ in range(self._count)]
         keepers = [asyncio.ensure_future(self._keep(index, first)) for index, first in enumerate(begun)]
-        all_begun, tasks = asyncio.gather(*begun), Tasks()
+        all_begun = asyncio.gather(*begun)
         stop = asyncio.ensure_future(self._stopping.asked.wait())
         waiting: set[asyncio.Future[Any]] = {all_begun, stop}
         try:
@@ -131,15 +147,16 @@ class Supervisor:
             # Whoever was told to stop may end before it has begun, and that is no failure.
             if not self._stopping.asked.is_set():
                 done, *_ = all_begun.result()
+                self._waited_in_vain = False
                 announce(done.public_url, done.admin_url)
-                tasks.start(self._follow(), name="hand on new configurations")
-                tasks.start(self._watch(), name="look for workers that hang")
+                self._tasks.start(self._follow(), name="hand on new configurations")
+                self._tasks.start(self._watch(), name="look for workers that hang")
                 await stop
         except BaseException:
             self._stopping.now.set()
             raise
         finally:
-            await tasks.close()
+            await self._tasks.close()
             all_begun.cancel()
             stop.cancel()
             await asyncio.gather(all_begun, stop, return_exceptions=True)
@@ -197,22 +214,26 @@ class Supervisor:
 
     async def _begin(self, index: int, child: Child) -> Answer:
         config = self._served
+        origins = (f"{ORIGIN}-{number}" for number in range(self._count))
+        order = Begin(
+            origin=f"{ORIGIN}-{index}",
+            config=config,
+            fellows={origin: f"{self._scratch}/{origin}.sock" for origin in origins},
+            without_store=self._waited_in_vain,
+        )
         try:
             async with asyncio.timeout(_BEGIN_SECONDS):
-                origins = (f"{ORIGIN}-{number}" for number in range(self._count))
-                fellows = {origin: f"{self._scratch}/{origin}.sock" for origin in origins}
-                reply = await child.ask(Begin(origin=f"{ORIGIN}-{index}", config=config, fellows=fellows))
+                reply = await child.ask(order)
         except TimeoutError:
             log.error("process %d does not begin within %g s: killed", child.pid, _BEGIN_SECONDS)  # noqa: TRY400
             child.kill()
             return None
-        # It may have been overtaken by a new configuration while it began.
-        while isinstance(reply, Done) and config is not self._served:
-            config = self._served
-            reply = await self._ask(child, config)
         if isinstance(reply, Done):
             self._up[index] = child
             log.info("worker %s-%d serves (process %d)", ORIGIN, index, child.pid)
+            if config is not self._served:
+                # It was overtaken by a new configuration while it began.
+                self._bring(child)
         else:
             child.tell(Stop(now=True))
         return reply
@@ -239,12 +260,18 @@ class Supervisor:
                 log.exception("the new configuration could not be handed on")
 
     async def _renew(self) -> None:
-        """Hand the configuration on as it is now; one worker tries it first. Raises ConfigError, and keeps the old."""
+        """Hand the configuration on as it is now; one worker tries it first. Raises ConfigError, and keeps the old.
+
+        Nobody is replaced for it: it is the store that makes a worker slow, and customers are served meanwhile.
+        """
+        if self._slow:
+            raise ConfigError(f"{_named(self._slow)} is not done with the last one: send the signal again later")
         given = settle(self._given, self._read())
         load_profile(given.upstream.profile)
         served = _with_ports(self._kept(given), self._served.server.listen, self._served.server.admin_listen)
         if not self._up:
             raise ConfigError("no worker is up that could try it: send the signal again")
+        old = self._given, self._served
         for first in list(self._up.values()):
             reply = await self._ask(first, served)
             if isinstance(reply, Refused):
@@ -255,26 +282,51 @@ class Supervisor:
             raise ConfigError("no worker has answered: send the signal again")
         self._given, self._served = given, served
         # From the same step on, a worker that is just beginning sees the new one itself.
-        others = [(index, child) for index, child in self._up.items() if child is not first]
-        replies = await asyncio.gather(*(self._ask(child, served) for _, child in others))
-        for (index, child), said in zip(others, replies, strict=True):
-            if isinstance(said, Refused):
-                log.error("worker %s-%d did not take the new configuration (%s): replaced", ORIGIN, index, said.why)
-                child.tell(Stop())
+        others = [child for child in self._up.values() if child is not first]
+        replies = await asyncio.gather(*(self._ask(child, served) for child in others))
+        refused = [reply.why for reply in replies if isinstance(reply, Refused)]
+        if refused:
+            self._given, self._served = old
+            for child in self._up.values():
+                if child not in self._slow:
+                    self._bring(child)
+            raise ConfigError(f"not every worker takes it: {refused[0]}")
         log.info("the new configuration is in force")
 
     async def _ask(self, child: Child, config: Config) -> Answer:
+        """Hand a configuration on; who is slow keeps the one in force, whatever it says in the end."""
+        asking = asyncio.ensure_future(child.ask(Renew(config=config)))
         try:
-            async with asyncio.timeout(_REPLY_SECONDS):
-                return await child.ask(Renew(config=config))
-        except TimeoutError:
-            # What it serves goes on for as long as at any stop; its successor begins with what is in force then.
-            log.error("process %d does not answer: replaced", child.pid)  # noqa: TRY400 - no trace would help
-            self._up = {index: other for index, other in self._up.items() if other is not child}
-            child.tell(Stop())
-            patience = self._served.server.shutdown_seconds + _MARGIN_SECONDS
-            asyncio.get_running_loop().call_later(patience, child.kill)
-            return None
+            # Not cancelled at its end: what a worker was told it does in the end, and then it says so.
+            await asyncio.wait({asking}, timeout=self._reply_seconds)
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        if asking.done():
+            return asking.result()
+        self._bring(child, asking)
+        why = f"process {child.pid} is not done within {self._reply_seconds:g} s, and keeps the old one"
+        return Refused(why=why, in_config=False)
+
+    def _bring(self, child: Child, asking: "asyncio.Future[Answer] | None" = None) -> None:
+        """Have a worker serve what is in force, however long that takes, once it has answered what it was asked."""
+        self._slow.add(child)
+        self._tasks.start(self._bring_on(child, asking), name="bring a worker to the configuration in force")
+
+    async def _bring_on(self, child: Child, asking: "asyncio.Future[Answer] | None") -> None:
+        try:
+            if asking is not None and not isinstance(await asking, Done):
+                return
+            while True:
+                config = self._served
+                reply = await child.ask(Renew(config=config))
+                if reply is None or (isinstance(reply, Done) and config is self._served):
+                    return
+                if isinstance(reply, Refused):
+                    log.error("process %d does not take the configuration in force yet: %s", child.pid, reply.why)
+                    await asyncio.sleep(_AGAIN_SECONDS)
+        finally:
+            self._slow.discard(child)
 
     async def _end(self, keepers: Sequence["asyncio.Future[None]"]) -> None:
         """End every worker: first by asking, after the time for requests under way by killing."""
@@ -319,6 +371,10 @@ def _failed(reply: Answer, how: str) -> Exception:
     if isinstance(reply, Refused):
         return ConfigError(reply.why) if reply.in_config else WorkersFailed(reply.why)
     return WorkersFailed(f"a worker {how}")
+
+
+def _named(children: Iterable[Child]) -> str:
+    return ", ".join(f"process {child.pid}" for child in children)
 
 
 def _said(code: int) -> str:

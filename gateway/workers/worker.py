@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.app import START_ERRORS, Gateway, open_gateway
 from gateway.config.model import ConfigError
+from gateway.descriptors import raise_limit
 from gateway.state import Post
 from gateway.tasks import Tasks
 from gateway.workers import collector
@@ -47,10 +48,11 @@ async def run_worker() -> bool:
     begin = await first
     if not isinstance(begin, Begin):
         return True  # stopped before it began
+    raise_limit(begin.config)
     tasks, inner = Tasks(), Tasks()
     try:
         fellows = {origin: Path(path) for origin, path in begin.fellows.items()}
-        post = Post(origin=begin.origin, shared=True, fellows=fellows)
+        post = Post(origin=begin.origin, shared=True, without_store=begin.without_store, fellows=fellows)
         async with open_gateway(begin.config, post=post) as gateway:
             collector.spare()
             replies.done(gateway)

@@ -18,6 +18,8 @@ _OLDEST = 14
 _STAGGER_SECONDS = 0.1
 LONG_SECONDS = 30.0
 """For what nobody waits for at a door: lists, migrations, another node's turn."""
+LONGEST_SECONDS = LONG_SECONDS + 2.0
+"""So long a server may take to say itself that this was too long."""
 _PATIENT = {"statement_timeout": "0", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
 _GOODBYE_SECONDS = 0.5
 _LASTING = """
@@ -96,6 +98,28 @@ class Connector:
             connection.terminate()
             raise
         return connection, host
+
+
+@contextmanager
+def bounded(connection: Connection, seconds: float) -> Iterator[None]:
+    """End the connection if the block takes longer than that; what it waits for then raises StoreError."""
+    late = False
+
+    def hang_up() -> None:
+        nonlocal late
+        late = True
+        connection.terminate()
+
+    # Hanging up ends the wait at once, where a timeout would first ask a silent server to stop.
+    alarm = asyncio.get_running_loop().call_later(seconds, hang_up)
+    try:
+        yield
+    except StoreError as exc:
+        if late:
+            raise StoreError(f"the database does not answer within {seconds:g} s") from exc
+        raise
+    finally:
+        alarm.cancel()
 
 
 def _milliseconds(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from gateway.stores import rows
 from gateway.stores.postgres import shape, writes
 from gateway.stores.postgres.address import Address
-from gateway.stores.postgres.connect import LONG_SECONDS, Connector, translated
+from gateway.stores.postgres.connect import LONG_SECONDS, LONGEST_SECONDS, Connector, bounded, translated
 from gateway.stores.postgres.listen import PostgresPush
 from gateway.stores.postgres.pool import Pool
 from gateway.stores.postgres.terms import StoreTerms
@@ -38,10 +38,11 @@ async def open_postgres(address: Address, terms: StoreTerms) -> "PostgresStore":
     connector = Connector(address, terms)
     async with connector.apart(terms.write_seconds) as connection:
         wanted = shape.migrations()
-        if terms.migrate:
-            await shape.migrate(connection, wanted)
-        elif await shape.count_applied(connection, wanted) < len(wanted):
-            raise StoreError("the database is not of this version's shape: run `locum db migrate`")
+        with bounded(connection, LONGEST_SECONDS):
+            if terms.migrate:
+                await shape.migrate(connection, wanted)
+            elif await shape.count_applied(connection, wanted) < len(wanted):
+                raise StoreError("the database is not of this version's shape: run `locum db migrate`")
     store = PostgresStore(connector, terms)
     try:
         await store.open()
@@ -100,7 +101,8 @@ class PostgresStore(Store):
         """Keep all others who call this, on whichever node, waiting until the block ends; raises StoreError."""
         self._check_open()
         async with self._connector.apart(self._terms.write_seconds) as connection:
-            await shape.lock(connection)
+            with bounded(connection, LONGEST_SECONDS):
+                await shape.lock(connection)
             yield
 
     def _check_open(self) -> None:
@@ -111,22 +113,27 @@ class PostgresStore(Store):
         # One statement, so that the newest position and the rows are of one moment.
         found = await self._ask(
             """
-            SELECT p.position AS newest, c.position, c.account, c.assumption, c.staff_issuer, c.staff_subject
-            FROM locum.position AS p LEFT JOIN locum.changes AS c ON c.position > $1
+            SELECT p.position AS newest, c.position, c.account, c.assumption, c.staff_issuer, c.staff_subject, c.tag
+            FROM locum.position AS p LEFT JOIN locum.changes AS c ON c.position >= least($1, p.position)
             ORDER BY c.position
             """,
             after,
         )
-        newest = int(found[0][0])
+        if not found:
+            raise StoreError("`locum.position` is empty, so nothing is known of any change: put its row back")
+        kept = [row[1:] for row in found if row[1] is not None]
         with translated():
-            changes = [rows.read_change(row[1:]) for row in found if row[1] is not None]
-        return Changes(position=newest, changes=changes if len(changes) == newest - after else None)
+            return rows.read_changes(kept, after=after, newest=int(found[0][0]))
 
     async def raise_position(self, beyond: int) -> None:
         await self._change("SELECT locum.raise_position($1, NULL, NULL, NULL, NULL)", (beyond,))
 
     async def touch_account(self, account: AccountId) -> None:
-        await self._change("SELECT locum.raise_position(0, $1, NULL, NULL, NULL)", (account,))
+        sql = """
+            WITH touched AS (UPDATE locum.accounts SET epoch = epoch + 1 WHERE id = $1 RETURNING 1)
+            SELECT locum.raise_position(0, $1, NULL, NULL, NULL) WHERE NOT EXISTS (SELECT FROM touched)
+        """
+        await self._change(sql, (account,))
 
     async def find_kill_switch(self) -> KillSwitch:
         sql = rows.select(rows.KILL_SWITCH, "FROM locum.kill_switch")
@@ -167,12 +174,10 @@ class PostgresStore(Store):
         return await self._find(rows.read_grant, sql, grant)
 
     async def add_assumption(self, assumption: Assumption) -> None:
-        sql = """
-            INSERT INTO locum.assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
-                                           scopes, started_at, ended_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING RETURNING 1
-        """
-        await self._add(f"the assumption `{assumption.id}`", sql, rows.assumption_row(assumption))
+        await self._add(f"the assumption `{assumption.id}`", writes.ADD_ASSUMPTION, rows.assumption_row(assumption))
+
+    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
+        await self._together(partial(writes.begin_assumption, assumption=assumption, staff=staff, at=at))
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         sql = rows.select(rows.ASSUMPTION, "FROM locum.assumptions WHERE id = $1")
@@ -183,7 +188,7 @@ class PostgresStore(Store):
         return bool(await self._change(sql, (rows.write_time(at), assumption)))
 
     async def end_assumptions_of(self, actor: ActorId, *, at: datetime) -> Sequence[AssumptionId]:
-        ended = await self._change(writes.END_ALL, (rows.write_time(at), actor.issuer, actor.subject))
+        ended = await self._change(writes.END_ALL, (rows.write_time(at), actor.issuer, actor.subject, None))
         with translated():
             return [rows.read_assumption(row).id for row in ended]
 
@@ -200,15 +205,7 @@ class PostgresStore(Store):
         return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
-        sql = """
-            INSERT INTO locum.staff AS s (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-            ON CONFLICT (issuer, subject) DO UPDATE
-            SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
-                disabled = s.disabled OR excluded.disabled, seen_at = excluded.seen_at,
-                signed_out_at = greatest(s.signed_out_at, excluded.signed_out_at)
-        """
-        await self._change(sql, rows.staff_row(staff, at=at))
+        await self._change(writes.SAVE_STAFF, rows.staff_row(staff, at=at))
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
         sql = rows.select(rows.STAFF, "FROM locum.staff WHERE issuer = $1 AND subject = $2")
@@ -237,7 +234,8 @@ class PostgresStore(Store):
 
     async def list_keys(self) -> Sequence[StoredKey]:
         sql = rows.select(rows.KEY, "FROM locum.signing_keys ORDER BY created_at DESC, id")
-        return await self._list(rows.read_key, sql)
+        # There are few, and a reload waits for them.
+        return await self._list(rows.read_key, sql, seconds=self._terms.read_seconds)
 
     async def _ask(self, sql: str, *values: object, seconds: float | None = None) -> list[rows.Row]:
         with translated():
@@ -247,8 +245,10 @@ class PostgresStore(Store):
         with translated():
             return [read_values(tuple(record)) for record in found]
 
-    async def _list(self, read: Callable[[rows.Row], T], sql: str, *values: object) -> list[T]:
-        found = await self._ask(sql, *values, seconds=LONG_SECONDS)
+    async def _list(
+        self, read: Callable[[rows.Row], T], sql: str, *values: object, seconds: float = LONG_SECONDS
+    ) -> list[T]:
+        found = await self._ask(sql, *values, seconds=seconds)
         with translated():
             return [read(row) for row in found]
 

@@ -9,21 +9,38 @@ from gateway.stores.postgres.connect import Connection
 from gateway.stores.postgres.text import read_values, write_values
 from gateway.stores.store import StoreConflict
 from policy.grants import GrantChange
-from policy.model import ActorId, Grant, Staff
+from policy.model import ActorId, Assumption, Grant, Staff
 
 T = TypeVar("T")
 Fetch = Callable[[str, rows.Row], Awaitable[list[rows.Row]]]
 """Runs a statement with the values of a row, and returns its rows."""
 
+# Of whatever sign-in up to a time, or of any if that is NULL.
 # In the order of the ids, so that two who do the same at the same time do not wait for each other for ever.
 END_ALL = f"""
     UPDATE locum.assumptions SET ended_at = $1
     WHERE id IN (
         SELECT id FROM locum.assumptions WHERE actor_issuer = $2 AND actor_subject = $3 AND ended_at IS NULL
+            AND coalesce(signed_in_at <= $4, TRUE)
         ORDER BY id FOR UPDATE
     )
     RETURNING {rows.ASSUMPTION}
 """  # noqa: S608 - nothing but our own words
+
+ADD_ASSUMPTION = """
+    INSERT INTO locum.assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
+                                   scopes, started_at, ended_at, signed_in_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING RETURNING 1
+"""
+SAVE_STAFF = """
+    INSERT INTO locum.staff AS s (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (issuer, subject) DO UPDATE
+    SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
+        disabled = s.disabled OR excluded.disabled, seen_at = excluded.seen_at,
+        signed_out_at = greatest(s.signed_out_at, excluded.signed_out_at)
+    RETURNING signed_out_at
+"""
 
 
 async def whole(connection: Connection, work: Callable[[Fetch], Awaitable[T]]) -> T:
@@ -44,6 +61,18 @@ async def whole(connection: Connection, work: Callable[[Fetch], Awaitable[T]]) -
     return result
 
 
+async def begin_assumption(fetch: Fetch, *, assumption: Assumption, staff: Staff, at: datetime) -> None:
+    """Store who begins an assumption, and then the assumption; raises StoreConflict.
+
+    The person's row is held from the first statement to the commit, here as in a sign-out, so one waits for the other.
+    """
+    saved = await fetch(SAVE_STAFF, rows.staff_row(staff, at=at))
+    if saved != [(None if staff.signed_out_at is None else rows.write_time(staff.signed_out_at),)]:
+        raise StoreConflict(f"`{staff.id.subject}` has signed out meanwhile: decide again")
+    if not await fetch(ADD_ASSUMPTION, rows.assumption_row(assumption)):
+        raise StoreConflict(f"the assumption `{assumption.id}` exists already: choose another id")
+
+
 async def sign_out(fetch: Fetch, *, actor: ActorId, since: datetime, at: datetime) -> list[rows.Row]:
     """Return the rows of the assumptions that this has ended."""
     # Whoever was never seen gets a row that permits nothing.
@@ -58,7 +87,9 @@ async def sign_out(fetch: Fetch, *, actor: ActorId, since: datetime, at: datetim
         """,
         rows.staff_row(unseen, at=at),
     )
-    return await fetch(END_ALL, (rows.write_time(at), actor.issuer, actor.subject)) if remembered else []
+    if not remembered:
+        return []
+    return await fetch(END_ALL, (rows.write_time(at), actor.issuer, actor.subject, rows.write_time(since)))
 
 
 async def save_change(fetch: Fetch, *, change: GrantChange, by: str, at: datetime) -> None:

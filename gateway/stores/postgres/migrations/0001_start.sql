@@ -57,7 +57,9 @@ CREATE TABLE locum.assumptions (
     reason text NOT NULL,
     scopes text NOT NULL,
     started_at bigint NOT NULL,
-    ended_at bigint
+    ended_at bigint,
+    -- NULL: it is not known, and any sign-out ends it.
+    signed_in_at bigint
 );
 
 -- Only what has not ended is looked for by whom it concerns.
@@ -113,7 +115,9 @@ CREATE TABLE locum.changes (
     account text,
     assumption text,
     staff_issuer text,
-    staff_subject text
+    staff_subject text,
+    -- By chance, so that the same position in a copy that has gone on by itself is another change.
+    tag text NOT NULL DEFAULT gen_random_uuid()
 );
 
 CREATE FUNCTION locum.raise_position(beyond bigint, account text, assumption text, issuer text, subject text)
@@ -134,22 +138,38 @@ $$;
 CREATE FUNCTION locum.count_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     CASE TG_TABLE_NAME
-        WHEN 'accounts' THEN PERFORM locum.raise_position(0, NEW.id, NULL, NULL, NULL);
-        WHEN 'assumptions' THEN PERFORM locum.raise_position(0, NULL, NEW.id, NULL, NULL);
-        WHEN 'staff' THEN PERFORM locum.raise_position(0, NULL, NULL, NEW.issuer, NEW.subject);
+        WHEN 'accounts' THEN PERFORM locum.raise_position(0, coalesce(NEW.id, OLD.id), NULL, NULL, NULL);
+        WHEN 'assumptions' THEN PERFORM locum.raise_position(0, NULL, coalesce(NEW.id, OLD.id), NULL, NULL);
+        WHEN 'staff' THEN
+            PERFORM locum.raise_position(
+                0, NULL, NULL, coalesce(NEW.issuer, OLD.issuer), coalesce(NEW.subject, OLD.subject)
+            );
         ELSE PERFORM locum.raise_position(0, NULL, NULL, NULL, NULL);
     END CASE;
     RETURN NULL;
 END;
 $$;
 
+-- A grant changes with its account, whose row then speaks for both; by hand it may change alone.
+CREATE FUNCTION locum.count_grant() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    whose text := coalesce(NEW.account, OLD.account);
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM locum.accounts WHERE id = whose AND xmin = pg_current_xact_id()::xid) THEN
+        PERFORM locum.raise_position(0, whose, NULL, NULL, NULL);
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
 -- Deferred to the commit, so that nobody holds the position while they wait for anything else, a client least of all.
--- A grant changes with its account only, in one transaction, so the account's row speaks for both.
-CREATE CONSTRAINT TRIGGER account_counted AFTER INSERT OR UPDATE ON locum.accounts
+CREATE CONSTRAINT TRIGGER account_counted AFTER INSERT OR UPDATE OR DELETE ON locum.accounts
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
-CREATE CONSTRAINT TRIGGER assumption_counted AFTER INSERT OR UPDATE ON locum.assumptions
+CREATE CONSTRAINT TRIGGER grant_counted AFTER INSERT OR UPDATE OR DELETE ON locum.grants
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_grant();
+CREATE CONSTRAINT TRIGGER assumption_counted AFTER INSERT OR UPDATE OR DELETE ON locum.assumptions
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
-CREATE CONSTRAINT TRIGGER staff_added_counted AFTER INSERT ON locum.staff
+CREATE CONSTRAINT TRIGGER staff_counted AFTER INSERT OR DELETE ON locum.staff
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
 -- Being seen again changes nobody's rights.
 CREATE CONSTRAINT TRIGGER staff_changed_counted AFTER UPDATE ON locum.staff
@@ -157,7 +177,7 @@ CREATE CONSTRAINT TRIGGER staff_changed_counted AFTER UPDATE ON locum.staff
     WHEN ((OLD.name, OLD.permissions, OLD.groups, OLD.disabled, OLD.signed_out_at)
         IS DISTINCT FROM (NEW.name, NEW.permissions, NEW.groups, NEW.disabled, NEW.signed_out_at))
     EXECUTE FUNCTION locum.count_change();
-CREATE CONSTRAINT TRIGGER kill_switch_first_counted AFTER INSERT ON locum.kill_switch
+CREATE CONSTRAINT TRIGGER kill_switch_first_counted AFTER INSERT OR DELETE ON locum.kill_switch
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
 CREATE CONSTRAINT TRIGGER kill_switch_counted AFTER UPDATE ON locum.kill_switch
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
