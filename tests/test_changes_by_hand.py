@@ -1,5 +1,6 @@
 """Whoever writes into the store with other tools is heard of too, and what is taken out is named."""
 
+import asyncio
 import sqlite3
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
@@ -49,43 +50,49 @@ async def every_one_is_heard_of(store, execute):
 
 
 @asynccontextmanager
+async def closed_behind(store):
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
 async def heard(store):
-    async with store.listen() as push:
+    async with asyncio.timeout(10), store.listen() as push:
         yield
         await push.wait()
 
 
 async def test_sql_in_the_embedded_store_is_heard_of(tmp_path):
     """Each statement is one change, named, with a tag of its own, and every listener notices."""
-    store = await open_sqlite(tmp_path / "locum.db")
 
     async def execute(sql):
         with closing(sqlite3.connect(tmp_path / "locum.db", isolation_level=None)) as connection:
             connection.execute(sql.format(""))
 
-    await every_one_is_heard_of(store, execute)
-    await store.close()
+    async with closed_behind(await open_sqlite(tmp_path / "locum.db")) as store:
+        await every_one_is_heard_of(store, execute)
 
 
 async def test_sql_in_postgres_is_heard_of(postgres, database):
     """Likewise; and a grant that changes with its account is one change, however often that happens."""
     from tests.postgres_server import open_store  # noqa: PLC0415 - it imports asyncpg
 
-    store = await open_store(postgres, database)
-
     async def execute(sql):
         await postgres.execute(sql.format("locum."), database=database)
 
-    await every_one_is_heard_of(store, execute)
-    await store.add_account(one := replace(ACME, id="one"))
-    for number in range(3):
-        before = (await store.read_changes(0)).position
-        change = a_change(one, grant=a_grant(one, id="g9", duration=a_grant(one).duration))
-        await store.save_change(change, by="x", at=NOW)
-        one = change.account
-        found = [StoreChange(position=before + 1, account=one.id)]
-        assert found == list((await store.read_changes(before)).changes), number
-    await store.close()
+    # One that is left open would keep the server from ending.
+    async with closed_behind(await open_store(postgres, database)) as store:
+        await every_one_is_heard_of(store, execute)
+        await store.add_account(one := replace(ACME, id="one"))
+        for _ in range(3):
+            before = (await store.read_changes(0)).position
+            change = a_change(one, grant=a_grant(one, id="g9"))
+            await store.save_change(change, by="x", at=NOW)
+            one = change.account
+            found = [StoreChange(position=before + 1, account=one.id)]
+            assert found == list((await store.read_changes(before)).changes)
 
 
 async def test_a_transaction_by_hand_is_whole(tmp_path):
@@ -108,11 +115,10 @@ async def test_without_a_count_postgres_says_nothing(postgres):
     from tests.postgres_server import open_store  # noqa: PLC0415 - it imports asyncpg
 
     database = await postgres.new_database()
-    store = await open_store(postgres, database)
-    await postgres.execute("DELETE FROM locum.position", database=database)
-    with pytest.raises(StoreError, match=r"locum.position"):
-        await store.read_changes(0)
-    with pytest.raises(StoreError):
-        await store.add_account(ACME)
-    assert None is await store.find_account(ACME.id)
-    await store.close()
+    async with closed_behind(await open_store(postgres, database)) as store:
+        await postgres.execute("DELETE FROM locum.position", database=database)
+        with pytest.raises(StoreError, match=r"locum\.position"):
+            await store.read_changes(0)
+        with pytest.raises(StoreError):
+            await store.add_account(ACME)
+        assert None is await store.find_account(ACME.id)

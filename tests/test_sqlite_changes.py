@@ -97,8 +97,9 @@ async def test_the_changes_of_before_there_were_tags_go_on(path: Path):
     path.touch(0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         migrate(connection, load_migrations()[:3])
-        for number in range(5000):
-            connection.execute("INSERT INTO accounts VALUES (?, 'paid', 0, 0, NULL)", (str(number),))
+        with transaction(connection):
+            accounts = ((str(number),) for number in range(5000))
+            connection.executemany("INSERT INTO accounts VALUES (?, 'paid', 0, 0, NULL)", accounts)
         connection.execute("INSERT INTO changes (position, staff_issuer, staff_subject) VALUES (9000, 'i', 'u')")
     store = await open_sqlite(path)
     assert (await store.read_changes(8999)).changes == [
