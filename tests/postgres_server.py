@@ -211,6 +211,7 @@ class Wire:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # for the ends of the connections to be told
 
     def stall(self):
         self._going.clear()
@@ -238,7 +239,14 @@ class Wire:
         if self._refusing:
             writer.transport.abort()
             return
-        their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+        try:
+            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+        except BaseException as exc:
+            # There is no server, or the test is over.
+            writer.transport.abort()
+            if isinstance(exc, OSError):
+                return
+            raise
         pair = (writer, their_writer)
         self._pairs.add(pair)
         try:
