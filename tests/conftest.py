@@ -30,6 +30,20 @@ def _read_size(text):
     return int(match[1]) * {"MiB": 2**20, "GiB": 2**30}[match[2]]
 
 
+# Few tests that take long: begun first, so that no core is left with one of them at the end.
+_LONG = {
+    f"test_{name}.py"
+    for name in (
+        *("bench_rows", "bulk", "cli", "demo", "django_story", "history", "live_means_live", "mutations"),
+        *("operators_end", "readme", "reload", "selftest", "slow_clients", "supervisor", "verify", "workers"),
+    )
+}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 class NoSkips:
     """Turns a run with a skipped test into a failed one."""
 
