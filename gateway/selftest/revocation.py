@@ -200,8 +200,7 @@ async def begin(bench: Bench) -> str:
         scopes=frozenset({SCOPE}),
         started_at=now,
     )
-    await bench.store.save_staff(staff, at=now)
-    await bench.store.add_assumption(assumption)
+    await bench.store.begin_assumption(assumption, staff, at=now)
     claims = build_token(
         assumption,
         issuer=bench.issuer,
