@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.gateway_world import HOST
+from tests.started import environment
 
 MEBIBYTE = 1024 * 1024
 START_SECONDS = 20
@@ -113,9 +114,7 @@ permissions = ["read"]
     )
     command = [sys.executable, "-m", "gateway", "--config", "config.toml", "run"]
     with (directory / "log").open("wb") as log:
-        here = Path(__file__).parent.parent
-        environment = {**os.environ, "PYTHONPATH": str(here)}
-        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=directory, env=environment(), stdout=log, stderr=log)
     try:
         _until_accepting(process, port, directory / "log")
         yield GatewayProcess(process, port)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from gateway.demo.issuer import DemoIssuer
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
+from tests import started
 from tests.gateway_world import AUDIENCE, HOST, ISSUER, TestClock, World, parse
 from tests.rawwire import RecordingUpstream, response
 
@@ -152,7 +152,7 @@ class ProcessWorld(World):
             "gateway",
             *words,
             cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
+            env=started.environment(**environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

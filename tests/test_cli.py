@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from gateway.cli.root import cli
 from gateway.config.model import Config, Section
+from tests import started
 from tests.rawwire import RecordingUpstream, exchange, response
 
 PROJECT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ class Shell:
             "gateway",
             *words,
             cwd=self.directory,
-            env={**os.environ, **environment},
+            env=started.environment(**environment),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

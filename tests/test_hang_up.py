@@ -1,14 +1,13 @@
 """SIGHUP at the wrong moment: a gateway that is only just starting is not ended by it, and does not forget it."""
 
 import asyncio
-import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.process_world import PATIENCE_SECONDS, Running, open_process_world
+from tests.started import environment
 
 # What the imports come by, first to last.
 MODULES = ["click.core", "gateway.config.load", "gateway.cli.root"]
@@ -24,7 +23,7 @@ async def started(world, *words):
         "gateway",
         *words,
         cwd=world.directory,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env=environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
