@@ -9,11 +9,12 @@ import threading
 
 import pytest
 
-from gateway.audit.checkpoint import open_note
-from gateway.audit.journal import RETRY_SECONDS, Journal
+from gateway.audit.checkpoint import NoteSigner, open_note
+from gateway.audit.journal import Journal
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.audit.search import read
+from gateway.audit.writer import RETRY_SECONDS
 from tests.journals import (
     ENTRY,
     KEY,
@@ -64,7 +65,7 @@ async def test_nobody_else_may_read_the_journal(tmp_path):
     await write_journal(tmp_path / "journal", 1)
     assert 0o700 == stat.S_IMODE((tmp_path / "journal").stat().st_mode)
     assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "journal").iterdir()}
-    assert 4 == len(list((tmp_path / "journal").iterdir()))
+    assert 5 == len(list((tmp_path / "journal").iterdir()))
 
 
 async def test_numbers_go_on_over_segments_and_starts(tmp_path):
@@ -100,9 +101,12 @@ async def test_durable_appends_share_fsyncs(tmp_path):
     disk.let_go.clear()
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(journal.append(ENTRY, durable=True)) for _ in range(50)]
-        # Not durable, so it overtakes those that wait for the disk: the loop is not blocked.
+        # Not durable, so it overtakes those that wait for the disk.
         await asyncio.sleep(0)
         assert 51 == await journal.append(ENTRY)
+        waiting += [group.create_task(journal.append(ENTRY, durable=True)) for _ in range(50)]
+        await asyncio.sleep(0)
+        assert 102 == await journal.append(ENTRY)
         assert not any(task.done() for task in waiting)
         disk.let_go.set()
     assert 2 == disk.count - before
@@ -178,6 +182,33 @@ async def _refused(journal: Journal, *, durable: bool = False) -> bool:
     return False
 
 
+async def test_nobody_is_told_that_a_sealed_segment_is_durable(tmp_path):
+    """A write fails behind a record that waits for its fsync: the handle is given up, and nobody's fsync is another's."""
+    disk, broken = Disk(), False
+
+    def write(handle, data):
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return os.write(handle, data)
+
+    journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk, write=write)
+    await journal.append(ENTRY)
+    before = disk.count
+    disk.let_go.clear()
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(_refused(journal, durable=True))
+        while disk.count == before:  # noqa: ASYNC110 - counted by a thread
+            await asyncio.sleep(0)
+        queued = group.create_task(_refused(journal, durable=True))
+        await journal.append(ENTRY)
+        broken = True
+        assert await _refused(journal)
+        disk.let_go.set()
+    assert (False, True) == (first.result(), queued.result())
+    assert 1 == disk.count - before
+    await journal.close()
+
+
 async def test_a_full_segment_is_left_only_once_it_is_durable(tmp_path):
     """A durable record in the next segment vouches for those before it."""
     disk = Disk()
@@ -207,7 +238,7 @@ async def test_a_journal_is_healthy_again_only_after_an_fsync_that_worked(tmp_pa
 
 
 async def test_a_caller_who_hangs_up_takes_no_segment_from_the_others(tmp_path):
-    """The first caller's append opens the segment; cancelled, it leaves it to those who came after."""
+    """The first caller's append opens the segment; cancelled, it is on record, and leaves it to those who came after."""
     disk = Disk()
     journal = await open_journal(tmp_path / "journal", signed=False, fsync=disk)
     disk.let_go.clear()
@@ -216,7 +247,7 @@ async def test_a_caller_who_hangs_up_takes_no_segment_from_the_others(tmp_path):
         await asyncio.sleep(0)
         first.cancel()
         disk.let_go.set()
-    assert (True, 0) == (first.cancelled(), second.result())
+    assert (True, 1) == (first.cancelled(), second.result())
     await journal.close()
 
 
@@ -307,11 +338,13 @@ async def test_a_checkpoint_follows_activity_by_itself(tmp_path):
     """Nobody asks for it: soon after an append, a signed checkpoint covers the record."""
     signed = asyncio.Event()
 
-    def sign(text: bytes) -> bytes:
-        signed.set()
-        return text + b"\n"
+    class Signer(NoteSigner):
+        def __call__(self, text: bytes) -> bytes:
+            signed.set()
+            return super().__call__(text)
 
-    journal = await Journal.open(tmp_path / "journal", origin="node", clock=SecondHand(), signer=sign)
+    signer = Signer(KEY, name="node")
+    journal = await Journal.open(tmp_path / "journal", origin="node", clock=SecondHand(), signer=signer)
     await journal.append(ENTRY)
     async with asyncio.timeout(5):
         await signed.wait()

@@ -48,7 +48,9 @@ class NoteSigner:
         """Sign with `key`; `name` is the origin whose checkpoints these are."""
         self._key = key
         self._name = name
-        self._key_hash = _key_hash(key.public_key(), name=name)
+        self.public = key.public_key()
+        """What its signatures are checked with."""
+        self._key_hash = _key_hash(self.public, name=name)
 
     def __call__(self, text: bytes) -> bytes:
         """Return the note: the text, an empty line and the signature line."""

@@ -18,7 +18,7 @@ class AuditLog(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether the last attempt to write succeeded; for health pages only.
+        """Whether the last attempt to write succeeded, and none is taking too long; for health pages only.
 
         Nobody asks it before an append: the next append is what tries again.
         """
@@ -27,8 +27,9 @@ class AuditLog(Protocol):
         """Keep `record` and return its sequence number.
 
         When it returns, the record survives a crash of this process; with `durable`, also a crash of the machine.
-        Raises JournalError otherwise: then what was to be recorded must not happen. Records get their numbers in the
-        order of the calls. A cancelled call may still have been recorded.
+        Raises JournalError otherwise, and does not take long over it: then what was to be recorded must not happen.
+        Records get their numbers in the order of the calls. What was refused because it took too long, like a call that
+        was cancelled, may still be on the record.
         """
 
     async def close(self) -> None:

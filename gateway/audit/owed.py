@@ -10,7 +10,10 @@ PAUSE_SECONDS = 1.0
 
 
 class Debts:
-    """The records that one part owes to the journal, because it may act before they are written."""
+    """The records that one part owes to the journal, because it may act before they are written.
+
+    One that the disk took too long over may be in the journal already, and then stands in it twice.
+    """
 
     def __init__(self, journal: AuditLog) -> None:
         """Owe nothing yet."""

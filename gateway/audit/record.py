@@ -11,7 +11,7 @@ import msgspec
 from policy.model import AccountId, ActorId, AgentId, Assumption, AssumptionId, ClientId, GrantId, TokenId
 
 Kind = Literal[
-    "decision", "token", "grant", "assumption", "account", "client", "staff", "kill_switch", "store", "journal"
+    "decision", "token", "grant", "assumption", "account", "client", "staff", "key", "kill_switch", "store", "journal"
 ]
 
 MAX_CHARACTERS = 2048
@@ -63,6 +63,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     grant_id: GrantId | None = None
     granted_by: str | None = None
     host: str | None = None
+    key_id: str | None = None
+    """Of a change of the signing keys: which one."""
     kind: Kind
     method: str | None = None
     offset: int | None = None

@@ -1,21 +1,25 @@
 """What earlier writers of an origin left behind, as far as the next one must know it."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, read_newest
-from gateway.audit.segment import Fsync, list_segments, read_lines, split_line
+from gateway.audit.place import Place, read_place
+from gateway.audit.segment import Fsync, list_segments, parse_name, read_lines, split_line
 from policy.merkle import Frontier, leaf_hash
 
+_MOST_LINE_BYTES = 1024 * 1024
 
-class Mark(msgspec.Struct):
-    """Of a record, what tells whether it speaks about a segment of the journal."""
 
-    kind: str
-    reason: str | None = None
+class Head(msgspec.Struct):
+    """Of a record, its number, and what tells whether it speaks about a segment of the journal."""
+
+    seq: int | None = None
     segment: str | None = None
     offset: int | None = None
 
@@ -31,51 +35,123 @@ class Past:
     """How many of the lines the newest checkpoint speaks of, if they are those."""
     altered: bool
     """The lines are not those of which the newest checkpoint speaks."""
+    end: tuple[str, int] | None
+    """The newest segment, and where its last whole line ends."""
 
 
-def read_past(directory: Path, *, origin: str, fsync: Fsync) -> Past:
-    """Read all segments of an origin and make them durable; raises OSError.
+def read_past(directory: Path, *, origin: str, fsync: Fsync, key: Ed25519PublicKey | None) -> Past:
+    """Read what lies behind the newest checkpoint and make it durable; raises OSError.
 
+    The checkpoint must be signed by `key`; without one nothing is built on it. All segments are read if it is not known
+    where it ends in them, or if what is known does not agree with it.
     Damaged lines are counted and hashed as they are: it is `gateway.audit.verify` that judges them, and a writer that
     would not start over them would give everybody who can spoil a line a way to stop it.
     """
-    tree = Frontier()
-    torn: set[tuple[str, int]] = set()
-    newest, damaged = _newest_checkpoint(directory, origin=origin)
-    root_then: bytes | None = None
-    for path in list_segments(directory).get(origin, []):
-        for offset, line in read_lines(path):
-            if not line.endswith(b"\n"):
-                torn.add((path.name, offset))
-                continue
-            _, record = split_line(line) or (b"", line)
-            tree.append(leaf_hash(record))
-            if newest is not None and tree.size == newest.size:
-                root_then = tree.root()
-            if b'"kind":"journal"' in record:
-                torn.discard(_spoken_of(record))
-        _make_durable(path, fsync=fsync)
-    altered = damaged or (newest is not None and root_then != newest.root)
-    covered = 0 if newest is None or altered else newest.size
-    return Past(tree=tree, torn=tuple(sorted(torn)), covered=covered, altered=altered)
+    newest, damaged = _newest_checkpoint(directory, origin=origin, key=key)
+    segments = list_segments(directory).get(origin, [])
+    place = read_place(directory, origin=origin)
+    tail = _Reading()
+    if key is not None and newest is not None and place is not None and tail.begin_at(place, segments, newest):
+        tail.read(fsync=fsync)
+        if tail.root_then == newest.root and tail.is_in_order:
+            return tail.past(covered=newest.size, altered=False)
+    whole = _Reading(segments, newest)
+    whole.read(fsync=fsync)
+    altered = damaged or (newest is not None and whole.root_then != newest.root)
+    return whole.past(covered=0 if newest is None or altered else newest.size, altered=altered)
 
 
-def _newest_checkpoint(directory: Path, *, origin: str) -> tuple[Checkpoint | None, bool]:
+class _Reading:
+    """One pass over segments, from the first line or from some place on."""
+
+    def __init__(self, segments: list[Path] | None = None, newest: Checkpoint | None = None) -> None:
+        self.root_then: bytes | None = None
+        """The root of as many lines as the newest checkpoint speaks of."""
+        self.is_in_order = True
+        """Whether the first line read has the number that it should have."""
+        self._segments = segments or []
+        self._newest_size = None if newest is None else newest.size
+        self._tree = Frontier()
+        self._start = self._first = 0
+        self._torn: set[tuple[str, int]] = set()
+        self._end: tuple[str, int] | None = None
+
+    def begin_at(self, place: Place, segments: list[Path], newest: Checkpoint) -> bool:
+        """Begin at `place`, unless it cannot be one of these segments', or not one before the newest checkpoint."""
+        names = [path.name for path in segments]
+        if place.size > newest.size or place.segment not in names:
+            return False
+        first = names.index(place.segment)
+        if not _ends_at(segments[first], place):
+            return False
+        self._segments, self._newest_size = segments[first:], newest.size
+        self._tree, self._start, self._first = place.tree, place.offset, place.size
+        self._note_root()
+        return True
+
+    def read(self, *, fsync: Fsync) -> None:
+        start = self._start
+        for path in self._segments:
+            self._end = (path.name, start)
+            for offset, line in read_lines(path, start=start):
+                self._take(path.name, offset, line)
+            start = 0
+            _make_durable(path, fsync=fsync)
+
+    def past(self, *, covered: int, altered: bool) -> Past:
+        torn = tuple(sorted(self._torn))
+        return Past(tree=self._tree, torn=torn, covered=covered, altered=altered, end=self._end)
+
+    def _take(self, segment: str, offset: int, line: bytes) -> None:
+        if not line.endswith(b"\n"):
+            self._torn.add((segment, offset))
+            return
+        _, record = split_line(line) or (b"", line)
+        if self._tree.size == self._first:
+            self.is_in_order = _read_head(record).seq == self._first
+        self._tree.append(leaf_hash(record))
+        self._end = (segment, offset + len(line))
+        self._note_root()
+        if b'"kind":"journal"' in record:
+            head = _read_head(record)
+            self._torn.discard((head.segment or "", -1 if head.offset is None else head.offset))
+
+    def _note_root(self) -> None:
+        if self._tree.size == self._newest_size:
+            self.root_then = self._tree.root()
+
+
+def _ends_at(path: Path, place: Place) -> bool:
+    """Tell whether the last line of a tree ends there, so that no line is passed over between it and the rest."""
+    if place.offset == 0:
+        name = parse_name(path.name)
+        return name is not None and name.first == place.size
+    start = max(0, place.offset - _MOST_LINE_BYTES)
+    with path.open("rb") as file:
+        if file.seek(0, io.SEEK_END) < place.offset:
+            return False
+        file.seek(start)
+        lines = file.read(place.offset - start).splitlines(keepends=True)
+    _, record = split_line(lines[-1]) or (b"", b"")
+    return _read_head(record).seq == place.size - 1
+
+
+def _newest_checkpoint(directory: Path, *, origin: str, key: Ed25519PublicKey | None) -> tuple[Checkpoint | None, bool]:
+    """Return the newest checkpoint if it is good, and whether there is something else in its place."""
     note = read_newest(directory, origin=origin)
     if note is None:
         return None, False
     try:
-        return open_note(note, key=None), False
+        return open_note(note, key=key), False
     except CheckpointError:
         return None, True
 
 
-def _spoken_of(record: bytes) -> tuple[str, int]:
+def _read_head(record: bytes) -> Head:
     try:
-        mark = msgspec.json.decode(record, type=Mark)
+        return msgspec.json.decode(record, type=Head)
     except msgspec.DecodeError:
-        return "", -1
-    return mark.segment or "", -1 if mark.offset is None else mark.offset
+        return Head()
 
 
 def _make_durable(path: Path, *, fsync: Fsync) -> None:

@@ -1,15 +1,11 @@
-"""One file of the journal: its name, its lines, and the only hand that writes it."""
+"""One file of the journal: its name and its lines."""
 
-import asyncio
-import errno
 import itertools
 import os
 import re
 from binascii import hexlify
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from policy.merkle import leaf_hash
@@ -82,82 +78,3 @@ def sync_directory(directory: Path, *, fsync: Fsync) -> None:
         fsync(handle)
     finally:
         os.close(handle)
-
-
-class Segment:
-    """An open segment; after its first error it is never written or relied on again.
-
-    A failed fsync may have dropped the very pages it was asked to keep and marked them clean, so a second one that
-    succeeds says nothing. Whoever uses the segment gives it up; `sync` goes on failing.
-    """
-
-    def __init__(self, path: Path, *, fsync: Fsync, thread: Executor) -> None:
-        """Create the file, which must not exist, and make its name durable; raises OSError."""
-        self.path = path
-        self.size = 0
-        """Bytes of whole lines written."""
-        self.sealed = False
-        """Given up after an error."""
-        self._fsync = fsync
-        self._thread = thread
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._error: OSError | None = None
-        self._job: asyncio.Future[None] | None = None
-        self._queued: asyncio.Future[None] | None = None
-        try:
-            sync_directory(path.parent, fsync=fsync)
-        except OSError:
-            os.close(self._fd)
-            path.unlink(missing_ok=True)
-            raise
-
-    def write(self, line: bytes) -> None:
-        """Hand a line to the operating system in one call: killing this process cannot lose it. Raises OSError."""
-        if os.write(self._fd, line) != len(line):
-            raise OSError(errno.ENOSPC, "the line was written in part")
-        self.size += len(line)
-
-    def is_empty(self) -> bool:
-        """Tell whether not a byte has reached the file, not even of a torn line."""
-        return os.fstat(self._fd).st_size == 0
-
-    async def sync(self) -> None:
-        """Return once every line written so far is on the disk; callers share an fsync. Raises OSError.
-
-        An fsync that is already running may have begun before the caller's line was written, so it is waited out and
-        the next one serves everybody who came meanwhile.
-        """
-        if self._error is None:
-            if self._queued is None:
-                self._queued = asyncio.get_running_loop().create_future()
-            waiter = self._queued
-            if self._job is None:
-                self._begin(waiter)
-            # Shielded, for it is shared: one caller's hanging up must not take the others' answer away.
-            await asyncio.shield(waiter)
-        if self._error is not None:
-            raise OSError(self._error.errno, self._error.strerror) from self._error
-
-    async def close(self) -> None:
-        """Close the file once no fsync is running on it; safe to call twice."""
-        while self._job is not None:
-            await asyncio.wait([self._job])
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _begin(self, waiter: asyncio.Future[None]) -> None:
-        self._queued = None
-        self._job = asyncio.get_running_loop().run_in_executor(self._thread, self._fsync, self._fd)
-        self._job.add_done_callback(partial(self._end, waiter))
-
-    def _end(self, waiter: asyncio.Future[None], job: asyncio.Future[None]) -> None:
-        self._job = None
-        error = job.exception()
-        if error is not None:
-            self._error = error if isinstance(error, OSError) else OSError(errno.EIO, str(error))
-        waiter.set_result(None)
-        if self._queued is not None and self._error is None:
-            self._begin(self._queued)
-        elif self._queued is not None:
-            self._queued.set_result(None)

@@ -1,0 +1,188 @@
+"""What is open for writing: the batch that waits, and the segment that takes it."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from gateway.audit.hand import Hand
+from gateway.audit.log import JournalError
+from gateway.audit.record import Record
+from gateway.audit.segment import Fsync, build_line, sync_directory
+
+Write = Callable[[int, bytes], int]
+
+
+class Batch:
+    """Lines that are written in one call, and those who wait for that."""
+
+    __slots__ = ("_written_to", "bytes", "leaves", "lines", "marks", "timer", "waiters")
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.lines: list[bytes] = []
+        self.leaves: list[bytes] = []
+        self.waiters: list[asyncio.Future[Batch]] = []
+        self.marks: list[Record] = []
+        """The records of the journal itself with which it begins."""
+        self.bytes = 0
+        self.timer: asyncio.TimerHandle | None = None
+        """Goes off when those who wait have waited long enough."""
+        self._written_to: tuple[Segment, int] | None = None
+
+    def add(self, record: bytes) -> None:
+        """Add an encoded record."""
+        leaf, line = build_line(record)
+        self.lines.append(line)
+        self.leaves.append(leaf)
+        self.bytes += len(line)
+
+    def place(self, segment: "Segment", end: int) -> None:
+        """Take note of the segment that has it, and of where in that its last line ends."""
+        self._written_to = segment, end
+
+    def written_to(self) -> tuple["Segment", int]:
+        """Return these two; only for those who have been told that it is written."""
+        if self._written_to is None:
+            raise RuntimeError("the batch has not been written")
+        return self._written_to
+
+    def settle(self, why: str | None = None) -> None:
+        """Tell those who wait, or why they wait in vain; nobody is told twice."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        for waiter in self.waiters:
+            if waiter.done():
+                continue
+            if why is None:
+                waiter.set_result(self)
+            else:
+                waiter.set_exception(JournalError(why))
+        self.waiters = []
+
+
+class Segment:
+    """An open segment; after its first error it is never written or relied on again.
+
+    A failed fsync may have dropped the very pages it was asked to keep and marked them clean, so a second one that
+    succeeds says nothing. Whoever uses the segment gives it up; `sync` goes on failing.
+    """
+
+    def __init__(self, path: Path, *, write: Write, fsync: Fsync, hand: Hand, failed: "Failed") -> None:
+        """Create the file, which must not exist, and make its name durable; for a thread, for it may hang.
+
+        `hand` does what `sync` and `close` ask for; `failed` is told, on the loop, of an fsync that failed. Raises
+        OSError.
+        """
+        self.path = path
+        self.size = 0
+        """Bytes of whole lines written, as far as the loop has heard."""
+        self.is_empty = True
+        """Not a byte has reached the file, not even of a torn line."""
+        self.sealed = False
+        """Given up after an error."""
+        self.is_late = False
+        """Whether somebody has waited too long for the fsync that is running."""
+        self.is_closing = False
+        """Whether no fsync may be begun any more: its handle could be another file's by then."""
+        self._write = write
+        self._fsync = fsync
+        self._hand = hand
+        self._failed = failed
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._error: OSError | None = None
+        self._durable = 0
+        self._covers = 0
+        self._running: asyncio.Future[None] | None = None
+        self._queued: asyncio.Future[None] | None = None
+        try:
+            sync_directory(path.parent, fsync=fsync)
+        except OSError:
+            os.close(self._fd)
+            path.unlink(missing_ok=True)
+            raise
+
+    def write(self, lines: bytes, *, durable: bool) -> tuple[int, OSError | None]:
+        """Hand lines to the operating system in one call, from a thread: killing this process cannot lose them.
+
+        With `durable`, the machine's losing power cannot either. Returns how many bytes of whole lines have got there,
+        and what went wrong.
+        """
+        try:
+            count = self._write(self._fd, lines)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the lines cannot be relied on
+            return 0, as_ours(error)
+        self.is_empty &= count == 0
+        if count != len(lines):
+            return lines.rfind(b"\n", 0, count) + 1, OSError(errno.ENOSPC, "the lines were written in part")
+        if durable:
+            try:
+                self._fsync(self._fd)
+            except Exception as error:  # noqa: BLE001 - likewise
+                return count, as_ours(error)
+        return count, None
+
+    async def sync(self, upto: int) -> None:
+        """Return once the first `upto` bytes, written by now, are on the disk; callers share an fsync. Raises OSError.
+
+        An fsync that began before they were written says nothing of them, so it is waited out and the next one serves
+        everybody who came meanwhile.
+        """
+        if upto > self._durable and self._error is None and not self.is_closing:
+            if (waiter := self._running) is None:
+                waiter = asyncio.get_running_loop().create_future()
+                self._begin(waiter)
+            elif upto > self._covers:
+                waiter = self._queued = self._queued or asyncio.get_running_loop().create_future()
+            # Shielded, for it is shared: one caller's hanging up must not take the others' answer away.
+            await asyncio.shield(waiter)
+        if upto <= self._durable:
+            return
+        if self._error is not None:
+            raise OSError(self._error.errno, self._error.strerror) from self._error
+        raise OSError(errno.EBADF, "the segment has been closed")
+
+    def close(self) -> None:
+        """Close the file once nothing asked for is running on it."""
+        self.is_closing = True
+        self._hand.call(partial(os.close, self._fd), _forget)
+
+    def remove(self) -> None:
+        """Close it likewise, and take its name away."""
+        self.close()
+        self._hand.call(partial(self.path.unlink, missing_ok=True), _forget)
+
+    def _begin(self, waiter: asyncio.Future[None]) -> None:
+        self._running, self._covers = waiter, self.size
+        self._hand.call(partial(self._fsync, self._fd), self._end)
+
+    def _end(self, outcome: BaseException | None) -> None:
+        running, queued = self._running, self._queued
+        self._running = self._queued = None
+        self.is_late = False
+        if outcome is not None:
+            self._error = as_ours(outcome)
+            self._failed(self, self._error)
+        else:
+            self._durable = self._covers
+        if queued is not None and self._error is None and not self.is_closing:
+            self._begin(queued)
+            queued = None
+        for waiter in (running, queued):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+
+Failed = Callable[[Segment, OSError], None]
+
+
+def as_ours(error: BaseException) -> OSError:
+    """Return `error` as one of the disk's, whatever it is: what came of the call cannot be relied on."""
+    return error if isinstance(error, OSError) else OSError(errno.EIO, str(error))
+
+
+def _forget(_outcome: object) -> None:
+    """Nobody waits for it."""
