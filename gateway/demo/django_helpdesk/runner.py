@@ -19,6 +19,8 @@ from typing import Self
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
 APP = HERE / "app"
+# Beside us where we are installed, and where it is kept in a checkout.
+VERIFIER = next((path for path in (HERE / "verifier",) if path.exists()), HERE.parents[2] / "verifier" / "python")
 PASSWORD = "helpdesk-demo"
 """The password of every seeded agent: for the ordinary login of a demonstration on this machine."""
 
@@ -58,6 +60,7 @@ class DjangoHelpdesk:
         self._cache = (cache or default_cache()).absolute()
         self._environment = {
             **os.environ,
+            "PYTHONPATH": str(VERIFIER),
             "DJANGO_SETTINGS_MODULE": "settings",
             "HELPDESK_DATA": str(self._data),
             "HELPDESK_HOSTS": ",".join(hosts),

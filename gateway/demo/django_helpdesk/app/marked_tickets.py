@@ -15,9 +15,9 @@ def only_marked(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable
     """Refuse a new ticket of an assumption that may create test tickets only, unless its title begins with `[test]`."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        claims = getattr(request, "locum", None)
+        assertion = getattr(request, "locum", None)
         creates = request.method == "POST" and request.path in _CREATES
-        if claims is None or not creates or "tickets:write" in str(claims.get("scope")).split():
+        if assertion is None or not creates or "tickets:write" in assertion.scopes:
             return get_response(request)
         if _title(request).startswith(MARK):
             return get_response(request)

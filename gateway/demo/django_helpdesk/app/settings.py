@@ -1,7 +1,7 @@
 """The helpdesk's settings, read from the environment.
 
 HELPDESK_DATA (folder of the database and the uploads), HELPDESK_STATIC (folder of the collected static files),
-HELPDESK_SECRET_KEY and the three LOCUM_ settings of `middleware` are needed; HELPDESK_HOSTS is a list with commas.
+HELPDESK_SECRET_KEY and three LOCUM_ settings of `locum_verify.django` are needed; HELPDESK_HOSTS is a list with commas.
 """
 
 import os
@@ -37,7 +37,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "middleware.AssertionMiddleware",
+    "locum_verify.django.AssertionMiddleware",
     "marked_tickets.only_marked",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -57,7 +57,7 @@ TEMPLATES = [
 ]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "middleware.AssertionAuthentication",
+        "locum_verify.drf.AssertionAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ]
 }
