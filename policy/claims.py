@@ -4,6 +4,7 @@ Signature, algorithm and header are the signer's to check; what the payload may 
 member. What does not have exactly the expected shape is not ours.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,10 +28,13 @@ TOKEN_TYPE = "at+jwt"  # RFC 9068 section 2.1  # noqa: S105 - a media type
 ASSERTION_TYPE = "locum-assertion+jwt"
 DETAILS_TYPE = "account_assumption"
 LONGEST_TOKEN = timedelta(minutes=15)
+LONGEST_BROWSER = timedelta(hours=12)
+"""What a browser holds is looked up at each request, and may live for a working day."""
 LONGEST_ASSERTION = timedelta(seconds=60)
 
 _TEXTS = ("iss", "aud", "sub", "client_id", "jti", "sid", "scope")
 _TIMES = ("iat", "nbf", "exp")
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # SHA-256 in base64url
 
 
 class ClaimsError(ValueError):
@@ -48,10 +52,12 @@ def build_token(
     authentication: Mapping[str, Any],
     now: datetime,
     expires_at: datetime,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """Return the claims of an assumption token (RFC 9068 section 2.2, RFC 8693 section 4.1).
 
-    `authentication` holds those of `acr`, `amr` and `auth_time` that staff's own sign-in gave.
+    `authentication` holds those of `acr`, `amr` and `auth_time` that staff's own sign-in gave. With the thumbprint of a
+    `key` the token is for its holder only (RFC 7800 section 3.1, RFC 9449 section 6.1).
     """
     return {
         "iss": issuer,
@@ -67,6 +73,7 @@ def build_token(
         "exp": int(expires_at.timestamp()),
         "authorization_details": [describe(assumption, audience=audience, grant_epoch=grant_epoch)],
         **authentication,
+        **({} if key is None else {"cnf": {"jkt": key}}),
     }
 
 
@@ -82,8 +89,13 @@ def describe(assumption: Assumption, *, audience: str, grant_epoch: int) -> dict
     }
 
 
-def check_token(payload: Mapping[str, Any], *, issuer: str) -> AssumptionClaims:
-    """Return what a token of ours says, or raise ClaimsError. The signature has been verified; time has not."""
+def check_token(
+    payload: Mapping[str, Any], *, issuer: str, longest: timedelta = LONGEST_TOKEN, signed_by: str | None = None
+) -> AssumptionClaims:
+    """Return what a token of ours says, or raise ClaimsError. Time has not been looked at.
+
+    The signature has been verified with the key `signed_by`; None for claims that needed none.
+    """
     for name in _TEXTS:
         if not isinstance(payload.get(name), str):
             raise ClaimsError(f"`{name}` is missing or not a text")
@@ -92,7 +104,7 @@ def check_token(payload: Mapping[str, Any], *, issuer: str) -> AssumptionClaims:
             raise ClaimsError(f"`{name}` is missing or not a time")
     if payload["iss"] != issuer:
         raise ClaimsError("`iss` is another issuer")
-    if payload["exp"] - payload["iat"] > LONGEST_TOKEN.total_seconds() or payload["nbf"] != payload["iat"]:
+    if payload["exp"] - payload["iat"] > longest.total_seconds() or payload["nbf"] != payload["iat"]:
         raise ClaimsError("it would live longer than we ever let a token live")
     act = payload.get("act")
     # One level only: a chain of actors is never issued, so it is never accepted (RFC 8693 section 4.1).
@@ -101,11 +113,31 @@ def check_token(payload: Mapping[str, Any], *, issuer: str) -> AssumptionClaims:
     details = payload.get("authorization_details")
     if not isinstance(details, list) or len(details) != 1 or not isinstance(details[0], Mapping):
         raise ClaimsError("`authorization_details` is not one entry")
-    return _read(payload, act, details[0])
+    return _read(payload, act, details[0], key=_read_key(payload), signed_by=signed_by)
 
 
-def _read(payload: Mapping[str, Any], act: Mapping[str, str], detail: Mapping[str, Any]) -> AssumptionClaims:
+def _read_key(payload: Mapping[str, Any]) -> str | None:
+    """Return the key that the token is bound to; a binding that is not understood is none that may be passed over."""
+    if "cnf" not in payload:
+        return None
+    bound = payload["cnf"]
+    if not isinstance(bound, Mapping) or set(bound) != {"jkt"}:
+        raise ClaimsError("`cnf` does not name one key")
+    if not isinstance(bound["jkt"], str) or _THUMBPRINT.fullmatch(bound["jkt"]) is None:
+        raise ClaimsError("`cnf` does not name one key")
+    return str(bound["jkt"])
+
+
+def _read(
+    payload: Mapping[str, Any],
+    act: Mapping[str, str],
+    detail: Mapping[str, Any],
+    *,
+    key: str | None,
+    signed_by: str | None,
+) -> AssumptionClaims:
     account, grant, epoch = detail.get("account"), detail.get("identifier"), detail.get("grant_epoch")
+    amr = payload.get("amr")
     if detail.get("type") != DETAILS_TYPE or not isinstance(account, str) or not isinstance(grant, str):
         raise ClaimsError("`authorization_details` does not name an account and a grant")
     if type(epoch) is not int:
@@ -127,6 +159,10 @@ def _read(payload: Mapping[str, Any], act: Mapping[str, str], detail: Mapping[st
         scopes=scopes,
         issued_at=datetime.fromtimestamp(payload["iat"], UTC),
         expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+        key=key,
+        acr=acr if isinstance(acr := payload.get("acr"), str) else None,
+        amr=frozenset(method for method in amr if isinstance(method, str)) if isinstance(amr, list) else frozenset(),
+        signed_by=signed_by,
     )
 
 

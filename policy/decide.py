@@ -21,39 +21,39 @@ from policy.model import (
     Grant,
     Permit,
     Scope,
+    SignInDemand,
     Staff,
 )
 from policy.routes import METHODS, SAFE_METHODS, Profile, RouteRule
 from policy.scopes import covers, narrow
+from policy.times import LEEWAY
 
 
 def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datetime) -> Decision:
     """Return a Permit if every rule holds at `now`, else a Deny with the first reason.
 
-    The power of a request is staff's permissions ∩ grant's permissions ∩ assumption's scopes ∩ token's scopes,
+    The power of a request is what staff's rules allow ∩ grant's permissions ∩ assumption's scopes ∩ token's scopes,
     taken anew each time; it can only have shrunk since the token was issued.
     """
-    account, grant, assumption, staff = facts.account, facts.grant, facts.assumption, facts.staff
-    reason = (
-        facts.halted
-        or check_token(request, now)
-        or check_account(account, request.account)
-        or check_grant(grant, now, request.claims)
-        or check_staff(staff)
-        or _check_assumption(assumption, request.claims)
-        or _check_message(request, profile)
-    )
+    grant, assumption = facts.grant, facts.assumption
+    reason = check_standing(
+        request.claims, facts, account=request.account, audience=request.audience, now=now
+    ) or _check_message(request, profile)
     if reason is not None:
         return Deny(reason=reason)
-    if grant is None or assumption is None or staff is None:
+    if grant is None or assumption is None:
         # The rules above have refused these; said again for whoever changes them, and for the type checker.
         return Deny(reason=DenyReason.GRANT_OFF)
 
     matched = profile.match(request.method, request.target)
-    granted = narrow(assumption.scopes, request.claims.scopes, grant.permissions, staff.permissions)
+    granted = reach(request.claims, facts)
     refusal = _check_routes(matched.rules, request, granted)
     if refusal is not None:
         return refusal
+    writes = matched.writes or request.upgrades or request.method not in SAFE_METHODS
+    if writes and request.cross_site:
+        # Reading is harmless: no other site's page gets to see the answer.
+        return Deny(reason=DenyReason.CROSS_SITE)
     return Permit(
         account=request.account,
         subject=assumption.subject,
@@ -63,18 +63,56 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
         grant_epoch=grant.epoch,
         scopes=granted,
         rules=matched.ids,
-        writes=matched.writes or request.upgrades or request.method not in SAFE_METHODS,
-        ends_at=min(request.claims.expires_at, grant.expires_at or request.claims.expires_at),
+        writes=writes,
+        ends_at=ends_at(request.claims, facts),
     )
 
 
-def check_token(request: AccessRequest, now: datetime) -> DenyReason | None:
+def reach(claims: AssumptionClaims, facts: Facts) -> frozenset[Scope]:
+    """Return the scopes that staff's rules, the grant, the assumption and the token all allow now; none for no grant.
+
+    Whether anything holds at all is for `check_standing` to say.
+    """
+    if facts.grant is None or facts.assumption is None or isinstance(facts.may, DenyReason):
+        return frozenset()
+    return narrow(facts.assumption.scopes, claims.scopes, facts.grant.permissions, facts.may)
+
+
+def ends_at(claims: AssumptionClaims, facts: Facts) -> datetime:
+    """Return when time alone will take the leave away."""
+    ends = [claims.expires_at]
+    if facts.assumption is not None:
+        ends.append(facts.assumption.expires_at)
+    if facts.grant is not None and facts.grant.expires_at is not None:
+        ends.append(facts.grant.expires_at)
+    if facts.sign_in is not None and facts.sign_in.until is not None:
+        ends.append(facts.sign_in.until)
+    return min(ends)
+
+
+def check_standing(
+    claims: AssumptionClaims, facts: Facts, *, account: AccountId, audience: str, now: datetime
+) -> DenyReason | None:
+    """What a token says holds at `now`, whatever it is used for; introspection asks this, too (RFC 7662)."""
+    return (
+        facts.halted
+        or check_token(claims, account, audience, now)
+        or check_account(facts.account, account)
+        or check_grant(facts.grant, now, claims)
+        or check_staff(facts.staff)
+        or _check_assumption(facts.assumption, claims, now)
+        or _check_rules(facts)
+        or _check_sign_in(facts.sign_in, claims, now)
+    )
+
+
+def check_token(claims: AssumptionClaims, account: AccountId, audience: str, now: datetime) -> DenyReason | None:
     """The token is for this account's host, and its time has come and not passed."""
-    claims = request.claims
     # RFC 9068 section 4: a token for another resource is not accepted, whatever else it says.
-    if claims.account != request.account or claims.audience != request.audience:
+    if claims.account != account or claims.audience != audience:
         return DenyReason.WRONG_ACCOUNT
-    if not claims.issued_at <= now < claims.expires_at:
+    # Another node may have signed it, whose clock is ahead of ours; nobody's being behind makes it last longer.
+    if not claims.issued_at - LEEWAY <= now < claims.expires_at:
         return DenyReason.TOKEN_EXPIRED
     return None
 
@@ -112,14 +150,29 @@ def check_staff(staff: Staff | None) -> DenyReason | None:
     return DenyReason.STAFF_DISABLED if staff.disabled else None
 
 
-def _check_assumption(assumption: Assumption | None, claims: AssumptionClaims) -> DenyReason | None:
+def _check_assumption(assumption: Assumption | None, claims: AssumptionClaims, now: datetime) -> DenyReason | None:
     """The assumption is the token's own, in every part, and has not ended."""
     if assumption is None:
         return DenyReason.ASSUMPTION_UNKNOWN
     stored = (assumption.id, assumption.account, assumption.subject, assumption.actor, assumption.grant_id)
     if stored != (claims.assumption, claims.account, claims.subject, claims.actor, claims.grant_id):
         return DenyReason.ASSUMPTION_UNKNOWN
-    return None if assumption.ended_at is None else DenyReason.ASSUMPTION_ENDED
+    over = assumption.ended_at is not None or now >= assumption.expires_at
+    return DenyReason.ASSUMPTION_ENDED if over else None
+
+
+def _check_rules(facts: Facts) -> DenyReason | None:
+    """The vendor's rules of now let this person stand in for this agent of this account: `policy.rules`."""
+    return facts.may if isinstance(facts.may, DenyReason) else None
+
+
+def _check_sign_in(demand: SignInDemand | None, claims: AssumptionClaims, now: datetime) -> DenyReason | None:
+    """Staff's own sign-in is still as strong and as fresh as the vendor asks for (RFC 9470 section 3)."""
+    if demand is None:
+        return None
+    strong = (not demand.acr or claims.acr in demand.acr) and demand.amr <= claims.amr
+    fresh = demand.until is None or now < demand.until
+    return None if strong and fresh else DenyReason.STAFF_AUTHENTICATION_WEAK
 
 
 def _check_message(request: AccessRequest, profile: Profile) -> DenyReason | None:

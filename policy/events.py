@@ -39,6 +39,8 @@ class NoticeTerms:
     issuer: str
     audience: str
     max_age: timedelta
+    also: frozenset[str] = frozenset()
+    """Other clients of ours there: a logout token may be for one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ def read_logout(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Not
     """
     if not is_type(header, *_LOGOUT_TYPES):
         raise NoticeError("it is not a logout token by its `typ`")
-    if claims.get("aud") not in (terms.audience, [terms.audience]):
+    if not any(claims.get("aud") in (audience, [audience]) for audience in (terms.audience, *terms.also)):
         raise NoticeError("it is for another audience", code="invalid_audience")
     issued_at = _read_origin(claims, terms, now)
     if now >= _time(claims, "exp"):

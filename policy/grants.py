@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 
-from policy.model import Account, AccountType, Duration, Grant, GrantId, Permission, Roles
+from policy.model import Account, AccountType, Duration, Grant, GrantId, Pairs, Permission, Roles
 from policy.setting import Setting
 
 _TRIAL = "trial"
@@ -45,6 +45,7 @@ class Change(StrEnum):
     EXTENDED = "extended"
     REDUCED = "reduced"
     PERMISSIONS_CHANGED = "permissions_changed"
+    ATTRIBUTES_CHANGED = "attributes_changed"
     TURNED_OFF = "turned_off"
     CONVERTED = "converted"
     SUSPENDED = "suspended"
@@ -175,14 +176,35 @@ def adopt(
     the two. As with a choice of ours, whatever is given after it was off goes under a new id.
     """
     after = replace(account, epoch=account.epoch + 1)
-    if said.suspended and not account.suspended:
-        return GrantChange(change=Change.SUSPENDED, account=replace(after, suspended=True), grant=current)
+    if said.suspended and (change := suspend(account, current, suspended=True)) is not None:
+        return change
     step = _follow(account, current, said, by=by, new_id=new_id, now=now)
     if step is not None:
-        return GrantChange(change=step[0], account=replace(after, type=said.type), grant=step[1])
-    if account.suspended and not said.suspended:
-        return GrantChange(change=Change.RESUMED, account=replace(after, suspended=False), grant=current)
-    return None
+        # In one step with the attributes: nobody may ever see one as it is now with the other as it was.
+        described = replace(after, type=said.type, attributes=said.attributes)
+        return GrantChange(change=step[0], account=described, grant=step[1])
+    if (change := describe(account, current, said.attributes)) is not None:
+        return change
+    return suspend(account, current, suspended=said.suspended)
+
+
+def describe(account: Account, current: Grant | None, attributes: Pairs) -> GrantChange | None:
+    """Return the change that gives an account these attributes and no others, or None if it has them."""
+    if account.attributes == attributes:
+        return None
+    after = replace(account, attributes=attributes, epoch=account.epoch + 1)
+    return GrantChange(change=Change.ATTRIBUTES_CHANGED, account=after, grant=current)
+
+
+def suspend(account: Account, current: Grant | None, *, suspended: bool) -> GrantChange | None:
+    """Return the change that suspends an account or resumes it, or None if it is so already.
+
+    Its grant stays as it is, and counts again when the account is resumed.
+    """
+    if account.suspended == suspended:
+        return None
+    after = replace(account, suspended=suspended, epoch=account.epoch + 1)
+    return GrantChange(change=Change.SUSPENDED if suspended else Change.RESUMED, account=after, grant=current)
 
 
 def _follow(

@@ -1,10 +1,10 @@
 """The nouns of Locum: what a decision is about, and how it comes out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
-from typing import NamedTuple, NewType
+from typing import NamedTuple, NewType, Protocol
 
 AccountId = NewType("AccountId", str)
 AgentId = NewType("AgentId", str)
@@ -12,6 +12,9 @@ GrantId = NewType("GrantId", str)
 AssumptionId = NewType("AssumptionId", str)
 TokenId = NewType("TokenId", str)
 ClientId = NewType("ClientId", str)
+
+Pairs = frozenset[tuple[str, str]]
+"""Names with their values; both are compared whole."""
 
 
 class ActorId(NamedTuple):
@@ -48,6 +51,8 @@ class Permission(StrEnum):
     READ = "read"
     TEST_TICKETS = "test_tickets"
     WRITE = "write"
+    ADMINISTRATORS = "administrators"
+    """To take the place of an administrator of the account too; without it, of agents only."""
 
 
 class Scope(NamedTuple):
@@ -71,6 +76,8 @@ class Account:
     suspended: bool = False
     epoch: int = 0
     """Raised by every change of the account or its grant; a lower one is an older truth."""
+    attributes: Pairs = frozenset()
+    """What the vendor's rules may speak of, such as a region or a plan; each name is there once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +111,15 @@ class Staff:
     id: ActorId
     name: str
     permissions: frozenset[Permission]
-    """The most this person may do in any account, by the vendor's own rules."""
+    """The most this person might do in any account by the rules of then; what counts are the rules of now."""
     groups: frozenset[str] = frozenset()
+    claims: Pairs = frozenset()
+    """The claims that the rules spoke of, as far as their token had them; one of each method in `amr`."""
     disabled: bool = False
     signed_out_at: datetime | None = None
     """When the identity provider last ended their session: who signed in no later than that must do so again."""
+    told_at: datetime | None = None
+    """When the provider issued the token that said all this (its `iat`); None: not known, older than any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +135,13 @@ class Assumption:
     reason: str
     scopes: frozenset[Scope]
     started_at: datetime
+    expires_at: datetime
+    """When it ends by itself: no credential of it is good for longer."""
     ended_at: datetime | None = None
     signed_in_at: datetime | None = None
     """When the actor had signed in at the issuer; None if it is not known."""
+    agent_roles: frozenset[str] | None = None
+    """The subject's roles as the app told them at the start, in its words; None if it was not asked for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +160,14 @@ class AssumptionClaims:
     scopes: frozenset[Scope]
     issued_at: datetime
     expires_at: datetime
+    key: str | None = None
+    """The thumbprint of the key whose holder alone may use it (RFC 9449 section 6.1); None: whoever bears it."""
+    acr: str | None = None
+    """The context of staff's own sign-in, where their provider named one."""
+    amr: frozenset[str] = frozenset()
+    """The methods of staff's own sign-in, as far as their provider named them."""
+    signed_by: str | None = None
+    """The id of the key of ours that signed it; None: no signature was needed, because we have kept it ourselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +202,8 @@ class AccessRequest(NamedTuple):
     """A header asks the app to take another method or path than the request line's."""
     upgrades: bool = False
     """It asks for a WebSocket, on which whatever is sent later cannot be judged."""
+    cross_site: bool = False
+    """Its credential came by itself, and nothing says that a page of that host has sent it."""
 
 
 @unique
@@ -191,6 +216,11 @@ class DenyReason(StrEnum):
     TOKEN_MISSING = "token_missing"  # noqa: S105 - a reason, not a secret
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a reason, not a secret
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - a reason, not a secret
+    PROOF_MISSING = "proof_missing"
+    PROOF_INVALID = "proof_invalid"
+    PROOF_NONCE = "proof_nonce"
+    COOKIE_UNKNOWN = "cookie_unknown"
+    COOKIE_IDLE = "cookie_idle"
     WRONG_ACCOUNT = "wrong_account"
     # The account and its grant.
     UNKNOWN_ACCOUNT = "unknown_account"
@@ -205,8 +235,11 @@ class DenyReason(StrEnum):
     STAFF_NOT_ALLOWED = "staff_not_allowed"
     STAFF_AUTHENTICATION_WEAK = "staff_authentication_weak"
     STAFF_SIGNED_OUT = "staff_signed_out"
+    TOO_MANY_ASSUMPTIONS = "too_many_assumptions"
     AGENT_INVALID = "agent_invalid"
     AGENT_UNKNOWN = "agent_unknown"
+    AGENT_IS_ACTOR = "agent_is_actor"
+    AGENT_ADMINISTRATOR = "agent_administrator"
     ASSUMPTION_UNKNOWN = "assumption_unknown"
     ASSUMPTION_ENDED = "assumption_ended"
     # The request.
@@ -215,6 +248,7 @@ class DenyReason(StrEnum):
     FORGED_HEADER = "forged_header"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     METHOD_OVERRIDE = "method_override"
+    CROSS_SITE = "cross_site"
     BODY_NOT_ALLOWED = "body_not_allowed"
     UPGRADE_NOT_ALLOWED = "upgrade_not_allowed"
     NO_ROUTE_RULE = "no_route_rule"
@@ -236,6 +270,37 @@ class DenyReason(StrEnum):
     APP_UNAVAILABLE = "app_unavailable"
 
 
+class Agent(NamedTuple):
+    """Whose place is taken, as far as it is known."""
+
+    id: AgentId
+    roles: frozenset[str] | None = None
+    """In the app's words; None: not known."""
+
+
+class SignInDemand(NamedTuple):
+    """What a staff member's own sign-in must be for what they began with it to go on (RFC 9470)."""
+
+    acr: frozenset[str] = frozenset()
+    """One of these authentication contexts; empty: any."""
+    amr: frozenset[str] = frozenset()
+    """All of these methods."""
+    until: datetime | None = None
+    """From then on it is too old; None: it never is."""
+
+
+class Rules(Protocol):
+    """Who may stand in for whom: `policy.rules`."""
+
+    def demand(self, assumption: Assumption) -> SignInDemand | None:
+        """Return what the sign-in behind an assumption must be by now; None: whatever it was."""
+
+    def judge(
+        self, staff: Staff, account: Account, grant: Grant, agent: Agent, *, asking: bool = False
+    ) -> frozenset[Permission] | DenyReason:
+        """Return what a person may do in the place of that agent, or why they may not stand in."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the store says now about the parties of a request; None: it says nothing."""
@@ -246,6 +311,29 @@ class Facts:
     staff: Staff | None
     halted: DenyReason | None = DenyReason.STORE_UNAVAILABLE
     """Why nobody is let in, whatever the rest says; where nobody has said anything of it, nobody is."""
+    rules: Rules | None = field(default=None, repr=False)
+    """The vendor's rules now; without any, nobody may stand in for anybody."""
+    asking: bool = False
+    """These are for the one question that tells the agent's role: see `policy.rules`."""
+    may: frozenset[Permission] | DenyReason = field(init=False)
+    """What the rules let this person do in the place of this agent, or why not; of these facts, so always in step."""
+    sign_in: SignInDemand | None = field(init=False)
+    """What the rules demand of their sign-in; likewise."""
+
+    def __post_init__(self) -> None:
+        """Judge once for all requests that are decided on these facts."""
+        object.__setattr__(self, "may", self._judge())
+        if self.rules is None or self.assumption is None:
+            object.__setattr__(self, "sign_in", None)
+        else:
+            object.__setattr__(self, "sign_in", self.rules.demand(self.assumption))
+
+    def _judge(self) -> frozenset[Permission] | DenyReason:
+        account, grant, assumption, staff = self.account, self.grant, self.assumption, self.staff
+        if self.rules is None or account is None or grant is None or assumption is None or staff is None:
+            return DenyReason.STAFF_NOT_ALLOWED
+        agent = Agent(assumption.subject, assumption.agent_roles)
+        return self.rules.judge(staff, account, grant, agent, asking=self.asking)
 
 
 class Permit(NamedTuple):
@@ -262,7 +350,8 @@ class Permit(NamedTuple):
     """The ids of the route rules that the request satisfied."""
     writes: bool
     ends_at: datetime
-    """When this leave ends by itself: the earlier of the token's and the grant's end."""
+    """When this leave ends by itself: the earliest end of the token, the assumption, the grant and the sign-in's use.
+    Until then time alone takes nothing away."""
 
     def __bool__(self) -> bool:
         """Refuse to be a flag."""

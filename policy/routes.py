@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from policy.model import Scope, Target
 from policy.scopes import ScopeError, parse_scope
+from policy.setting import is_pointer
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -22,8 +23,11 @@ _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 512
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
+_COOKIE_NAME = re.compile(r"(?!(?i:__))[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 6265 section 4.1.1
 _RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only", "websocket"})
-_PROFILE_KEYS = frozenset({"name", "description", "agent_probe", "withhold_cookies", "scopes", "routes"})
+_PROFILE_KEYS = frozenset(
+    {"name", "description", "agent_probe", "agent_role", "withhold_cookies", "script_cookies", "scopes", "routes"}
+)
 
 
 class ProfileError(ValueError):
@@ -94,8 +98,12 @@ class Profile:
     rules: tuple[RouteRule, ...]
     agent_probe: str = ""
     """A target that the app answers with 2xx for an agent it knows, and with a refusal for another; empty: none."""
+    agent_role: str = ""
+    """Where the answer to `agent_probe` holds the agent's roles, as a JSON pointer; empty: it does not."""
     withhold_cookies: frozenset[str] = frozenset()
     """Cookies that never cross for assumed traffic, in either direction."""
+    script_cookies: frozenset[str] = frozenset()
+    """Cookies that the app's own scripts read: a browser that stands in is shown them, and sends none of them on."""
     by_method: Mapping[str, tuple[RouteRule, ...]] = field(default_factory=dict)
     """The rules again, those that can speak about a method; saves most of the work of a request."""
     _matched: dict[tuple[str, str, frozenset[str]], Matched] = field(default_factory=dict, compare=False, repr=False)
@@ -163,7 +171,9 @@ def read_profile(document: Mapping[str, object]) -> Profile:
         rules=rules,
         by_method={method: tuple(rule for rule in rules if rule.speaks_of(method)) for method in METHODS},
         agent_probe=_probe(document),
+        agent_role=_role(document),
         withhold_cookies=frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")),
+        script_cookies=_script_cookies(document),
     )
 
 
@@ -175,6 +185,24 @@ def _probe(document: Mapping[str, object]) -> str:
     if not isinstance(probe, str) or not probe.startswith("/"):
         raise ProfileError("agent_probe: a target such as /whoami that only known agents get, or false to ask nobody")
     return probe
+
+
+def _role(document: Mapping[str, object]) -> str:
+    pointer = document.get("agent_role", "")
+    if not isinstance(pointer, str) or (pointer and not is_pointer(pointer)):
+        raise ProfileError("agent_role: a JSON pointer into the answer to `agent_probe`, such as /role")
+    if pointer and not _probe(document):
+        raise ProfileError("agent_role: goes with an `agent_probe`, whose answer tells it")
+    return pointer
+
+
+def _script_cookies(document: Mapping[str, object]) -> frozenset[str]:
+    names = frozenset(_texts(document.get("script_cookies", []), "script_cookies"))
+    if not all(_COOKIE_NAME.fullmatch(name) for name in names):
+        raise ProfileError("script_cookies: names of cookies, without a prefix such as `__Host-`")
+    if names & frozenset(_texts(document.get("withhold_cookies", []), "withhold_cookies")):
+        raise ProfileError("script_cookies: a cookie that is withheld is shown to nobody")
+    return names
 
 
 def _scopes(table: object) -> dict[Scope, str]:

@@ -7,11 +7,12 @@ value has to be one of the listed ones. What is odd is refused as a whole, never
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from policy.model import AccountId, AccountType, Duration, Permission
+from policy.model import AccountId, AccountType, Duration, Pairs, Permission
+from policy.rules import is_attribute
 from policy.unique import unique
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ class Fields:
     permissions: str = ""
     account_type: str = ""
     suspended: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class Setting:
     duration: Duration = Duration.OFF
     expires_at: datetime | None = None
     permissions: frozenset[Permission] = frozenset()
+    attributes: Pairs = frozenset()
+    """Of the account."""
 
     def is_on(self, now: datetime) -> bool:
         """Tell whether the customer of a paid account lets staff in at `now`."""
@@ -111,6 +116,21 @@ def read_account(body: bytes, pointer: str) -> str | Odd:
         return Odd(reason=str(exc))
 
 
+def read_roles(body: bytes, pointer: str) -> frozenset[str] | Odd:
+    """Return an agent's roles, in the app's words: one, a list of them, or an object with one for each product."""
+    try:
+        return _roles(_find(_parse(body), pointer), pointer)
+    except _OddError as exc:
+        return Odd(reason=str(exc))
+
+
+def _roles(found: Any, pointer: str) -> frozenset[str]:
+    roles = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else [found]
+    if not all(isinstance(role, str) and role for role in roles):
+        raise _OddError(f"`{pointer}` is neither a role nor a list of roles")
+    return frozenset(roles)
+
+
 class _OddError(Exception):
     """The document is odd; never leaves this file."""
 
@@ -121,17 +141,18 @@ def _read(document: Any, form: Form, account: AccountId) -> Setting:
         raise _OddError(f"`{fields.account}` names another account")
     assumable = _word(document, fields.assumable, words.assumable, absent=True)
     kind = _word(document, fields.account_type, words.account_type, absent=AccountType.PAID)
-    suspended = _word(document, fields.suspended, words.suspended, absent=False)
+    attributes = _read_attributes(document, fields.attributes)
+    off = Setting(suspended=_word(document, fields.suspended, words.suspended, absent=False), attributes=attributes)
     if not assumable:
-        return Setting(suspended=suspended)
+        return off
     # Read for a trial as well, for which it says nothing: an answer that is odd anywhere gives nothing.
     duration = _word(document, fields.duration, words.duration, absent=Duration.ALWAYS)
     if kind is AccountType.TRIAL:
-        return Setting(type=kind, suspended=suspended, duration=Duration.ALWAYS)
+        return replace(off, type=kind, duration=Duration.ALWAYS)
     if duration is Duration.OFF:
-        return Setting(suspended=suspended)
-    return Setting(
-        suspended=suspended,
+        return off
+    return replace(
+        off,
         duration=duration,
         expires_at=_read_end(document, fields.expires_at, duration),
         permissions=_read_permissions(document, form) | {Permission.READ},
@@ -191,6 +212,20 @@ def _read_permissions(document: Any, form: Form) -> frozenset[Permission]:
     if not isinstance(found, list):
         raise _OddError(f"`{pointer}` is not a list")
     return frozenset(_look_up(item, pointer, form.words.permissions) for item in found)
+
+
+def _read_attributes(document: Any, pointers: Mapping[str, str]) -> Pairs:
+    """Return the attributes that the account has: a text, or true or false as these words; null is none."""
+    attributes = {}
+    for name, pointer in pointers.items():
+        value = _find(document, pointer) if pointer else None
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        if value is not None:
+            if not isinstance(value, str) or not is_attribute(name, value):
+                raise _OddError(f"`{pointer}` is not a text of one line")
+            attributes[name] = value
+    return frozenset(attributes.items())
 
 
 def _read_end(document: Any, pointer: str, duration: Duration) -> datetime | None:

@@ -1,31 +1,13 @@
 """Which of the vendor's people may stand in, and how well they must have signed in."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from policy.model import ActorId, Deny, DenyReason, Permission, Staff
+from policy.model import ActorId, Deny, DenyReason, Pairs, Staff
+from policy.rules import SIGN_IN_METHODS, StandInRules
 from policy.times import LEEWAY, is_time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaffRule:
-    """Lets in whoever fits every condition that is set; a rule without a condition fits nobody."""
-
-    permissions: frozenset[Permission]
-    subject: str | None = None
-    group: str | None = None
-    claim: tuple[str, str] | None = None
-
-    def fits(self, subject: str, groups: frozenset[str], claims: Mapping[str, Any]) -> bool:
-        """Tell whether this rule speaks of the person; all comparisons are exact."""
-        conditions = [
-            self.subject is None or self.subject == subject,
-            self.group is None or self.group in groups,
-            self.claim is None or claims.get(self.claim[0]) == self.claim[1],
-        ]
-        return all(conditions) and (self.subject, self.group, self.claim) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,30 +23,62 @@ class SignInPolicy:
     """The sign-in may be this old at the most."""
 
 
-def admit(
-    claims: Mapping[str, Any], rules: Sequence[StaffRule], policy: SignInPolicy, *, now: datetime
-) -> Staff | Deny:
-    """Return the staff member that verified identity claims speak of, or why they may not stand in.
+def read_staff(claims: Mapping[str, Any], rules: StandInRules, policy: SignInPolicy) -> Staff | Deny:
+    """Return the staff member that verified identity claims speak of, whether they may stand in or not.
 
-    The permissions are those of every rule that fits, together.
+    The permissions are the most that the rules could give, in whichever account: see `StandInRules.judge`. They are
+    none for whom no rule fits. A Deny is for claims that are nobody's own.
     """
     if "act" in claims or "may_act" in claims:
         # Who is already acting for somebody is not the person themself; exchanging on would launder that.
         return Deny(reason=DenyReason.EXCHANGE_CHAINED)
-    subject, issuer = str(claims["sub"]), str(claims["iss"])
-    groups = _texts(claims.get(policy.groups_claim))
-    fitting = [rule for rule in rules if rule.fits(subject, groups, claims)]
-    if not fitting:
+    name = claims.get("name")
+    staff = Staff(
+        id=ActorId(issuer=str(claims["iss"]), subject=str(claims["sub"])),
+        name=name if isinstance(name, str) else str(claims["sub"]),
+        permissions=frozenset(),
+        groups=_texts(claims.get(policy.groups_claim)),
+        claims=_kept(claims, rules.claims),
+        told_at=_earliest(claims, "iat"),
+    )
+    return replace(staff, permissions=rules.most(staff))
+
+
+def admit(
+    said: Staff,
+    known: Staff | None,
+    claims: Mapping[str, Any],
+    rules: StandInRules,
+    policy: SignInPolicy,
+    *,
+    now: datetime,
+) -> Deny | None:
+    """Return why somebody may stand in for nobody whose claims `said` was read from; None if they may.
+
+    `known` is what the store has of them.
+    """
+    if not rules.most(newest(said, known)):
         return Deny(reason=DenyReason.STAFF_NOT_ALLOWED)
     if (detail := _weakness(claims, policy, now)) is not None:
         return Deny(reason=DenyReason.STAFF_AUTHENTICATION_WEAK, detail=detail)
-    name = claims.get("name")
-    return Staff(
-        id=ActorId(issuer=issuer, subject=subject),
-        name=name if isinstance(name, str) else subject,
-        permissions=frozenset().union(*(rule.permissions for rule in fitting)),
-        groups=groups,
-    )
+    return None
+
+
+def newest(said: Staff, known: Staff | None) -> Staff:
+    """Return by what to judge somebody whose token `said` this, and of whom the store has `known`.
+
+    What the provider has told last counts, so no older token brings back what a newer one has not. Of the methods of
+    the sign-in those count that the token has as well: a weak sign-in gains nothing from a stronger one after it.
+    """
+    if known is None or not is_older(said, known):
+        return said
+    had = frozenset(pair for pair in known.claims if pair[0] != SIGN_IN_METHODS or pair in said.claims)
+    return replace(known, claims=had)
+
+
+def is_older(said: Staff, known: Staff) -> bool:
+    """Tell whether what a token said was told before what is known."""
+    return known.told_at is not None and (said.told_at is None or said.told_at < known.told_at)
 
 
 def signed_in_at(claims: Mapping[str, Any]) -> datetime:
@@ -72,7 +86,11 @@ def signed_in_at(claims: Mapping[str, Any]) -> datetime:
 
     A token may be issued anew for a sign-in of long ago, so where there is an `auth_time` it counts as well.
     """
-    times = [claims[name] for name in ("iat", "auth_time") if name in claims]
+    return _earliest(claims, "iat", "auth_time")
+
+
+def _earliest(claims: Mapping[str, Any], *names: str) -> datetime:
+    times = [claims[name] for name in names if name in claims]
     good = bool(times) and all(is_time(time) for time in times)
     return datetime.fromtimestamp(min(times) if good else 0, UTC)
 
@@ -91,6 +109,13 @@ def _weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) ->
     if age < -LEEWAY:
         return "the sign-in is said to be still to come"
     return None if age <= policy.max_age else "the sign-in is too long ago"
+
+
+def _kept(claims: Mapping[str, Any], names: frozenset[str]) -> Pairs:
+    """Return the named claims that are texts, and each method of the sign-in."""
+    texts = {(name, claims[name]) for name in names if isinstance(claims.get(name), str) and name != SIGN_IN_METHODS}
+    methods = _texts(claims.get(SIGN_IN_METHODS)) if SIGN_IN_METHODS in names else frozenset()
+    return frozenset(texts | {(SIGN_IN_METHODS, method) for method in methods})
 
 
 def _texts(value: Any) -> frozenset[str]:
