@@ -6,11 +6,23 @@ OverflowError, for a time beyond the calendar), never a guess.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.stores.store import AccountRecord, Changes, Client, GrantEvent, KillSwitch, StoreChange, StoredKey
+from msgspec import json as msgspec_json
+
+from gateway.stores.store import (
+    AccountRecord,
+    BrowserAssumption,
+    Changes,
+    Client,
+    GrantEvent,
+    KillSwitch,
+    StaffSession,
+    StoreChange,
+    StoredKey,
+)
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
@@ -33,8 +45,8 @@ Row = tuple[Any, ...]
 
 # The columns that each `read_` below takes, in its order.
 RECORD = """
-    a.id, a.type, a.suspended, a.epoch, g.id, g.epoch, g.duration, g.permissions, g.not_before, g.expires_at,
-    g.given_by, g.revoked_at
+    a.id, a.type, a.suspended, a.epoch, a.attributes, g.id, g.epoch, g.duration, g.permissions, g.not_before,
+    g.expires_at, g.given_by, g.revoked_at
 """
 GRANT = "account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at"
 EVENT = """
@@ -43,16 +55,22 @@ EVENT = """
 """
 ASSUMPTION = """
     id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason, scopes, started_at, ended_at,
-    signed_in_at
+    signed_in_at, expires_at, agent_roles
 """
-STAFF = "issuer, subject, name, permissions, groups, disabled, signed_out_at"
-CLIENT = "id, secret_digest, roles"
-KEY = "id, algorithm, private_pem, created_at, retired_at"
+STAFF = "issuer, subject, name, permissions, groups, claims, disabled, signed_out_at, told_at"
+SAID_OF_STAFF = ("name", "permissions", "groups", "claims", "told_at")
+"""What of a staff member their provider's token said; the newest token's word counts."""
+BROWSER = "digest, assumption, claims, expires_at, seen_at"
+SESSION = "digest, issuer, subject, claims, signed_in_at, seen_at, ends_at"
+ONE_TIME = "digest, payload, expires_at"
+CLIENT = "id, secret_digest, roles, jwks, dpop"
+KEY = "id, algorithm, private_pem, created_at, signs_from, retired_at, ended_at"
 KILL_SWITCH = "stopped, set_by, reason, set_at"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_GRANT: Row = (None,) * 8
+_CHANGES = msgspec_json.Decoder(list[StoreChange])
 
 
 def select(columns: str, rest: str) -> str:
@@ -61,16 +79,23 @@ def select(columns: str, rest: str) -> str:
 
 
 def account_row(account: Account) -> Row:
-    """Return id, type, suspended, epoch."""
-    return (account.id, account.type, account.suspended, account.epoch)
+    """Return id, type, suspended, epoch, attributes."""
+    attributes = json.dumps(dict(sorted(account.attributes)))
+    return (account.id, account.type, account.suspended, account.epoch, attributes)
 
 
 def read_record(row: Row) -> AccountRecord:
-    """Return the account, and its grant from the columns after `account_row`'s four."""
-    account, kind, suspended, epoch = row[:4]
+    """Return the account, and its grant from the columns after `account_row`'s five."""
+    account, kind, suspended, epoch, attributes = row[:5]
     return AccountRecord(
-        account=Account(id=AccountId(account), type=AccountType(kind), suspended=bool(suspended), epoch=epoch),
-        grant=_read_grant_of(account, row[4:]),
+        account=Account(
+            id=AccountId(account),
+            type=AccountType(kind),
+            suspended=bool(suspended),
+            epoch=epoch,
+            attributes=frozenset(_read_texts(json.loads(attributes)).items()),
+        ),
+        grant=_read_grant_of(account, row[5:]),
     )
 
 
@@ -140,13 +165,15 @@ def assumption_row(assumption: Assumption) -> Row:
         write_time(assumption.started_at),
         _write_end(assumption.ended_at),
         _write_end(assumption.signed_in_at),
+        write_time(assumption.expires_at),
+        None if assumption.agent_roles is None else json.dumps(sorted(assumption.agent_roles)),
     )
 
 
 def read_assumption(row: Row) -> Assumption:
     """Return the assumption of `assumption_row`'s columns."""
-    assumption, account, subject, actor_issuer, actor_subject, grant, ticket, reason, scopes, *times = row
-    started, ended, signed_in = times
+    assumption, account, subject, actor_issuer, actor_subject, grant, ticket, reason, scopes, *times, roles = row
+    started, ended, signed_in, expires = times
     return Assumption(
         id=AssumptionId(assumption),
         account=AccountId(account),
@@ -157,64 +184,119 @@ def read_assumption(row: Row) -> Assumption:
         reason=reason,
         scopes=parse_scopes(scopes),
         started_at=_read_time(started),
+        expires_at=_read_time(expires),
         ended_at=_read_end(ended),
         signed_in_at=_read_end(signed_in),
+        agent_roles=None if roles is None else frozenset(json.loads(roles)),
     )
 
 
 def staff_row(staff: Staff, *, at: datetime) -> Row:
-    """Return issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at."""
-    groups = json.dumps(sorted(staff.groups))
+    """Return issuer, subject, name, permissions, groups, claims, disabled, signed_out_at, told_at, seen_at."""
+    groups, claims = json.dumps(sorted(staff.groups)), json.dumps(sorted(staff.claims))
     return (
         staff.id.issuer,
         staff.id.subject,
         staff.name,
         _join(staff.permissions),
         groups,
+        claims,
         staff.disabled,
         _write_end(staff.signed_out_at),
+        _write_end(staff.told_at),
         write_time(at),
     )
 
 
 def read_staff(row: Row) -> Staff:
     """Return the staff member of `staff_row`'s columns but the last."""
-    issuer, subject, name, permissions, groups, disabled, signed_out_at = row
+    issuer, subject, name, permissions, groups, claims, disabled, signed_out_at, told_at = row
     return Staff(
         id=ActorId(issuer=issuer, subject=subject),
         name=name,
         permissions=_read_permissions(permissions),
         groups=frozenset(json.loads(groups)),
+        claims=frozenset((str(name), str(value)) for name, value in json.loads(claims)),
         disabled=bool(disabled),
         signed_out_at=_read_end(signed_out_at),
+        told_at=_read_end(told_at),
+    )
+
+
+def session_row(session: StaffSession) -> Row:
+    """Return digest, issuer, subject, claims, signed_in_at, seen_at, ends_at."""
+    actor = session.actor
+    times = (session.signed_in_at, session.seen_at, session.ends_at)
+    return (session.digest, actor.issuer, actor.subject, session.claims, *map(write_time, times))
+
+
+def read_session(row: Row) -> StaffSession:
+    """Return the session of `session_row`'s columns."""
+    digest, issuer, subject, claims, signed_in_at, seen_at, ends_at = row
+    return StaffSession(
+        digest=digest,
+        actor=ActorId(issuer=issuer, subject=subject),
+        claims=claims,
+        signed_in_at=_read_time(signed_in_at),
+        seen_at=_read_time(seen_at),
+        ends_at=_read_time(ends_at),
+    )
+
+
+def read_one_time(row: Row) -> tuple[bytes, str, datetime]:
+    """Return digest, payload and end of a one-time value."""
+    digest, payload, expires_at = row
+    return digest, payload, _read_time(expires_at)
+
+
+def browser_row(browser: BrowserAssumption) -> Row:
+    """Return digest, assumption, claims, expires_at, seen_at."""
+    times = (browser.expires_at, browser.seen_at)
+    return (browser.digest, browser.assumption, browser.claims, *map(write_time, times))
+
+
+def read_browser(row: Row) -> BrowserAssumption:
+    """Return what a browser holds, of `browser_row`'s columns."""
+    digest, assumption, claims, expires_at, seen_at = row
+    return BrowserAssumption(
+        digest=digest,
+        assumption=AssumptionId(assumption),
+        claims=claims,
+        expires_at=_read_time(expires_at),
+        seen_at=_read_time(seen_at),
     )
 
 
 def client_row(client: Client) -> Row:
-    """Return id, secret_digest, roles."""
-    return (client.id, client.secret_digest, _join(client.roles))
+    """Return id, secret_digest, roles, jwks, dpop."""
+    return (client.id, client.secret_digest, _join(client.roles), client.jwks, client.dpop)
 
 
 def read_client(row: Row) -> Client:
     """Return the client of `client_row`'s columns."""
-    client, secret_digest, roles = row
-    return Client(id=ClientId(client), secret_digest=secret_digest, roles=frozenset(roles.split()))
+    client, secret_digest, roles, jwks, dpop = row
+    return Client(
+        id=ClientId(client), secret_digest=secret_digest, roles=frozenset(roles.split()), jwks=jwks, dpop=bool(dpop)
+    )
 
 
 def key_row(key: StoredKey) -> Row:
-    """Return id, algorithm, private_pem, created_at, retired_at."""
-    return (key.id, key.algorithm, key.private_pem, write_time(key.created_at), _write_end(key.retired_at))
+    """Return id, algorithm, private_pem, created_at, signs_from, retired_at, ended_at."""
+    ends = (_write_end(key.retired_at), _write_end(key.ended_at))
+    return (key.id, key.algorithm, key.private_pem, write_time(key.created_at), write_time(key.signs_from), *ends)
 
 
 def read_key(row: Row) -> StoredKey:
     """Return the signing key of `key_row`'s columns."""
-    key, algorithm, private_pem, created_at, retired_at = row
+    key, algorithm, private_pem, created_at, signs_from, retired_at, ended_at = row
     return StoredKey(
         id=key,
         algorithm=algorithm,
         private_pem=private_pem,
         created_at=_read_time(created_at),
+        signs_from=_read_time(signs_from),
         retired_at=_read_end(retired_at),
+        ended_at=_read_end(ended_at),
     )
 
 
@@ -229,18 +311,15 @@ def read_kill_switch(row: Row) -> KillSwitch:
     return KillSwitch(on=bool(stopped), by=by, reason=reason, at=_read_end(at))
 
 
-def read_changes(found: Sequence[Row], *, after: int, newest: int | None = None) -> Changes:
-    """Return what is new of rows as `read_change` takes them, in order: the one at `after` and those that follow it.
+def read_changes(row: Row, *, after: int) -> Changes:
+    """Return what is new after a position, of the newest position, the two tags, and all changes since as JSON.
 
-    The newest of all is among them in any case; its position is `newest`, if that is known otherwise.
+    All of them in one row, because each row that is fetched costs others their turn twice.
     """
-    newest = newest if newest is not None else found[-1][0] if found else 0
-    tags = {row[0]: row[-1] for row in found if row[0] in (after, newest)}
-    changes = [read_change(row) for row in found if row[0] > after]
+    newest, tag, newest_tag, text = row
+    changes = _CHANGES.decode(text)
     named = len(changes) == newest - after
-    return Changes(
-        position=newest, changes=changes if named else None, tag=tags.get(after), newest_tag=tags.get(newest)
-    )
+    return Changes(position=newest, changes=changes if named else None, tag=tag, newest_tag=newest_tag)
 
 
 def read_change(row: Row) -> StoreChange:
@@ -273,6 +352,12 @@ def _read_end(microseconds: int | None) -> datetime | None:
 
 def _read_grant_of(account: str, row: Row) -> Grant | None:
     return None if row[0] is None else read_grant((account, *row))
+
+
+def _read_texts(members: Any) -> dict[str, str]:
+    if not isinstance(members, dict) or not all(isinstance(value, str) for value in members.values()):
+        raise ValueError("not an object of texts")
+    return members
 
 
 def _join(words: Iterable[str]) -> str:

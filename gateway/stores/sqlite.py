@@ -9,20 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.stores import local, rows
+from gateway.stores import browsers, keys, local, rows, settings, visits
 from gateway.stores.database import connect_reader, connect_writer
 from gateway.stores.lane import Lane
 from gateway.stores.migrate import transaction
 from gateway.stores.store import (
     AccountRecord,
+    BrowserAssumption,
     Changes,
     Client,
     GrantEvent,
     KillSwitch,
     Push,
+    StaffSession,
     Store,
     StoreConflict,
+    StoredJar,
     StoredKey,
+    TooManyAssumptions,
 )
 from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
@@ -31,17 +35,15 @@ T = TypeVar("T")
 _WITH_GRANT = "FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id"
 _ADD_ASSUMPTION = """
     INSERT INTO assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
-                             scopes, started_at, ended_at, signed_in_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+                             scopes, started_at, ended_at, signed_in_at, expires_at, agent_roles)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
-_SAVE_STAFF = """
-    INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (issuer, subject) DO UPDATE
-    SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
-        disabled = max(disabled, excluded.disabled), seen_at = excluded.seen_at,
-        signed_out_at = max(ifnull(signed_out_at, excluded.signed_out_at),
-                            ifnull(excluded.signed_out_at, signed_out_at))
+_COUNT_OPEN = """
+    SELECT count(*) FROM assumptions AS a
+    WHERE actor_issuer = ? AND actor_subject = ? AND ended_at IS NULL AND expires_at > ?
+        AND NOT EXISTS (
+            SELECT 1 FROM grants AS g WHERE g.id = a.grant_id AND (g.revoked_at IS NOT NULL OR g.expires_at <= ?)
+        )
 """
 
 
@@ -119,20 +121,28 @@ class SqliteStore(Store):
         found = await self._find(rows.read_kill_switch, rows.select(rows.KILL_SWITCH, "FROM kill_switch"))
         return found or KillSwitch()
 
-    async def set_kill_switch(self, switch: KillSwitch) -> None:
+    async def set_kill_switch(self, switch: KillSwitch, *, known: KillSwitch | None = None) -> bool:
+        row = rows.kill_switch_row(switch)
+        if known is not None:
+            sql = """
+                UPDATE kill_switch SET stopped = ?, set_by = ?, reason = ?, set_at = ?
+                WHERE stopped = ? AND set_by = ? AND reason = ? AND set_at IS ?
+            """
+            return await self._change(sql, (*row, *rows.kill_switch_row(known))) == 1
         sql = """
             INSERT INTO kill_switch (id, stopped, set_by, reason, set_at) VALUES (1, ?, ?, ?, ?)
             ON CONFLICT (id) DO UPDATE
             SET stopped = excluded.stopped, set_by = excluded.set_by, reason = excluded.reason, set_at = excluded.set_at
         """
-        await self._change(sql, rows.kill_switch_row(switch))
+        return await self._change(sql, row) == 1
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
         sql = rows.select(rows.RECORD, f"{_WITH_GRANT} WHERE a.id = ?")
         return await self._find(rows.read_record, sql, account)
 
     async def add_account(self, account: Account) -> None:
-        sql = "INSERT INTO accounts (id, type, suspended, epoch) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        sql = "INSERT INTO accounts (id, type, suspended, epoch, attributes) VALUES (?, ?, ?, ?, ?)"
+        sql += " ON CONFLICT DO NOTHING"
         await self._add(f"the account `{account.id}`", sql, rows.account_row(account))
 
     async def list_accounts(self) -> Sequence[AccountRecord]:
@@ -140,7 +150,7 @@ class SqliteStore(Store):
         return await self._list(rows.read_record, sql)
 
     async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
-        await self._write(partial(_save_change, change=change, by=by, at=at))
+        await self._write(partial(settings.save_change, change=change, by=by, at=at))
 
     async def list_changes(self, account: AccountId) -> Sequence[GrantEvent]:
         sql = rows.select(rows.EVENT, "FROM grant_events WHERE account = ? ORDER BY epoch DESC")
@@ -153,8 +163,13 @@ class SqliteStore(Store):
     async def add_assumption(self, assumption: Assumption) -> None:
         await self._add(f"the assumption `{assumption.id}`", _ADD_ASSUMPTION, rows.assumption_row(assumption))
 
-    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
-        await self._write(partial(_begin_assumption, assumption=assumption, staff=staff, at=at))
+    async def begin_assumption(
+        self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
+    ) -> None:
+        await self._write(partial(_begin_assumption, assumption=assumption, staff=staff, at=at, most=most))
+
+    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
+        return await self._reader.run(partial(_count_open, actor=actor, at=at))
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         sql = rows.select(rows.ASSUMPTION, "FROM assumptions WHERE id = ?")
@@ -176,13 +191,14 @@ class SqliteStore(Store):
     async def sign_out(self, actor: ActorId, *, since: datetime, at: datetime) -> Sequence[Assumption]:
         return await self._write(partial(_sign_out, actor=actor, since=since, at=at))
 
-    async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
+    async def list_assumptions(self, *, at: datetime, account: AccountId | None = None) -> Sequence[Assumption]:
         only = "" if account is None else "AND account = ?"
-        sql = rows.select(rows.ASSUMPTION, f"FROM assumptions WHERE ended_at IS NULL {only} ORDER BY started_at, id")
-        return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
+        where = f"FROM assumptions WHERE ended_at IS NULL AND expires_at > ? {only} ORDER BY started_at, id"
+        values = (rows.write_time(at), *(() if account is None else (account,)))
+        return await self._list(rows.read_assumption, rows.select(rows.ASSUMPTION, where), *values)
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
-        await self._change(_SAVE_STAFF, rows.staff_row(staff, at=at))
+        await self._change(visits.SAVE_STAFF, rows.staff_row(staff, at=at))
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
         sql = rows.select(rows.STAFF, "FROM staff WHERE issuer = ? AND subject = ?")
@@ -192,29 +208,97 @@ class SqliteStore(Store):
         sql = "UPDATE staff SET disabled = ? WHERE issuer = ? AND subject = ?"
         return await self._change(sql, (disabled, actor.issuer, actor.subject)) == 1
 
+    async def begin_session(self, session: StaffSession, staff: Staff, *, at: datetime) -> None:
+        await self._write(partial(visits.begin_session, session=session, staff=rows.staff_row(staff, at=at), at=at))
+
+    async def find_session(self, digest: bytes) -> StaffSession | None:
+        return await self._find(rows.read_session, visits.FIND, digest)
+
+    async def touch_session(self, digest: bytes, *, at: datetime) -> None:
+        await self._change(visits.TOUCH, (rows.write_time(at), digest))
+
+    async def end_session(self, digest: bytes) -> StaffSession | None:
+        return await self._write(partial(visits.end_session, digest=digest))
+
+    async def add_one_time(self, digest: bytes, payload: str, *, expires_at: datetime, now: datetime) -> None:
+        row = (digest, payload, rows.write_time(expires_at))
+        await self._write(partial(visits.add_one_time, row=row, now=now))
+
+    async def redeem(self, digest: bytes, *, now: datetime) -> str | None:
+        return await self._write(partial(visits.redeem, digest=digest, now=now))
+
+    async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
+        return await self._find(lambda row: str(row[0]), visits.FIND_ONE_TIME, digest, rows.write_time(now))
+
+    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
+        return await self._change(visits.SWAP, (payload, digest, known, rows.write_time(now))) == 1
+
+    async def count(self, digest: bytes, *, most: int, expires_at: datetime, now: datetime) -> bool:
+        words = {"digest": digest, "most": most, "expires_at": rows.write_time(expires_at), "now": rows.write_time(now)}
+        return await self._write(lambda connection: connection.execute(visits.COUNT, words).rowcount) == 1
+
+    async def discount(self, digest: bytes, *, now: datetime) -> None:
+        await self._change(visits.DISCOUNT, (digest, rows.write_time(now)))
+
+    async def add_browser(self, browser: BrowserAssumption, *, at: datetime) -> None:
+        await self._write(partial(browsers.add, browser=browser, at=at))
+
+    async def find_browser(self, digest: bytes) -> BrowserAssumption | None:
+        return await self._find(rows.read_browser, browsers.FIND, digest)
+
+    async def list_held(self, actor: ActorId, account: AccountId, *, at: datetime) -> Sequence[AssumptionId]:
+        values = (actor.issuer, actor.subject, account, rows.write_time(at))
+        return await self._list(lambda row: AssumptionId(row[0]), browsers.LIST_HELD, *values)
+
+    async def touch_browser(self, digest: bytes, *, at: datetime) -> None:
+        await self._change(browsers.TOUCH, (rows.write_time(at), digest))
+
+    async def find_jar(self, digest: bytes) -> StoredJar | None:
+        return await self._find(lambda row: StoredJar(text=row[0], version=row[1]), browsers.FIND_JAR, digest)
+
+    async def save_jar(self, digest: bytes, jar: StoredJar) -> bool:
+        return await self._change(browsers.SAVE_JAR, (jar.text, jar.version, digest, jar.version)) == 1
+
+    async def tidy_browsers(self, *, at: datetime) -> None:
+        await self._write(partial(browsers.tidy, at=at))
+
     async def add_client(self, client: Client) -> None:
-        sql = "INSERT INTO clients (id, secret_digest, roles) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        sql = """
+            INSERT INTO clients (id, secret_digest, roles, jwks, dpop) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+        """
         await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
 
     async def find_client(self, client: ClientId) -> Client | None:
         return await self._find(rows.read_client, rows.select(rows.CLIENT, "FROM clients WHERE id = ?"), client)
 
-    async def add_key(self, key: StoredKey) -> None:
-        sql = """
-            INSERT INTO signing_keys (id, algorithm, private_pem, created_at, retired_at)
-            VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-        """
-        await self._add(f"the signing key `{key.id}`", sql, rows.key_row(key))
+    async def list_clients(self) -> Sequence[Client]:
+        return await self._list(rows.read_client, rows.select(rows.CLIENT, "FROM clients ORDER BY id"))
+
+    async def remove_client(self, client: ClientId) -> bool:
+        return await self._change("DELETE FROM clients WHERE id = ?", (client,)) == 1
+
+    async def add_key(self, key: StoredKey, *, after: str | None = None) -> None:
+        what = f"the signing key `{key.id}`, or a newer one,"
+        await self._add(what, keys.ADD, (*rows.key_row(key), after, key.algorithm))
+
+    async def start_key(self, key: str, *, at: datetime) -> bool:
+        return await self._change(keys.START, (rows.write_time(at), key)) == 1
+
+    async def retire_key(self, key: str, *, at: datetime) -> bool:
+        return await self._change(keys.RETIRE, (rows.write_time(at), key)) == 1
+
+    async def end_key(self, key: str, *, at: datetime) -> bool:
+        return await self._change(keys.END, (rows.write_time(at), key)) == 1
 
     async def list_keys(self) -> Sequence[StoredKey]:
         sql = rows.select(rows.KEY, "FROM signing_keys ORDER BY created_at DESC, id")
         return await self._list(rows.read_key, sql)
 
-    async def _list(self, read: Callable[[rows.Row], T], sql: str, *values: str) -> list[T]:
+    async def _list(self, read: Callable[[rows.Row], T], sql: str, *values: str | int | bytes) -> list[T]:
         # Rows are read in the lane, so that one without a meaning is a StoreError too.
         return await self._reader.run(lambda connection: [read(row) for row in connection.execute(sql, values)])
 
-    async def _find(self, read: Callable[[rows.Row], T], sql: str, *values: str) -> T | None:
+    async def _find(self, read: Callable[[rows.Row], T], sql: str, *values: str | int | bytes) -> T | None:
         found = await self._list(read, sql, *values)
         return found[0] if found else None
 
@@ -241,15 +325,19 @@ def _read_version(connection: sqlite3.Connection) -> int:
 
 
 def _read_changes(connection: sqlite3.Connection, *, after: int) -> Changes:
-    # One statement, so that the newest position and the rows are of one moment; the newest row is always among them.
+    # One statement, so that the newest position and the rows are of one moment.
     found = connection.execute(
         """
-        SELECT position, account, assumption, staff_issuer, staff_subject, tag FROM changes
-        WHERE position >= min(?, (SELECT max(position) FROM changes)) ORDER BY position
+        SELECT coalesce((SELECT max(position) FROM changes), 0),
+            (SELECT tag FROM changes WHERE position = ?),
+            (SELECT tag FROM changes ORDER BY position DESC LIMIT 1),
+            (SELECT json_group_array(json_array(position, account, assumption,
+                    CASE WHEN staff_issuer IS NOT NULL THEN json_array(staff_issuer, staff_subject) END))
+                FROM (SELECT * FROM changes WHERE position > ? ORDER BY position))
         """,
-        (after,),
+        (after, after),
     )
-    return rows.read_changes(found.fetchall(), after=after)
+    return rows.read_changes(found.fetchone(), after=after)
 
 
 def _touch_account(connection: sqlite3.Connection, *, account: AccountId) -> None:
@@ -257,12 +345,23 @@ def _touch_account(connection: sqlite3.Connection, *, account: AccountId) -> Non
         connection.execute("INSERT INTO changes (account) VALUES (?)", (account,))
 
 
-def _begin_assumption(connection: sqlite3.Connection, *, assumption: Assumption, staff: Staff, at: datetime) -> None:
-    saved = connection.execute(_SAVE_STAFF + "RETURNING signed_out_at", rows.staff_row(staff, at=at)).fetchall()
+def _begin_assumption(
+    connection: sqlite3.Connection, *, assumption: Assumption, staff: Staff, at: datetime, most: int | None
+) -> None:
+    saved = connection.execute(visits.SAVE_STAFF + "RETURNING signed_out_at", rows.staff_row(staff, at=at)).fetchall()
     if saved != [(None if staff.signed_out_at is None else rows.write_time(staff.signed_out_at),)]:
         raise StoreConflict(f"`{staff.id.subject}` has signed out meanwhile: decide again")
+    open_now = _count_open(connection, actor=staff.id, at=at)
+    if most is not None and open_now >= most:
+        raise TooManyAssumptions(f"`{staff.id.subject}` has {open_now} assumptions open")
     if connection.execute(_ADD_ASSUMPTION, rows.assumption_row(assumption)).rowcount == 0:
         raise StoreConflict(f"the assumption `{assumption.id}` exists already: choose another id")
+
+
+def _count_open(connection: sqlite3.Connection, *, actor: ActorId, at: datetime) -> int:
+    now = rows.write_time(at)
+    [[count]] = connection.execute(_COUNT_OPEN, (actor.issuer, actor.subject, now, now)).fetchall()
+    return int(count)
 
 
 def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime, at: datetime) -> Sequence[Assumption]:
@@ -270,8 +369,9 @@ def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime
     unseen = Staff(id=actor, name=actor.subject, permissions=frozenset(), signed_out_at=since)
     remembered = connection.execute(
         """
-        INSERT INTO staff (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO staff
+            (issuer, subject, name, permissions, groups, claims, disabled, signed_out_at, told_at, seen_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (issuer, subject) DO UPDATE SET signed_out_at = excluded.signed_out_at
         WHERE signed_out_at IS NULL OR signed_out_at < excluded.signed_out_at
         """,
@@ -288,41 +388,3 @@ def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime
         (rows.write_time(at), actor.issuer, actor.subject, rows.write_time(since)),
     )
     return [rows.read_assumption(row) for row in ended.fetchall()]
-
-
-def _save_change(connection: sqlite3.Connection, *, change: GrantChange, by: str, at: datetime) -> None:
-    account, grant = change.account, change.grant
-    grant_id = None if grant is None else grant.id
-    moved = connection.execute(
-        "UPDATE accounts SET type = ?, suspended = ?, epoch = ?, grant_id = ? WHERE id = ? AND epoch = ?",
-        (account.type, account.suspended, account.epoch, grant_id, account.id, account.epoch - 1),
-    )
-    if moved.rowcount == 0:
-        raise StoreConflict(f"the account `{account.id}` has changed meanwhile: read it again and decide again")
-    if grant is not None:
-        _save_grant(connection, grant)
-    connection.execute(
-        """
-        INSERT INTO grant_events (account, epoch, made_at, made_by, change, grant_id, grant_epoch, duration,
-                                  permissions, not_before, expires_at, given_by, revoked_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """,
-        rows.event_row(change, by=by, at=at),
-    )
-
-
-def _save_grant(connection: sqlite3.Connection, grant: Grant) -> None:
-    saved = connection.execute(
-        """
-        INSERT INTO grants (account, id, epoch, duration, permissions, not_before, expires_at, given_by, revoked_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (id) DO UPDATE
-        SET epoch = excluded.epoch, duration = excluded.duration, permissions = excluded.permissions,
-            not_before = excluded.not_before, expires_at = excluded.expires_at, given_by = excluded.given_by,
-            revoked_at = excluded.revoked_at
-        WHERE account = excluded.account AND (revoked_at IS NULL OR revoked_at IS excluded.revoked_at)
-        """,
-        (grant.account, *rows.grant_row(grant)),
-    )
-    if saved.rowcount == 0:
-        raise StoreConflict(f"the grant `{grant.id}` was revoked or is another account's: use a new id")

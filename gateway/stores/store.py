@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
+from msgspec import Struct
+
+from gateway.stores.counting import Counting
 from policy.grants import Change, GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
@@ -16,6 +19,10 @@ class StoreError(Exception):
 
 class StoreConflict(Exception):
     """The row exists already, or has changed since it was read: read again and decide again."""
+
+
+class TooManyAssumptions(StoreConflict):
+    """The staff member has as many assumptions open as they may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +51,83 @@ class Client:
 
     id: ClientId
     secret_digest: bytes
-    """SHA-256 of a secret of 256 random bits, which needs no slow hash."""
+    """SHA-256 of a secret of 256 random bits, which needs no slow hash; empty for a client without a secret."""
     roles: frozenset[str]
-    """Of `token` (exchange tokens) and `grants` (read and change grants)."""
+    """Of `token` (exchange tokens, take them back), `introspect` (ask about tokens), `grants` (read, change grants),
+    `kill_switch` (read, set it), `device` (ask staff for a token; for a public client, alone)."""
+    jwks: str | None = None
+    """A JWK set (RFC 7517) of the public keys by which it authenticates instead (RFC 7523); None: by its secret."""
+    dpop: bool = False
+    """Whether its tokens are only for the holder of a key (RFC 9449)."""
+
+
+EMPTY_JAR: Final = "[]"
+BROWSER_KEPT: Final = timedelta(days=7)
+"""How long it stays known after its end what a browser held, so that a page still open there is told why it is refused;
+its cookie lives as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserAssumption:
+    """An assumption that a browser holds by a cookie; whether it counts is said by the assumption itself."""
+
+    digest: bytes
+    """SHA-256 of the 256 random bits in the cookie, which are kept nowhere."""
+    assumption: AssumptionId
+    claims: str
+    """What an assumption token would say, as a JSON object."""
+    expires_at: datetime
+    """When it ends, however it is used."""
+    seen_at: datetime
+    """When it was last used, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredJar:
+    """The app's own cookies of one assumption, kept from the browser that holds it."""
+
+    text: str
+    """Sealed with what only that browser has; EMPTY_JAR for none."""
+    version: int
+
+    def __repr__(self) -> str:
+        """Hide the cookies."""
+        return f"StoredJar(version={self.version})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKey:
-    """A signing key."""
+    """A signing key; see `policy.keys` for what its times mean."""
 
     id: str
     algorithm: str
     private_pem: bytes
+    """Empty once it has ended."""
     created_at: datetime
+    signs_from: datetime
     retired_at: datetime | None = None
+    ended_at: datetime | None = None
 
     def __repr__(self) -> str:
         """Hide the key."""
         return f"StoredKey(id={self.id!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaffSession:
+    """A staff member's browser that is signed in."""
+
+    digest: bytes
+    """SHA-256 of the 256 random bits in its cookie, which are kept nowhere."""
+    actor: ActorId
+    claims: str
+    """What the ID token said, as a JSON object, to be judged anew at each request."""
+    signed_in_at: datetime
+    """When they signed in at the issuer."""
+    seen_at: datetime
+    """When the session was last used, about."""
+    ends_at: datetime
+    """When it ends, however it is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +141,11 @@ class KillSwitch:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreChange:
-    """One committed change: of what is named here, or of everything if nothing is."""
+class StoreChange(Struct, frozen=True, kw_only=True, array_like=True):
+    """One committed change: of what is named here, or of everything if nothing is.
+
+    A database may write it as a JSON array of its fields in this order, `staff` as one of issuer and subject.
+    """
 
     position: int
     """Counts every change of the store, without a gap, in the order in which they were committed."""
@@ -115,12 +183,12 @@ class Push(Protocol):
         """
 
 
-class Store(Protocol):
+class Store(Counting, Protocol):
     """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
 
     A write is durable when its call returns, and it is there as a whole or not at all. Whatever is written of an
-    account, a grant, an assumption, a staff member or the kill-switch raises the position in the same transaction,
-    whoever writes it: also by hand, with other tools. What changed may be named more than once.
+    account, a grant, an assumption, a staff member, a signing key or the kill-switch raises the position in the same
+    transaction, whoever writes it: also by hand, with other tools. What changed may be named more than once.
     """
 
     def listen(self) -> AbstractAsyncContextManager[Push]:
@@ -146,8 +214,8 @@ class Store(Protocol):
     async def find_kill_switch(self) -> KillSwitch:
         """Return the kill-switch; off if it was never set."""
 
-    async def set_kill_switch(self, switch: KillSwitch) -> None:
-        """Set it for every account and every node."""
+    async def set_kill_switch(self, switch: KillSwitch, *, known: KillSwitch | None = None) -> bool:
+        """Set it for every account and node; where one that somebody set is `known`, False if it is no more there."""
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
         """Return the account with its newest grant, or None if there is no such account."""
@@ -175,13 +243,21 @@ class Store(Protocol):
     async def add_assumption(self, assumption: Assumption) -> None:
         """Add a started assumption; raises StoreConflict if its id is taken."""
 
-    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
+    async def begin_assumption(
+        self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
+    ) -> None:
         """Save a staff member as `save_staff` does, and add the assumption that they begin, in one step.
 
         Raises StoreConflict, and then nothing is stored, if they have signed out later than `staff.signed_out_at`, as
         it was known when this was decided, or if the assumption's id is taken. Whichever of this and a sign-out comes
         second sees what the first did, so that no assumption outlives a sign-out that it was decided without.
+
+        Likewise TooManyAssumptions if they have `most` open: neither ended nor expired `at` this time, nor under a
+        grant that was. Of any number that begin at once, by however many processes, no more begin than may be open.
         """
+
+    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
+        """Return how many a staff member has open `at` this time, as `begin_assumption` counts them."""
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         """Return an assumption, ended ones included."""
@@ -201,13 +277,18 @@ class Store(Protocol):
         was begun in between.
         """
 
-    async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
-        """Return the assumptions that have not been ended, oldest first: of one account, or of all."""
+    async def list_assumptions(self, *, at: datetime, account: AccountId | None = None) -> Sequence[Assumption]:
+        """Return the assumptions that have neither been ended nor expired `at` this time, oldest first.
+
+        Of one account, or of all.
+        """
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
         """Insert or update a staff member as seen at `at`.
 
-        `disabled`, once set, stays until it is lifted by name; `signed_out_at` only ever moves forwards.
+        Name, permissions, groups and claims stay as they are if what is stored was told later (`told_at`); a time that
+        is not known is earlier than any. `disabled`, once set, stays until it is lifted by name; `signed_out_at` only
+        ever moves forwards.
         """
 
     async def find_staff(self, actor: ActorId) -> Staff | None:
@@ -216,14 +297,100 @@ class Store(Protocol):
     async def disable_staff(self, actor: ActorId, *, disabled: bool) -> bool:
         """Set or lift the lock; False if the person was never seen."""
 
+    async def begin_session(self, session: StaffSession, staff: Staff, *, at: datetime) -> None:
+        """Save a staff member as `save_staff` does, and add the session that they begin, in one step.
+
+        Raises StoreConflict, and then no session is stored, if they are locked out or have signed out at
+        `session.signed_in_at` or later, or if the digest is taken. What locks them out or signs them out afterwards,
+        by whatever call or by hand, ends the session in the same step. Sessions that are over by `at` are forgotten.
+        """
+
+    async def find_session(self, digest: bytes) -> StaffSession | None:
+        """Return a session that nobody has ended; whether its time is over is for the caller to see."""
+
+    async def touch_session(self, digest: bytes, *, at: datetime) -> None:
+        """Note that a session was used, if there still is one; `seen_at` only ever moves forwards."""
+
+    async def end_session(self, digest: bytes) -> StaffSession | None:
+        """End a session; returns it as it was, None if there was none."""
+
+    async def add_one_time(self, digest: bytes, payload: str, *, expires_at: datetime, now: datetime) -> None:
+        """Keep a payload until it is redeemed or expires; raises StoreConflict while one is kept for this digest.
+
+        Of the value itself, which has 256 random bits, nothing but its SHA-256 is stored. What has expired by `now` is
+        forgotten.
+        """
+
+    async def redeem(self, digest: bytes, *, now: datetime) -> str | None:
+        """Return the payload and forget it, in one step: however many ask on however many nodes, one gets it.
+
+        None if it was never added, was redeemed before, or has expired.
+        """
+
+    async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
+        """Return the payload that `redeem` would return now, and leave it."""
+
+    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
+        """Put another payload in the place of the `known` one; False, and nothing is stored, if it is no more there."""
+
+    async def add_browser(self, browser: BrowserAssumption, *, at: datetime) -> None:
+        """Add what a browser holds from now on, with an empty jar; raises StoreConflict if the digest is taken.
+
+        What `tidy_browsers` would forget by `at` is forgotten.
+        """
+
+    async def find_browser(self, digest: bytes) -> BrowserAssumption | None:
+        """Return what a browser holds; whether its time is over is for the caller to see."""
+
+    async def list_held(self, actor: ActorId, account: AccountId, *, at: datetime) -> Sequence[AssumptionId]:
+        """Return what an actor has open in an account by a browser, whichever; no token's."""
+
+    async def touch_browser(self, digest: bytes, *, at: datetime) -> None:
+        """Note that it was used, if it is still there; `seen_at` only ever moves forwards."""
+
+    async def find_jar(self, digest: bytes) -> StoredJar | None:
+        """Return the jar of what a browser holds; None if it holds nothing."""
+
+    async def save_jar(self, digest: bytes, jar: StoredJar) -> bool:
+        """Store the jar; False, and nothing is stored, unless the stored version is exactly one below.
+
+        Once the assumption or its grant has been ended, by whatever way, its jar is empty, and stays so; whatever
+        else changes of the account but the grant's terms empties it, too.
+        """
+
+    async def tidy_browsers(self, *, at: datetime) -> None:
+        """Empty the jars of what is over by `at`, or whose grant is; forget what has been over for BROWSER_KEPT.
+
+        Of either some hundreds at a time, the oldest first.
+        """
+
     async def add_client(self, client: Client) -> None:
         """Add an API client; raises StoreConflict if its id is taken."""
 
     async def find_client(self, client: ClientId) -> Client | None:
         """Return a client."""
 
-    async def add_key(self, key: StoredKey) -> None:
-        """Add a signing key; raises StoreConflict if its id is taken."""
+    async def list_clients(self) -> Sequence[Client]:
+        """Return all API clients, by id."""
+
+    async def remove_client(self, client: ClientId) -> bool:
+        """Forget an API client, so that its id is free; False if there is none of that id."""
+
+    async def add_key(self, key: StoredKey, *, after: str | None = None) -> None:
+        """Add a signing key, if the newest of its algorithm is `after`, or there is none and `after` is None.
+
+        The newest is the one that signs last, ended or not. Otherwise, and if the id is taken, raises StoreConflict: so
+        of several who find that a key is missing one makes it.
+        """
+
+    async def start_key(self, key: str, *, at: datetime) -> bool:
+        """Have a key sign from `at`; False unless it was to sign later than that."""
+
+    async def retire_key(self, key: str, *, at: datetime) -> bool:
+        """Have a key sign no more from `at`; False if that was done before, or there is no such key."""
+
+    async def end_key(self, key: str, *, at: datetime) -> bool:
+        """Have nothing count from `at` that a key has signed, and forget the key itself; likewise."""
 
     async def list_keys(self) -> Sequence[StoredKey]:
         """Return all signing keys, newest first."""

@@ -49,8 +49,8 @@ def _table(
 TABLES = (
     _table(
         "accounts",
-        "id type suspended epoch grant_id",
-        lambda row: rows.read_record((*row[:4], *(None,) * 8)),
+        "id type suspended epoch attributes grant_id",
+        lambda row: rows.read_record((*row[:5], *(None,) * 8)),
         booleans=frozenset({"suspended"}),
     ),
     _table(
@@ -67,18 +67,29 @@ TABLES = (
     ),
     _table(
         "assumptions",
-        "id account subject actor_issuer actor_subject grant_id ticket reason scopes started_at ended_at signed_in_at",
+        "id account subject actor_issuer actor_subject grant_id ticket reason scopes started_at ended_at signed_in_at"
+        " expires_at agent_roles",
         rows.read_assumption,
     ),
     _table(
         "staff",
-        "issuer subject name permissions groups disabled signed_out_at seen_at",
+        "issuer subject name permissions groups claims disabled signed_out_at told_at seen_at",
         lambda row: rows.read_staff(row[:-1]),
         key="issuer subject",
         booleans=frozenset({"disabled"}),
     ),
-    _table("clients", "id secret_digest roles", rows.read_client),
-    _table("signing_keys", "id algorithm private_pem created_at retired_at", rows.read_key),
+    _table(
+        "staff_sessions", "digest issuer subject claims signed_in_at seen_at ends_at", rows.read_session, key="digest"
+    ),
+    _table(
+        "browser_assumptions",
+        "digest assumption claims expires_at seen_at jar jar_version",
+        lambda row: rows.read_browser(row[:5]),
+        key="digest",
+    ),
+    _table("one_time_values", "digest payload expires_at", rows.read_one_time, key="digest"),
+    _table("clients", "id secret_digest roles jwks dpop", rows.read_client, booleans=frozenset({"dpop"})),
+    _table("signing_keys", "id algorithm private_pem created_at signs_from retired_at ended_at", rows.read_key),
     _table(
         "kill_switch",
         "id stopped set_by reason set_at",

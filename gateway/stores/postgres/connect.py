@@ -8,6 +8,7 @@ from typing import TypeAlias
 import asyncpg
 
 from gateway.stores.postgres.address import Address, Host
+from gateway.stores.postgres.greeting import greet
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.store import StoreError
 
@@ -41,15 +42,16 @@ class Connector:
             "idle_in_transaction_session_timeout": _milliseconds(terms.write_seconds),
         }
 
-    async def connect(self, *, patient: bool = False) -> tuple[Connection, Host]:
+    async def connect(self, *, patient: bool = False, first: bool = False) -> tuple[Connection, Host]:
         """Return a connection to a server that may be written to, and which that is; the caller ends it.
 
         All hosts are asked, one a little after the other, and the first that may be written to is taken: one that
-        does not answer holds nobody up. `patient` is for work of any length: the server does not end it.
+        does not answer holds nobody up. `patient` is for work of any length: the server does not end it. `first`: see
+        `apart`.
         """
         settings = self._settings | _PATIENT if patient else self._settings
         attempts = [
-            asyncio.ensure_future(self._try(host, index * _STAGGER_SECONDS, settings))
+            asyncio.ensure_future(self._try(host, index * _STAGGER_SECONDS, settings, first=first))
             for index, host in enumerate(self._address.hosts)
         ]
         running, faults, taken = set(attempts), [], None
@@ -68,21 +70,26 @@ class Connector:
         return taken.result()
 
     @asynccontextmanager
-    async def apart(self, seconds: float) -> AsyncIterator[Connection]:
-        """Connect within `seconds` for work of any length; the connection ends with the block."""
+    async def apart(self, seconds: float, *, first: bool = False) -> AsyncIterator[Connection]:
+        """Connect within `seconds` for work of any length; the connection ends with the block.
+
+        `first` is for whoever does not know yet whether it is a PostgreSQL that listens there.
+        """
         try:
             async with asyncio.timeout(seconds):
-                connection, _ = await self.connect(patient=True)
+                connection, _ = await self.connect(patient=True, first=first)
         except TimeoutError as exc:
-            raise StoreError(f"{self._address!r} cannot be connected to in time: check the way there") from exc
+            raise StoreError(f"{self._address!r} does not answer in time: check the way there, and store.url") from exc
         try:
             yield connection
         finally:
             connection.terminate()
 
-    async def _try(self, host: Host, wait: float, settings: dict[str, str]) -> tuple[Connection, Host]:
+    async def _try(self, host: Host, wait: float, settings: dict[str, str], *, first: bool) -> tuple[Connection, Host]:
         await asyncio.sleep(wait)
         with translated(f"{host[0]}:{host[1]}"):
+            if first:
+                await greet(self._address, host)
             connection = await asyncpg.connect(
                 self._address.url,
                 host=host[0],

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from gateway.stores.postgres import shape
 from gateway.stores.postgres.address import Address
-from gateway.stores.postgres.connect import Connection, Connector, translated
+from gateway.stores.postgres.connect import LONGEST_SECONDS, Connection, Connector, bounded, translated
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.postgres.text import read_values, write_values
 from gateway.stores.rows import Row
@@ -31,8 +31,8 @@ class DatabaseReading(Reading):
 @asynccontextmanager
 async def read_database(address: Address, terms: StoreTerms) -> AsyncIterator[DatabaseReading]:
     """Hold the database still, as far as the block sees; raises StoreError, also if it is of another shape."""
-    async with Connector(address, terms).apart(_CONNECT_SECONDS) as connection:
-        if await shape.count_applied(connection, wanted := shape.migrations()) < len(wanted):
+    async with _connected(address, terms) as (connection, is_current):
+        if not is_current:
             raise StoreError("the database is not of this version's shape: run `locum db migrate`")
         with translated():
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -41,7 +41,7 @@ async def read_database(address: Address, terms: StoreTerms) -> AsyncIterator[Da
 
 async def migrate_database(address: Address, terms: StoreTerms) -> int:
     """Bring the database to this version's shape, whatever the configuration says of it; return the steps it took."""
-    async with Connector(address, terms).apart(_CONNECT_SECONDS) as connection:
+    async with _connected(address, terms) as (connection, _):
         return await shape.migrate(connection, shape.migrations())
 
 
@@ -51,7 +51,7 @@ async def copy_into(address: Address, terms: StoreTerms, source: Reading, told: 
     One transaction: everything is there, compared with the source value by value, or nothing is. `told` hears of
     each table and its rows. Raises StoreError, also for a database that holds anything.
     """
-    async with Connector(address, terms).apart(_CONNECT_SECONDS) as connection:
+    async with _connected(address, terms) as (connection, _):
         await shape.migrate(connection, shape.migrations())
         with translated():
             await connection.execute("BEGIN")
@@ -75,6 +75,16 @@ async def copy_into(address: Address, terms: StoreTerms, source: Reading, told: 
         with translated():
             await connection.execute("COMMIT")
         return position
+
+
+@asynccontextmanager
+async def _connected(address: Address, terms: StoreTerms) -> AsyncIterator[tuple[Connection, bool]]:
+    """Yield a connection to a database that answers, and whether it is of this version's shape."""
+    async with Connector(address, terms).apart(_CONNECT_SECONDS, first=True) as connection:
+        # What follows may take as long as it takes; that there is somebody to do it shows here.
+        with bounded(connection, LONGEST_SECONDS):
+            applied = await shape.count_applied(connection, wanted := shape.migrations())
+        yield connection, applied == len(wanted)
 
 
 async def _claim(connection: Connection) -> None:

@@ -7,22 +7,25 @@ from functools import partial
 from typing import TypeVar
 
 from gateway.stores import rows
-from gateway.stores.postgres import shape, writes
+from gateway.stores.postgres import browsers, keys, shape, visits, writes
 from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.connect import LONG_SECONDS, LONGEST_SECONDS, Connector, bounded, translated
 from gateway.stores.postgres.listen import PostgresPush
 from gateway.stores.postgres.pool import Pool
 from gateway.stores.postgres.terms import StoreTerms
-from gateway.stores.postgres.text import read_values, write_values
+from gateway.stores.postgres.text import read_names, read_values, write_values
 from gateway.stores.store import (
     AccountRecord,
+    BrowserAssumption,
     Changes,
     Client,
     GrantEvent,
     KillSwitch,
     Push,
+    StaffSession,
     Store,
     StoreConflict,
+    StoredJar,
     StoredKey,
     StoreError,
 )
@@ -36,7 +39,7 @@ _WITH_GRANT = "FROM locum.accounts AS a LEFT JOIN locum.grants AS g ON g.id = a.
 async def open_postgres(address: Address, terms: StoreTerms) -> "PostgresStore":
     """Open the database, brought to this version's shape first unless `terms` say otherwise; raises StoreError."""
     connector = Connector(address, terms)
-    async with connector.apart(terms.write_seconds) as connection:
+    async with connector.apart(terms.write_seconds, first=True) as connection:
         wanted = shape.migrations()
         with bounded(connection, LONGEST_SECONDS):
             if terms.migrate:
@@ -113,17 +116,21 @@ class PostgresStore(Store):
         # One statement, so that the newest position and the rows are of one moment.
         found = await self._ask(
             """
-            SELECT p.position AS newest, c.position, c.account, c.assumption, c.staff_issuer, c.staff_subject, c.tag
-            FROM locum.position AS p LEFT JOIN locum.changes AS c ON c.position >= least($1, p.position)
-            ORDER BY c.position
+            SELECT p.position,
+                (SELECT tag FROM locum.changes WHERE position = $1),
+                (SELECT tag FROM locum.changes WHERE position = p.position),
+                (SELECT coalesce(json_agg(json_build_array(c.position, c.account, c.assumption,
+                        CASE WHEN c.staff_issuer IS NOT NULL THEN json_build_array(c.staff_issuer, c.staff_subject) END
+                    ) ORDER BY c.position), '[]')::text FROM locum.changes AS c WHERE c.position > $1)
+            FROM locum.position AS p
             """,
             after,
         )
         if not found:
             raise StoreError("`locum.position` is empty, so nothing is known of any change: put its row back")
-        kept = [row[1:] for row in found if row[1] is not None]
         with translated():
-            return rows.read_changes(kept, after=after, newest=int(found[0][0]))
+            changes = rows.read_changes(found[0], after=after)
+            return read_names(changes) if "\\u0001" in found[0][3] else changes
 
     async def raise_position(self, beyond: int) -> None:
         await self._change("SELECT locum.raise_position($1, NULL, NULL, NULL, NULL)", (beyond,))
@@ -139,13 +146,21 @@ class PostgresStore(Store):
         sql = rows.select(rows.KILL_SWITCH, "FROM locum.kill_switch")
         return await self._find(rows.read_kill_switch, sql) or KillSwitch()
 
-    async def set_kill_switch(self, switch: KillSwitch) -> None:
+    async def set_kill_switch(self, switch: KillSwitch, *, known: KillSwitch | None = None) -> bool:
+        row = rows.kill_switch_row(switch)
+        if known is not None:
+            sql = """
+                UPDATE locum.kill_switch SET stopped = $1, set_by = $2, reason = $3, set_at = $4
+                WHERE stopped = $5 AND set_by = $6 AND reason = $7 AND set_at IS NOT DISTINCT FROM $8 RETURNING 1
+            """
+            return bool(await self._change(sql, (*row, *rows.kill_switch_row(known))))
         sql = """
             INSERT INTO locum.kill_switch (id, stopped, set_by, reason, set_at) VALUES (1, $1, $2, $3, $4)
             ON CONFLICT (id) DO UPDATE
             SET stopped = excluded.stopped, set_by = excluded.set_by, reason = excluded.reason, set_at = excluded.set_at
         """
-        await self._change(sql, rows.kill_switch_row(switch))
+        await self._change(sql, row)
+        return True
 
     async def find_account(self, account: AccountId) -> AccountRecord | None:
         sql = rows.select(rows.RECORD, f"{_WITH_GRANT} WHERE a.id = $1")
@@ -153,7 +168,7 @@ class PostgresStore(Store):
 
     async def add_account(self, account: Account) -> None:
         sql = """
-            INSERT INTO locum.accounts (id, type, suspended, epoch) VALUES ($1, $2, $3, $4)
+            INSERT INTO locum.accounts (id, type, suspended, epoch, attributes) VALUES ($1, $2, $3, $4, $5)
             ON CONFLICT DO NOTHING RETURNING 1
         """
         await self._add(f"the account `{account.id}`", sql, rows.account_row(account))
@@ -176,8 +191,14 @@ class PostgresStore(Store):
     async def add_assumption(self, assumption: Assumption) -> None:
         await self._add(f"the assumption `{assumption.id}`", writes.ADD_ASSUMPTION, rows.assumption_row(assumption))
 
-    async def begin_assumption(self, assumption: Assumption, staff: Staff, *, at: datetime) -> None:
-        await self._together(partial(writes.begin_assumption, assumption=assumption, staff=staff, at=at))
+    async def begin_assumption(
+        self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
+    ) -> None:
+        await self._together(partial(writes.begin_assumption, assumption=assumption, staff=staff, at=at, most=most))
+
+    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
+        [[count]] = await self._ask(writes.COUNT_OPEN, actor.issuer, actor.subject, rows.write_time(at))
+        return int(count)
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         sql = rows.select(rows.ASSUMPTION, "FROM locum.assumptions WHERE id = $1")
@@ -197,12 +218,11 @@ class PostgresStore(Store):
         with translated():
             return [rows.read_assumption(row) for row in ended]
 
-    async def list_assumptions(self, *, account: AccountId | None = None) -> Sequence[Assumption]:
-        only = "" if account is None else "AND account = $1"
-        sql = rows.select(
-            rows.ASSUMPTION, f"FROM locum.assumptions WHERE ended_at IS NULL {only} ORDER BY started_at, id"
-        )
-        return await self._list(rows.read_assumption, sql, *(() if account is None else (account,)))
+    async def list_assumptions(self, *, at: datetime, account: AccountId | None = None) -> Sequence[Assumption]:
+        only = "" if account is None else "AND account = $2"
+        where = f"FROM locum.assumptions WHERE ended_at IS NULL AND expires_at > $1 {only} ORDER BY started_at, id"
+        values = (rows.write_time(at), *(() if account is None else (account,)))
+        return await self._list(rows.read_assumption, rows.select(rows.ASSUMPTION, where), *values)
 
     async def save_staff(self, staff: Staff, *, at: datetime) -> None:
         await self._change(writes.SAVE_STAFF, rows.staff_row(staff, at=at))
@@ -215,9 +235,67 @@ class PostgresStore(Store):
         sql = "UPDATE locum.staff SET disabled = $1 WHERE issuer = $2 AND subject = $3 RETURNING 1"
         return bool(await self._change(sql, (disabled, actor.issuer, actor.subject)))
 
+    async def begin_session(self, session: StaffSession, staff: Staff, *, at: datetime) -> None:
+        await self._together(partial(visits.begin_session, session=session, staff=rows.staff_row(staff, at=at), at=at))
+
+    async def find_session(self, digest: bytes) -> StaffSession | None:
+        return await self._find(rows.read_session, visits.FIND, digest)
+
+    async def touch_session(self, digest: bytes, *, at: datetime) -> None:
+        await self._change(visits.TOUCH, (rows.write_time(at), digest))
+
+    async def end_session(self, digest: bytes) -> StaffSession | None:
+        ended = await self._change(visits.END, (digest,))
+        with translated():
+            return rows.read_session(ended[0]) if ended else None
+
+    async def add_one_time(self, digest: bytes, payload: str, *, expires_at: datetime, now: datetime) -> None:
+        row = (digest, payload, rows.write_time(expires_at))
+        await self._together(partial(visits.add_one_time, row=row, now=now))
+
+    async def redeem(self, digest: bytes, *, now: datetime) -> str | None:
+        found = await self._change(visits.REDEEM, (digest, rows.write_time(now)))
+        return str(found[0][0]) if found else None
+
+    async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
+        return await self._find(lambda row: str(row[0]), visits.FIND_ONE_TIME, digest, rows.write_time(now))
+
+    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
+        return bool(await self._change(visits.SWAP, (payload, digest, known, rows.write_time(now))))
+
+    async def count(self, digest: bytes, *, most: int, expires_at: datetime, now: datetime) -> bool:
+        row = (digest, rows.write_time(expires_at), rows.write_time(now), most)
+        return bool(await self._change(visits.COUNT, row))
+
+    async def discount(self, digest: bytes, *, now: datetime) -> None:
+        await self._change(visits.DISCOUNT, (digest, rows.write_time(now)))
+
+    async def add_browser(self, browser: BrowserAssumption, *, at: datetime) -> None:
+        await self._together(partial(browsers.add, browser=browser, at=at))
+
+    async def find_browser(self, digest: bytes) -> BrowserAssumption | None:
+        return await self._find(rows.read_browser, browsers.FIND, digest)
+
+    async def list_held(self, actor: ActorId, account: AccountId, *, at: datetime) -> Sequence[AssumptionId]:
+        values = (actor.issuer, actor.subject, account, rows.write_time(at))
+        return await self._list(lambda row: AssumptionId(row[0]), browsers.LIST_HELD, *values)
+
+    async def touch_browser(self, digest: bytes, *, at: datetime) -> None:
+        await self._change(browsers.TOUCH, (rows.write_time(at), digest))
+
+    async def find_jar(self, digest: bytes) -> StoredJar | None:
+        return await self._find(lambda row: StoredJar(text=row[0], version=row[1]), browsers.FIND_JAR, digest)
+
+    async def save_jar(self, digest: bytes, jar: StoredJar) -> bool:
+        return bool(await self._change(browsers.SAVE_JAR, (jar.text, jar.version, digest, jar.version)))
+
+    async def tidy_browsers(self, *, at: datetime) -> None:
+        await self._together(partial(browsers.tidy, at=at))
+
     async def add_client(self, client: Client) -> None:
         sql = """
-            INSERT INTO locum.clients (id, secret_digest, roles) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1
+            INSERT INTO locum.clients (id, secret_digest, roles, jwks, dpop) VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT DO NOTHING RETURNING 1
         """
         await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
 
@@ -225,12 +303,23 @@ class PostgresStore(Store):
         sql = rows.select(rows.CLIENT, "FROM locum.clients WHERE id = $1")
         return await self._find(rows.read_client, sql, client)
 
-    async def add_key(self, key: StoredKey) -> None:
-        sql = """
-            INSERT INTO locum.signing_keys (id, algorithm, private_pem, created_at, retired_at)
-            VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING 1
-        """
-        await self._add(f"the signing key `{key.id}`", sql, rows.key_row(key))
+    async def list_clients(self) -> Sequence[Client]:
+        return await self._list(rows.read_client, rows.select(rows.CLIENT, "FROM locum.clients ORDER BY id"))
+
+    async def remove_client(self, client: ClientId) -> bool:
+        return bool(await self._change("DELETE FROM locum.clients WHERE id = $1 RETURNING 1", (client,)))
+
+    async def add_key(self, key: StoredKey, *, after: str | None = None) -> None:
+        await self._together(partial(keys.add, key=key, after=after))
+
+    async def start_key(self, key: str, *, at: datetime) -> bool:
+        return bool(await self._change(keys.START, (rows.write_time(at), key)))
+
+    async def retire_key(self, key: str, *, at: datetime) -> bool:
+        return bool(await self._change(keys.RETIRE, (rows.write_time(at), key)))
+
+    async def end_key(self, key: str, *, at: datetime) -> bool:
+        return bool(await self._change(keys.END, (rows.write_time(at), key)))
 
     async def list_keys(self) -> Sequence[StoredKey]:
         sql = rows.select(rows.KEY, "FROM locum.signing_keys ORDER BY created_at DESC, id")

@@ -5,9 +5,14 @@ different, and their order byte by byte stays the same. Half of a surrogate pair
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from gateway.stores.rows import Row
+from gateway.stores.store import Changes, StoreChange
+from policy.model import ActorId
 
 _SPECIAL = re.compile("[\x00\x01]")
 _ESCAPED = re.compile("\x01(.?)", re.DOTALL)
@@ -22,6 +27,22 @@ def write_values(values: Row) -> Row:
 def read_values(values: Row) -> Row:
     """Return what `write_values` was given."""
     return tuple(_read(value) if isinstance(value, str) else value for value in values)
+
+
+def read_names(found: Changes) -> Changes:
+    """Return the changes with the names that `write_values` was given."""
+    if found.changes is None:
+        return found
+    return replace(found, changes=[_named(change) for change in found.changes])
+
+
+def _named(change: StoreChange) -> StoreChange:
+    names = (change.account, change.assumption, *(change.staff or ()))
+    if not any(name is not None and "\x01" in name for name in names):
+        return change
+    account, assumption, *staff = read_values(names)
+    actor = ActorId(*staff) if staff else None
+    return structs.replace(change, account=account, assumption=assumption, staff=actor)
 
 
 def _write(text: str) -> str:

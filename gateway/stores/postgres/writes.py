@@ -7,7 +7,7 @@ from typing import TypeVar
 from gateway.stores import rows
 from gateway.stores.postgres.connect import Connection
 from gateway.stores.postgres.text import read_values, write_values
-from gateway.stores.store import StoreConflict
+from gateway.stores.store import StoreConflict, TooManyAssumptions
 from policy.grants import GrantChange
 from policy.model import ActorId, Assumption, Grant, Staff
 
@@ -29,18 +29,32 @@ END_ALL = f"""
 
 ADD_ASSUMPTION = """
     INSERT INTO locum.assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
-                                   scopes, started_at, ended_at, signed_in_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING RETURNING 1
+                                   scopes, started_at, ended_at, signed_in_at, expires_at, agent_roles)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING RETURNING 1
 """
-SAVE_STAFF = """
-    INSERT INTO locum.staff AS s (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+COUNT_OPEN = """
+    SELECT count(*) FROM locum.assumptions AS a
+    WHERE actor_issuer = $1 AND actor_subject = $2 AND ended_at IS NULL AND expires_at > $3
+        AND NOT EXISTS (
+            SELECT 1 FROM locum.grants AS g
+            WHERE g.id = a.grant_id AND (g.revoked_at IS NOT NULL OR g.expires_at <= $3)
+        )
+"""
+# What an older token said, or one of an unknown time, stays unsaid.
+_SAID = ", ".join(
+    f"{column} = CASE WHEN s.told_at IS NULL OR excluded.told_at >= s.told_at THEN excluded.{column}"
+    f" ELSE s.{column} END"
+    for column in rows.SAID_OF_STAFF
+)
+SAVE_STAFF = f"""
+    INSERT INTO locum.staff AS s
+        (issuer, subject, name, permissions, groups, claims, disabled, signed_out_at, told_at, seen_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT (issuer, subject) DO UPDATE
-    SET name = excluded.name, permissions = excluded.permissions, groups = excluded.groups,
-        disabled = s.disabled OR excluded.disabled, seen_at = excluded.seen_at,
+    SET {_SAID}, disabled = s.disabled OR excluded.disabled, seen_at = excluded.seen_at,
         signed_out_at = greatest(s.signed_out_at, excluded.signed_out_at)
     RETURNING signed_out_at
-"""
+"""  # noqa: S608 - nothing but our own words
 
 
 async def whole(connection: Connection, work: Callable[[Fetch], Awaitable[T]]) -> T:
@@ -61,7 +75,9 @@ async def whole(connection: Connection, work: Callable[[Fetch], Awaitable[T]]) -
     return result
 
 
-async def begin_assumption(fetch: Fetch, *, assumption: Assumption, staff: Staff, at: datetime) -> None:
+async def begin_assumption(
+    fetch: Fetch, *, assumption: Assumption, staff: Staff, at: datetime, most: int | None
+) -> None:
     """Store who begins an assumption, and then the assumption; raises StoreConflict.
 
     The person's row is held from the first statement to the commit, here as in a sign-out, so one waits for the other.
@@ -69,6 +85,10 @@ async def begin_assumption(fetch: Fetch, *, assumption: Assumption, staff: Staff
     saved = await fetch(SAVE_STAFF, rows.staff_row(staff, at=at))
     if saved != [(None if staff.signed_out_at is None else rows.write_time(staff.signed_out_at),)]:
         raise StoreConflict(f"`{staff.id.subject}` has signed out meanwhile: decide again")
+    # Behind the person's row, so that of two who count, the second counts what the first has begun.
+    [[open_now]] = await fetch(COUNT_OPEN, (staff.id.issuer, staff.id.subject, rows.write_time(at)))
+    if most is not None and open_now >= most:
+        raise TooManyAssumptions(f"`{staff.id.subject}` has {open_now} assumptions open")
     if not await fetch(ADD_ASSUMPTION, rows.assumption_row(assumption)):
         raise StoreConflict(f"the assumption `{assumption.id}` exists already: choose another id")
 
@@ -79,8 +99,9 @@ async def sign_out(fetch: Fetch, *, actor: ActorId, since: datetime, at: datetim
     unseen = Staff(id=actor, name=actor.subject, permissions=frozenset(), signed_out_at=since)
     remembered = await fetch(
         """
-        INSERT INTO locum.staff AS s (issuer, subject, name, permissions, groups, disabled, signed_out_at, seen_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO locum.staff AS s
+            (issuer, subject, name, permissions, groups, claims, disabled, signed_out_at, told_at, seen_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (issuer, subject) DO UPDATE SET signed_out_at = excluded.signed_out_at
         WHERE s.signed_out_at IS NULL OR s.signed_out_at < excluded.signed_out_at
         RETURNING 1
@@ -97,17 +118,10 @@ async def save_change(fetch: Fetch, *, change: GrantChange, by: str, at: datetim
     account, grant = change.account, change.grant
     moved = await fetch(
         """
-        UPDATE locum.accounts SET type = $1, suspended = $2, epoch = $3, grant_id = $4
-        WHERE id = $5 AND epoch = $6 RETURNING 1
+        UPDATE locum.accounts SET type = $1, suspended = $2, epoch = $3, attributes = $4, grant_id = $5
+        WHERE id = $6 AND epoch = $7 RETURNING 1
         """,
-        (
-            account.type,
-            account.suspended,
-            account.epoch,
-            None if grant is None else grant.id,
-            account.id,
-            account.epoch - 1,
-        ),
+        (*rows.account_row(account)[1:], None if grant is None else grant.id, account.id, account.epoch - 1),
     )
     if not moved:
         raise StoreConflict(f"the account `{account.id}` has changed meanwhile: read it again and decide again")

@@ -6,6 +6,8 @@ CREATE TABLE locum.accounts (
     type text NOT NULL,
     suspended boolean NOT NULL,
     epoch bigint NOT NULL CHECK (epoch >= 0),
+    -- A JSON object of texts.
+    attributes text NOT NULL DEFAULT '{}',
     -- The newest grant. NULL also after a conversion, whatever was stored before it.
     grant_id text COLLATE "C"
 );
@@ -59,12 +61,17 @@ CREATE TABLE locum.assumptions (
     started_at bigint NOT NULL,
     ended_at bigint,
     -- NULL: it is not known, and any sign-out ends it.
-    signed_in_at bigint
+    signed_in_at bigint,
+    -- When it ends by itself.
+    expires_at bigint NOT NULL,
+    -- A JSON list. NULL: the app was not asked.
+    agent_roles text
 );
 
--- Only what has not ended is looked for by whom it concerns.
+-- Only what has not ended is looked for, by whom it concerns.
 CREATE INDEX assumptions_of_actor ON locum.assumptions (actor_issuer, actor_subject) WHERE ended_at IS NULL;
-CREATE INDEX assumptions_of_account ON locum.assumptions (account, started_at, id) WHERE ended_at IS NULL;
+CREATE INDEX assumptions_of_account ON locum.assumptions (account, expires_at) WHERE ended_at IS NULL;
+CREATE INDEX assumptions_open ON locum.assumptions (expires_at) WHERE ended_at IS NULL;
 
 CREATE TABLE locum.staff (
     issuer text COLLATE "C" NOT NULL,
@@ -73,16 +80,112 @@ CREATE TABLE locum.staff (
     permissions text NOT NULL,
     -- A JSON list, because the identity provider's names of groups may hold spaces.
     groups text NOT NULL,
+    -- A JSON list of pairs, because some claims have several values.
+    claims text NOT NULL DEFAULT '[]',
     disabled boolean NOT NULL,
     signed_out_at bigint,
+    -- When the provider issued the token that groups and claims come from. NULL: not known, older than any.
+    told_at bigint,
     seen_at bigint NOT NULL,
     PRIMARY KEY (issuer, subject)
 );
 
+-- Staff who are signed in with a browser; of the cookie only its digest is kept.
+CREATE TABLE locum.staff_sessions (
+    digest bytea PRIMARY KEY,
+    issuer text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
+    -- A JSON object: what the ID token said, to be judged anew at each request.
+    claims text NOT NULL,
+    signed_in_at bigint NOT NULL,
+    seen_at bigint NOT NULL,
+    ends_at bigint NOT NULL
+);
+
+CREATE INDEX sessions_of_staff ON locum.staff_sessions (issuer, subject);
+CREATE INDEX sessions_by_end ON locum.staff_sessions (ends_at);
+
+-- Whoever locks somebody out or signs them out, by whatever way, ends their sessions in the same step.
+CREATE FUNCTION locum.end_sessions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM locum.staff_sessions WHERE issuer = OLD.issuer AND subject = OLD.subject;
+    ELSE
+        DELETE FROM locum.staff_sessions WHERE issuer = NEW.issuer AND subject = NEW.subject
+            AND (NEW.disabled OR signed_in_at <= NEW.signed_out_at);
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
+CREATE TRIGGER staff_sessions_ended AFTER DELETE OR UPDATE OF disabled, signed_out_at ON locum.staff
+    FOR EACH ROW EXECUTE FUNCTION locum.end_sessions();
+
+-- Values that count once: of each only its digest is kept, and it goes when it is redeemed.
+CREATE TABLE locum.one_time_values (
+    digest bytea PRIMARY KEY,
+    payload text NOT NULL,
+    expires_at bigint NOT NULL
+);
+
+CREATE INDEX one_time_values_by_end ON locum.one_time_values (expires_at);
+
+-- Assumptions that a browser holds; of the cookie only its digest is kept. Whether one counts is said by the assumption.
+CREATE TABLE locum.browser_assumptions (
+    digest bytea PRIMARY KEY,
+    assumption text COLLATE "C" NOT NULL,
+    -- A JSON object: what an assumption token would say.
+    claims text NOT NULL,
+    expires_at bigint NOT NULL,
+    seen_at bigint NOT NULL,
+    -- The app's own cookies, which are kept from that browser: sealed, or '[]' for none.
+    jar text NOT NULL DEFAULT '[]',
+    jar_version bigint NOT NULL DEFAULT 0
+);
+
+CREATE INDEX browser_assumptions_by_end ON locum.browser_assumptions (expires_at);
+CREATE INDEX browser_assumptions_of ON locum.browser_assumptions (assumption);
+CREATE INDEX browser_jars_by_end ON locum.browser_assumptions (expires_at) WHERE jar <> '[]';
+
+-- What the app has left with an assumption does not outlive it.
+CREATE FUNCTION locum.empty_jar() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE locum.browser_assumptions SET jar = '[]', jar_version = jar_version + 1
+        WHERE assumption = NEW.id AND jar <> '[]';
+    RETURN NULL;
+END;
+$$;
+
+CREATE TRIGGER browser_assumptions_ended AFTER UPDATE OF ended_at ON locum.assumptions
+    FOR EACH ROW WHEN (NEW.ended_at IS NOT NULL) EXECUTE FUNCTION locum.empty_jar();
+
+-- Nor does it outlive the grant; what else changes of an account but its name ends it, too. Nothing may keep a customer's
+-- no waiting: a jar that somebody is writing to is passed over, and emptied when it is tidied.
+CREATE FUNCTION locum.empty_jars() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE locum.browser_assumptions SET jar = '[]', jar_version = jar_version + 1 WHERE digest IN (
+        SELECT b.digest FROM locum.browser_assumptions b JOIN locum.assumptions a ON a.id = b.assumption
+        WHERE b.jar <> '[]' AND CASE TG_TABLE_NAME WHEN 'accounts' THEN a.account ELSE a.grant_id END = NEW.id
+        FOR UPDATE OF b SKIP LOCKED
+    );
+    RETURN NULL;
+END;
+$$;
+
+CREATE TRIGGER grant_revoked_empties_jars AFTER UPDATE OF revoked_at ON locum.grants
+    FOR EACH ROW WHEN (NEW.revoked_at IS NOT NULL) EXECUTE FUNCTION locum.empty_jars();
+CREATE TRIGGER account_changed_empties_jars AFTER UPDATE OF type, suspended, grant_id ON locum.accounts
+    FOR EACH ROW WHEN ((OLD.type, OLD.suspended, OLD.grant_id) IS DISTINCT FROM (NEW.type, NEW.suspended, NEW.grant_id))
+    EXECUTE FUNCTION locum.empty_jars();
+
 CREATE TABLE locum.clients (
     id text COLLATE "C" PRIMARY KEY,
     secret_digest bytea NOT NULL,
-    roles text NOT NULL
+    roles text NOT NULL,
+    -- The public keys of a client that authenticates without a secret, as a JWK set.
+    jwks text,
+    -- Whether its tokens are only for the holder of a key.
+    dpop boolean NOT NULL DEFAULT false
 );
 
 CREATE TABLE locum.signing_keys (
@@ -90,7 +193,11 @@ CREATE TABLE locum.signing_keys (
     algorithm text NOT NULL,
     private_pem bytea NOT NULL,
     created_at bigint NOT NULL,
-    retired_at bigint
+    -- A key is published before it signs, and counts for a while after it has signed for the last time.
+    signs_from bigint NOT NULL,
+    retired_at bigint,
+    -- From when on nothing counts that it has signed. What was the key itself is empty then.
+    ended_at bigint
 );
 
 CREATE TABLE locum.kill_switch (
@@ -171,11 +278,11 @@ CREATE CONSTRAINT TRIGGER assumption_counted AFTER INSERT OR UPDATE OR DELETE ON
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
 CREATE CONSTRAINT TRIGGER staff_counted AFTER INSERT OR DELETE ON locum.staff
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
--- Being seen again changes nobody's rights.
+-- Being seen again changes nobody's rights; of two tokens the newer counts, so its time does.
 CREATE CONSTRAINT TRIGGER staff_changed_counted AFTER UPDATE ON locum.staff
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-    WHEN ((OLD.name, OLD.permissions, OLD.groups, OLD.disabled, OLD.signed_out_at)
-        IS DISTINCT FROM (NEW.name, NEW.permissions, NEW.groups, NEW.disabled, NEW.signed_out_at))
+    WHEN ((OLD.name, OLD.permissions, OLD.groups, OLD.claims, OLD.disabled, OLD.signed_out_at, OLD.told_at)
+        IS DISTINCT FROM (NEW.name, NEW.permissions, NEW.groups, NEW.claims, NEW.disabled, NEW.signed_out_at, NEW.told_at))
     EXECUTE FUNCTION locum.count_change();
 CREATE CONSTRAINT TRIGGER kill_switch_first_counted AFTER INSERT OR DELETE ON locum.kill_switch
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
@@ -184,3 +291,10 @@ CREATE CONSTRAINT TRIGGER kill_switch_counted AFTER UPDATE ON locum.kill_switch
     WHEN ((OLD.stopped, OLD.set_by, OLD.reason, OLD.set_at)
         IS DISTINCT FROM (NEW.stopped, NEW.set_by, NEW.reason, NEW.set_at))
     EXECUTE FUNCTION locum.count_change();
+
+-- Keys are few and change seldom: everything is looked at again then. The journal's key is nobody's but the journal's.
+CREATE CONSTRAINT TRIGGER key_added_counted AFTER INSERT ON locum.signing_keys
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.algorithm <> 'journal')
+    EXECUTE FUNCTION locum.count_change();
+CREATE CONSTRAINT TRIGGER key_counted AFTER UPDATE OR DELETE ON locum.signing_keys
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
