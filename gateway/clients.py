@@ -10,7 +10,9 @@ from urllib.parse import unquote_plus
 from gateway.stores.store import Client, Store
 from policy.model import ClientId
 
-ROLES = ("token", "grants")
+ROLES = ("token", "introspect", "grants", "kill_switch", "device")
+DEVICE_ROLE = "device"
+"""Of a public client (RFC 6749 section 2.1): whoever names it is it, so it may do nothing that staff do not approve."""
 _MOST_BYTES = 1024
 
 
@@ -24,11 +26,21 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8")).digest()
 
 
+def is_public(client: Client) -> bool:
+    """Tell whether a client has nothing by which it could prove itself; it may have one role then, `device`."""
+    return not client.secret_digest and client.jwks is None and client.roles == {DEVICE_ROLE}
+
+
 class ClientAuthenticator:
     """Authenticates callers by `client_secret_basic`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    async def find_public(self, client: str) -> Client | None:
+        """Return a public client by its id, None if there is none; raises StoreError."""
+        found = await self._store.find_client(ClientId(client)) if len(client) <= _MOST_BYTES else None
+        return found if found is not None and is_public(found) else None
 
     async def authenticate(self, authorization: list[str], role: str) -> Client | None:
         """Return the client that the `Authorization` lines prove, if it has the role; raises StoreError.

@@ -1,82 +1,121 @@
-"""The keys of this installation: made at the first start, kept in the store, or given by the operator."""
+"""The keys of this installation: those in the store, or those that the operator gives; which signs, and which count."""
 
 import re
-import secrets
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from gateway.config.model import Config, ConfigError, Secret
+from gateway.stores.store import Store, StoreError
+from gateway.tokens.signing import KeyRefused, SigningKey
+from gateway.tokens.stored import JOURNAL, JournalKey, StoredKeys
+from policy.keys import Algorithm
 
-from gateway.config.model import ConfigError, Secret
-from gateway.stores.store import Store, StoreConflict, StoredKey
-from gateway.tokens.signing import ALGORITHM, KeyRefused, SigningKey
-
-_TOKENS = ALGORITHM
-_JOURNAL = "journal"
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRing:
-    """The key that signs tokens and assertions, all that verify them, and the journal's own."""
+class KeyTerms:
+    """What the configuration says of the keys."""
 
-    signing: SigningKey
-    verifying: Sequence[SigningKey]
-    journal: SigningKey
+    given: tuple[SigningKey, ...] = ()
+    """The operator's own. If there are any, no stored key signs; what those have signed still counts."""
+    tokens: Algorithm = "EdDSA"
+    assertions: Algorithm = "EdDSA"
 
-    def jwks(self) -> dict[str, Any]:
-        """Return the public keys of tokens and assertions as a JWK set (RFC 7517 section 5)."""
-        return {"keys": [key.jwk() for key in self.verifying]}
+    @property
+    def needs(self) -> frozenset[Algorithm]:
+        """The algorithms for which a stored key has to sign."""
+        return frozenset() if self.given else frozenset({self.tokens, self.assertions})
+
+    def first_given(self, algorithm: Algorithm) -> SigningKey | None:
+        """Return the operator's own key that signs for whoever wants an algorithm."""
+        return next((key for key in self.given if key.algorithm == algorithm), None)
 
 
-async def open_keys(store: Store, given: Secret | None, *, now: datetime) -> KeyRing:
-    """Return the key ring, its missing keys made and stored first; raises ConfigError for a given key that is weak.
+def read_terms(config: Config) -> KeyTerms:
+    """Return what a configuration says; raises ConfigError for a given key that cannot be used.
 
-    `given` may hold several keys, one behind the other: the first signs, and what the others signed still counts.
+    Several may be given, one behind the other: the first of each algorithm signs, and what the others signed counts.
     """
-    stored = await store.list_keys()
-    tokens = [_read(key) for key in stored if key.algorithm == _TOKENS and key.retired_at is None]
-    journal = [_read(key) for key in stored if key.algorithm == _JOURNAL and key.retired_at is None]
-    if given is not None:
-        tokens = [*_read_given(given), *tokens]
-    if not tokens:
-        tokens = [await _make(store, _TOKENS, now=now)]
-    if not journal:
-        journal = [await _make(store, _JOURNAL, now=now)]
-    return KeyRing(signing=tokens[0], verifying=tokens, journal=journal[0])
+    given = () if config.tokens.signing_key is None else read_given(config.tokens.signing_key)
+    terms = KeyTerms(given=given, tokens=config.tokens.algorithm, assertions=config.identity.algorithm)
+    for where, algorithm in (("tokens", terms.tokens), ("identity", terms.assertions)):
+        if given and terms.first_given(algorithm) is None:
+            raise ConfigError(
+                f"tokens.signing_key: holds no key for {algorithm}: add one, or set {where}.algorithm to"
+                f" {given[0].algorithm}"
+            )
+    return terms
 
 
-def passing_keys() -> KeyRing:
-    """Return keys that nobody knows and that verify nothing, for as long as there is no store to read them from."""
-    return KeyRing(signing=_new(), verifying=(), journal=_new())
-
-
-def _new() -> SigningKey:
-    return SigningKey(f"locum-{secrets.token_hex(8)}", Ed25519PrivateKey.generate())
-
-
-def _read_given(given: Secret) -> list[SigningKey]:
+def read_given(given: Secret) -> tuple[SigningKey, ...]:
+    """Return the operator's own keys, in their order; raises ConfigError."""
     text = given.reveal()
     try:
-        return [SigningKey.from_pem(None, pem.encode("utf-8")) for pem in _PEM.findall(text) or [text]]
+        return tuple(SigningKey.from_pem(None, pem.encode("utf-8")) for pem in _PEM.findall(text) or [text])
     except KeyRefused as exc:
         raise ConfigError(f"tokens.signing_key: {exc}") from exc
 
 
-async def _make(store: Store, algorithm: str, *, now: datetime) -> SigningKey:
-    key = _new()
-    entry = StoredKey(id=key.id, algorithm=algorithm, private_pem=key.pem(), created_at=now)
-    try:
-        await store.add_key(entry)
-    except StoreConflict as exc:
-        raise ConfigError("the store already has a key of that id: start again") from exc
-    return key
+class KeyRing:
+    """The keys under one configuration; what changes in the store changes here by itself."""
+
+    def __init__(self, terms: KeyTerms, stored: StoredKeys) -> None:
+        """Take the stored keys as they are, and as they will be."""
+        self.terms = terms
+        self.stored = stored
+        self._given = {key.id: key for key in terms.given}
+
+    @property
+    def signing(self) -> SigningKey:
+        """The key that signs tokens now; raises StoreError if there is none."""
+        return self._signer(self.terms.tokens)
+
+    @property
+    def assertions(self) -> SigningKey:
+        """The key that signs assertions now; likewise."""
+        return self._signer(self.terms.assertions)
+
+    @property
+    def journal(self) -> JournalKey:
+        """The key that signs the journal's checkpoints; raises StoreError before the store was read."""
+        return self.stored.journal
+
+    def find(self, key_id: str) -> SigningKey | None:
+        """See `gateway.tokens.signing.Keys`."""
+        return self._given.get(key_id) or self.stored.find(key_id)
+
+    def knows(self, key_id: str) -> bool:
+        """See `gateway.tokens.signing.Keys`."""
+        return key_id in self._given or self.stored.knows(key_id)
+
+    def published(self) -> Collection[SigningKey]:
+        """Return the keys of tokens and assertions: all that count."""
+        return {key.id: key for key in (*self._given.values(), *self.stored.published())}.values()
+
+    def jwks(self) -> dict[str, Any]:
+        """Return their public halves as a JWK set (RFC 7517 section 5)."""
+        return {"keys": [key.jwk() for key in self.published()]}
+
+    def made_at(self) -> dict[str, datetime | None]:
+        """Return when the key that signs now was made, by what it signs; None where it is not known."""
+        try:
+            signing = {"tokens": self.signing, "assertions": self.assertions}
+            journal = self.journal
+        except StoreError:
+            return {}
+        ages = {use: self.stored.created_at(key.id) for use, key in signing.items()}
+        return {**ages, JOURNAL: journal.created_at}
+
+    def _signer(self, algorithm: Algorithm) -> SigningKey:
+        return self.terms.first_given(algorithm) or self.stored.signer(algorithm)
 
 
-def _read(entry: StoredKey) -> SigningKey:
-    try:
-        return SigningKey.from_pem(entry.id, entry.private_pem)
-    except KeyRefused as exc:
-        raise ConfigError(f"the stored key `{entry.id}` cannot be used: {exc}") from exc
+async def open_keys(store: Store, terms: KeyTerms, *, now: datetime) -> KeyRing:
+    """Return the keys as they are `now`, those that are missing made and stored first; raises StoreError."""
+    stored = StoredKeys(store, lambda: now)
+    stored.needs = terms.needs
+    await stored.renew()
+    return KeyRing(terms, stored)

@@ -1,0 +1,29 @@
+"""The description of our endpoints for programs: `GET /.locum/openapi.json` (OpenAPI 3.1), from the file beside."""
+
+import json
+from importlib import resources
+
+import msgspec
+from aiohttp import web
+
+from gateway.places import Places
+
+PATH = "/.locum/openapi.json"
+_SECONDS = 300
+
+
+class OpenApiEndpoint:
+    """Serves the description, with our own address in it."""
+
+    def __init__(self, places: Places) -> None:
+        described = json.loads(resources.files("gateway.tokens").joinpath("openapi.json").read_text(encoding="utf-8"))
+        self._body = msgspec.json.encode(described | {"servers": [{"url": places.origin}]})
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves."""
+        return [web.get(PATH, self.describe)]
+
+    async def describe(self, _request: web.Request) -> web.Response:
+        """Return the description."""
+        headers = {"Cache-Control": f"max-age={_SECONDS}", "Access-Control-Allow-Origin": "*"}
+        return web.Response(body=self._body, content_type="application/json", headers=headers)
