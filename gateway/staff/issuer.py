@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -42,6 +43,7 @@ class Issuer:
         self._http = http
         self._ticks = ticks
         self._keys: tuple[ForeignKey, ...] = ()
+        self._metadata: Mapping[str, Any] | None = None
         self._asked_at: float | None = None
         """When an attempt began that left us with keys."""
         self._vouched_at: float | None = None
@@ -68,6 +70,27 @@ class Issuer:
             raise IssuerError("the token's key is not known, and the issuer was asked a moment ago")
         return self._keys
 
+    async def metadata(self) -> Mapping[str, Any]:
+        """Return the discovery document (OpenID Connect Discovery 1.0 section 3), an hour old or so at the most.
+
+        It is asked for on behalf of strangers, as everybody is before they sign in; while the issuer is away, the one
+        known last goes on counting. Raises IssuerError when none is known.
+        """
+        attempts = self._attempts
+        if self._is_old():
+            async with self._asking:
+                if self._attempts == attempts and self._is_old():
+                    await self._ask(stranger=True)
+        if self._metadata is None:
+            raise IssuerError("the issuer's discovery document is not known")
+        return self._metadata
+
+    def _is_old(self) -> bool:
+        now = self._ticks()
+        if self._tried_at is not None and now - self._tried_at < _PAUSE_SECONDS:
+            return False
+        return self._asked_at is None or now - self._asked_at >= _FRESH_SECONDS
+
     def _is_due(self, token: UnverifiedToken, stranger: bool) -> bool:
         now = self._ticks()
         if stranger and self._tried_at is not None and now - self._tried_at < _PAUSE_SECONDS:
@@ -89,6 +112,7 @@ class Issuer:
             # An issuer that ends in a slash is asked without it (OpenID Connect Discovery 1.0 section 4.1).
             document = await self._fetch(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration")
             self._keys = read_jwks(await self._fetch(self._keys_address(document)))
+            self._metadata = document
         except (IssuerError, KeyRefused) as exc:
             log.warning("the keys of the issuer %s could not be fetched: %s", self.issuer, exc)
             if not self._keys:

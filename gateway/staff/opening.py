@@ -48,6 +48,8 @@ def notice_routes(config: Config, state: State, *, issuer: Issuer, sign_outs: Si
     staff, events = config.staff, config.staff.events
     max_age = timedelta(seconds=events.max_age_seconds)
     logout = NoticeTerms(issuer=staff.issuer, audience=staff.audience, max_age=max_age)
+    if staff.sign_in is not None:
+        logout = replace(logout, also=frozenset({staff.sign_in.client_id}))
     pushed = replace(logout, audience=events.audience or staff.audience)
     push_token = None if events.push_token is None else events.push_token.reveal()
     logouts = Notices(issuer, logout, read_logout, clock=state.clock, ticks=state.ticks)

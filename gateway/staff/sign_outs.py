@@ -60,6 +60,29 @@ class SignOuts:
             self.debts.add(record)
         await self._note_ends(ended, caller)
 
+    async def leave(self, actor: ActorId, caller: Caller, *, by: str | None = None) -> None:
+        """End all that a staff member has begun, because they sign out here; it is stored when this returns.
+
+        Another sign-in at the provider is not asked for.
+        `by` says who did it if not they themselves. Raises StoreError.
+        """
+        by = by or actor.subject
+        ids = await self._store.end_assumptions_of(actor, at=self._clock())
+        found = [await self._store.find_assumption(assumption) for assumption in ids]
+        ended = [assumption for assumption in found if assumption is not None]
+        self._ended(actor, ended)
+        record = Record(
+            kind="staff",
+            reason="signed_out",
+            actor=name_actor(actor, None),
+            by=by,
+            client_ip=caller.client_ip,
+            user_agent=caller.user_agent,
+            request_id=caller.request_id,
+        )
+        await self._note(record)
+        await self._note_ends(ended, caller, by=by)
+
     async def _end(self, notice: Notice, person: ActorId, ended: list[Assumption]) -> None:
         """Add to `ended` what this has ended, and cut it here, also if the store fails in the middle."""
         at = self._clock()
@@ -67,7 +90,7 @@ class SignOuts:
             if notice.account is None:
                 ended += await self._store.sign_out(person, since=notice.issued_at, at=at)
                 return
-            for assumption in await self._store.list_assumptions(account=notice.account):
+            for assumption in await self._store.list_assumptions(at=at, account=notice.account):
                 if assumption.actor != person or assumption.started_at > notice.issued_at + LEEWAY:
                     continue
                 if await self._store.end_assumption(assumption.id, at=at):
@@ -75,9 +98,12 @@ class SignOuts:
         finally:
             self._ended(person, ended)
 
-    async def _note_ends(self, ended: Sequence[Assumption], caller: Caller) -> None:
+    async def _note_ends(self, ended: Sequence[Assumption], caller: Caller, *, by: str | None = None) -> None:
+        now = self._clock()
         for assumption in ended:
-            await self._note(record_end(assumption, by=assumption.actor.issuer, request_id=caller.request_id))
+            if assumption.expires_at <= now:
+                continue  # it had ended by itself
+            await self._note(record_end(assumption, by=by or assumption.actor.issuer, request_id=caller.request_id))
 
     async def _recorded(self, record: Record) -> bool:
         try:

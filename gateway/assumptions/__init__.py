@@ -1,0 +1,1 @@
+"""Assumptions that staff begin, look at and end with a browser."""

@@ -1,0 +1,98 @@
+"""Makes what serves assumptions in the browser, for one configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from aiohttp import web
+
+from gateway.assumptions.begin import BeginEndpoint, BeginForm
+from gateway.assumptions.enter import EnterEndpoint
+from gateway.assumptions.handing import HandOvers
+from gateway.assumptions.holder import Holder
+from gateway.assumptions.session import SessionEndpoint
+from gateway.config.model import Config
+from gateway.pages.render import Pages
+from gateway.places import Places
+from gateway.proxy.browsers import Browsers
+from gateway.staff.sign_in.visitors import Visitors
+from gateway.state import State
+from gateway.tokens.ending import Ender
+from gateway.tokens.opening import exchange_terms
+from gateway.tokens.starting import AgentCheck, Starter
+from policy.claims import LONGEST_BROWSER
+from policy.routes import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserService:
+    """What a generation takes of it."""
+
+    routes: Sequence[web.AbstractRouteDef]
+    """Of the control plane."""
+    form: BeginForm
+    """The part of the home page where an assumption begins."""
+
+
+def open_browsers(config: Config, profile: Profile, state: State) -> Browsers:
+    """Return who knows what browsers hold."""
+    return Browsers(
+        state.store,
+        state.facts,
+        issuer=config.server.issuer,
+        idle=timedelta(seconds=config.browser.idle_seconds),
+        script_cookies=profile.script_cookies,
+        clock=state.clock,
+        tasks=state.tasks,
+    )
+
+
+def open_browser_service(
+    config: Config,
+    profile: Profile,
+    state: State,
+    *,
+    browsers: Browsers,
+    visitors: Visitors,
+    pages: Pages,
+    places: Places,
+    ender: Ender,
+    agents: AgentCheck,
+) -> BrowserService:
+    """Return the service."""
+    lifetime = timedelta(seconds=config.browser.lifetime_seconds)
+    starter = Starter(
+        store=state.store,
+        facts=state.facts,
+        host_of=places.host_of,
+        agents=agents,
+        terms=replace(exchange_terms(config, profile), lifetime=lifetime, longest=LONGEST_BROWSER),
+        journal=state.journal,
+        clock=state.clock,
+    )
+    holder = Holder(browsers, state.facts, ender, clock=state.clock)
+    hand_overs = HandOvers(state.store, ender, issuer=config.server.issuer, clock=state.clock, tasks=state.tasks)
+    endpoints = (
+        BeginEndpoint(
+            visitors=visitors,
+            starter=starter,
+            hand_overs=hand_overs,
+            pages=pages,
+            places=places,
+            cookies=browsers.cookies,
+        ),
+        EnterEndpoint(
+            hand_overs=hand_overs,
+            holder=holder,
+            store=state.store,
+            journal=state.journal,
+            pages=pages,
+            staff_origin=visitors.origin,
+            clock=state.clock,
+        ),
+        SessionEndpoint(holder=holder, pages=pages, staff_origin=visitors.origin, clock=state.clock),
+    )
+    form = BeginForm(
+        pages, profile, require_ticket=config.tokens.require_ticket, require_reason=config.tokens.require_reason
+    )
+    return BrowserService(routes=[route for endpoint in endpoints for route in endpoint.routes()], form=form)

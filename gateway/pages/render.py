@@ -1,0 +1,83 @@
+"""Makes pages of templates, and answers with them so that browsers run nothing and keep nothing; imports jinja2."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gateway.refusals import REFUSALS
+from policy.model import Deny
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    # Not less: without a referrer browsers would send `Origin: null` with a form that goes to an account's host.
+    "Referrer-Policy": "strict-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Pages:
+    """Renders templates of `gateway/pages/templates`; whatever is put in is escaped, and what is missing an error."""
+
+    def __init__(self) -> None:
+        self._templates = Environment(
+            loader=PackageLoader("gateway.pages", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.filters["moment"] = _moment
+
+    def part(self, template: str, **values: Any) -> Markup:
+        """Return a piece of a page."""
+        return Markup(self._templates.get_template(template).render(values))  # noqa: S704 - escaped by the template
+
+    def page(
+        self,
+        template: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        form_action: Sequence[str] = (),
+        **values: Any,
+    ) -> web.Response:
+        """Return a whole page; its forms go to its own origin, and to those of `form_action`."""
+        return web.Response(
+            status=status,
+            text=self._templates.get_template(template).render(values),
+            content_type="text/html",
+            charset="utf-8",
+            headers={**_HEADERS, "Content-Security-Policy": _policy(form_action), **(headers or {})},
+        )
+
+    def message(self, title: str, *said: str, status: int, again: str | None = None, code: str = "") -> web.Response:
+        """Return a page that says what has happened and what to do; `again` is where a button leads."""
+        headers = {"Retry-After": "5"} if status == 503 else None
+        return self.page("message.html", status=status, headers=headers, title=title, said=said, again=again, code=code)
+
+    def refusal(self, deny: Deny, *, again: str | None = None, request_id: str = "") -> web.Response:
+        """Return the page of a refusal: what `gateway.refusals` says about it."""
+        refusal = REFUSALS[deny.reason]
+        said = (f"{refusal.title[:1].upper()}{refusal.title[1:]}.", *((f"{deny.detail}.",) if deny.detail else ()))
+        # 401 would need a challenge (RFC 9110 section 15.5.2); a person is told in words.
+        status = 403 if refusal.status == 401 else refusal.status
+        code = " · ".join(part for part in (str(deny.reason), request_id) if part)
+        return self.message("Not let through", *said, status=status, again=again, code=code)
+
+
+def _policy(form_action: Sequence[str]) -> str:
+    """Return a content security policy under which nothing but our own style sheet is loaded."""
+    forms = " ".join(("'self'", *form_action))
+    return f"default-src 'none'; style-src 'self'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
+
+
+def _moment(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

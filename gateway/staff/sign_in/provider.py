@@ -1,0 +1,247 @@
+"""The identity provider as a browser's sign-in needs it: where to send people, and what a code is worth."""
+
+import base64
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus, urlencode, urlsplit
+
+import aiohttp
+import msgspec
+import yarl
+
+from gateway.bodies import read_at_most
+from gateway.clock import Clock
+from gateway.config.model import SignIn
+from gateway.origin import Origin
+from gateway.staff.issuer import Issuer, IssuerError
+from gateway.staff.sign_in.attempt import LIFETIME, Attempt
+from gateway.tokens.client_keys import ASSERTION_TYPE
+from gateway.tokens.compact import CompactError, read_compact
+from gateway.tokens.signing import SigningKey, TokenRefused, verify_foreign
+from policy.events import is_type
+from policy.times import LEEWAY
+
+log = logging.getLogger(__name__)
+
+_MOST_BYTES = 64 * 1024
+_TIMEOUT_SECONDS = 10.0
+_ASSERTION_SECONDS = 60
+# OpenID Connect Core 1.0 section 3.1.3.6: the hash of the algorithm that signs the ID token.
+_HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512"}
+
+
+class CodeRefused(Exception):
+    """The code is worth nothing here: the provider refuses it, or its answer does not fit what was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """What of the provider's metadata a sign-in needs."""
+
+    authorization: str
+    token: str
+    end_session: str | None
+    """Where people sign out there (OpenID Connect RP-Initiated Logout 1.0 section 2.1), if it has such a place."""
+    names_itself: bool
+    """Whether its answers must say whose they are (RFC 9207 section 3)."""
+
+
+class Provider:
+    """Asks the provider who somebody is, as one client of it."""
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        section: SignIn,
+        *,
+        http: aiohttp.ClientSession,
+        origin: Origin,
+        key: SigningKey | None,
+        acr: tuple[str, ...],
+        max_age_seconds: int | None,
+        clock: Clock,
+    ) -> None:
+        """Prove with `key`, or with the secret of `section`, who asks; demand a sign-in as `acr` and the age say."""
+        self._issuer = issuer
+        self._section = section
+        self._http = http
+        self._key = key
+        self._acr = acr
+        self._max_age_seconds = max_age_seconds
+        self._clock = clock
+        self._redirect_uri = f"{origin.text}/.locum/sign-in/callback"
+        self._back = f"{origin.text}/.locum/"
+
+    @property
+    def issuer(self) -> str:
+        """The provider's issuer identifier."""
+        return self._issuer.issuer
+
+    async def endpoints(self) -> Endpoints:
+        """Return what is known of the provider; raises IssuerError."""
+        metadata = await self._issuer.metadata()
+        end_session = metadata.get("end_session_endpoint")
+        return Endpoints(
+            authorization=_safe(metadata.get("authorization_endpoint")),
+            token=_safe(metadata.get("token_endpoint")),
+            end_session=None if end_session is None else _safe(end_session),
+            names_itself=metadata.get("authorization_response_iss_parameter_supported") is True,
+        )
+
+    async def question(self, attempt: Attempt, *, fresh: bool = False) -> str:
+        """Return the address at which the provider asks the person (OpenID Connect Core 1.0 section 3.1.2.1).
+
+        With `fresh` they have to sign in there anew, whatever they did before. Raises IssuerError.
+        """
+        asked = {
+            "response_type": "code",
+            "client_id": self._section.client_id,
+            "redirect_uri": self._redirect_uri,
+            "scope": " ".join(self._section.scopes),
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "code_challenge": attempt.challenge,
+            "code_challenge_method": "S256",
+        }
+        if self._max_age_seconds is not None:
+            asked["max_age"] = str(self._max_age_seconds)
+        if fresh:
+            asked["prompt"] = "login"
+        if self._acr:
+            asked["acr_values"] = " ".join(self._acr)
+        return _with_query((await self.endpoints()).authorization, asked)
+
+    async def farewell(self) -> str | None:
+        """Return the address at which a person signs out at the provider, if it has one; raises IssuerError.
+
+        Without `id_token_hint`: we keep no ID token, which would be a credential at our own token endpoint, and put
+        none into an address. So the provider asks the person first (OpenID Connect RP-Initiated Logout 1.0 section 2).
+        """
+        place = (await self.endpoints()).end_session
+        if place is None:
+            return None
+        return _with_query(place, {"client_id": self._section.client_id, "post_logout_redirect_uri": self._back})
+
+    async def redeem(self, code: str, attempt: Attempt) -> Mapping[str, Any]:
+        """Return the verified claims of the ID token that a code is worth; raises CodeRefused, IssuerError."""
+        answer = await self._ask_token((await self.endpoints()).token, code, attempt)
+        text = answer.get("id_token")
+        if not isinstance(text, str):
+            raise CodeRefused("the provider gave no ID token")
+        try:
+            token = read_compact(text)
+            keys = await self._issuer.keys_for(token)
+            client = self._section.client_id
+            claims = verify_foreign(token, keys, issuer=self.issuer, audience=client, now=self._clock())
+            self._check(token.header, claims, attempt)
+            _check_hash(claims, str(token.header["alg"]), answer.get("access_token"))
+        except (CompactError, TokenRefused) as exc:
+            raise CodeRefused(f"the ID token is refused: {exc}") from exc
+        return claims
+
+    def _check(self, header: Mapping[str, Any], claims: Mapping[str, Any], attempt: Attempt) -> None:
+        """Raise TokenRefused unless an ID token answers this attempt (OpenID Connect Core 1.0 section 3.1.3.7)."""
+        if not is_type(header, None, "jwt") or "events" in claims:
+            raise TokenRefused("it is another kind of token")
+        nonce = claims.get("nonce")
+        if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode("utf-8"), attempt.nonce.encode("ascii")):
+            raise TokenRefused("its `nonce` is not that of this sign-in")
+        if claims.get("azp", self._section.client_id) != self._section.client_id:
+            raise TokenRefused("it was made for another client")
+        if self._clock().timestamp() - claims["iat"] > (LIFETIME + LEEWAY).total_seconds():
+            raise TokenRefused("it was issued long ago: set both clocks by NTP")
+        if self._max_age_seconds is not None and type(claims.get("auth_time")) is not int:
+            raise TokenRefused("it does not say when the person signed in, which `max_age` asks for")
+
+    async def _ask_token(self, address: str, code: str, attempt: Attempt) -> Mapping[str, Any]:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._redirect_uri,
+            "code_verifier": attempt.verifier,
+        }
+        headers = {"Accept": "application/json", **self._prove(form)}
+        try:
+            async with self._http.post(
+                yarl.URL(address, encoded=True),
+                data=form,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
+                allow_redirects=False,
+            ) as response:
+                status = response.status
+                body = await read_at_most(response.content, _MOST_BYTES)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            raise IssuerError(f"the issuer cannot be asked: {type(exc).__name__}") from exc
+        if status >= 500 or status == 429:
+            raise IssuerError(f"the issuer answered {status}")
+        if body is None:
+            raise IssuerError(f"the issuer's answer is longer than {_MOST_BYTES} bytes")
+        try:
+            answer = msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise IssuerError(f"the issuer answered {status}, and no JSON object") from exc
+        if status != 200:
+            raise CodeRefused(f"the provider answered {status}: {answer.get('error')!r}")
+        return answer
+
+    def _prove(self, form: dict[str, str]) -> dict[str, str]:
+        """Return the header that proves who asks, or put the proof into the form."""
+        client = self._section.client_id
+        secret = self._section.client_secret
+        if secret is not None:
+            # RFC 6749 section 2.3.1: encoded as form fields are, before they are joined.
+            pair = f"{quote_plus(client)}:{quote_plus(secret.reveal())}"
+            return {"Authorization": f"Basic {base64.b64encode(pair.encode('ascii')).decode('ascii')}"}
+        form["client_id"] = client
+        if self._key is not None:
+            now = int(self._clock().timestamp())
+            claims = {
+                "iss": client,
+                "sub": client,
+                # The issuer alone: whoever else is shown it can do nothing with it (draft-ietf-oauth-rfc7523bis).
+                "aud": self.issuer,
+                "jti": secrets.token_urlsafe(16),
+                "iat": now,
+                "exp": now + _ASSERTION_SECONDS,
+            }
+            form |= {
+                "client_assertion_type": ASSERTION_TYPE,
+                "client_assertion": self._key.sign(claims, type_="JWT"),
+            }
+        return {}
+
+
+def _check_hash(claims: Mapping[str, Any], algorithm: str, access_token: Any) -> None:
+    """Raise TokenRefused if `at_hash` is there and another access token's (OpenID Connect Core 1.0 section 3.1.3.8)."""
+    if "at_hash" not in claims:
+        return
+    if not isinstance(access_token, str) or not access_token.isascii():
+        raise TokenRefused("its `at_hash` speaks of an access token that is not there")
+    digest = hashlib.new(_HASHES[algorithm[-3:]], access_token.encode("ascii")).digest()
+    expected = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode("ascii")
+    if claims["at_hash"] != expected:
+        raise TokenRefused("its `at_hash` is another access token's")
+
+
+def _safe(address: Any) -> str:
+    """Return an address of the provider's that can be used as it stands, or raise IssuerError."""
+    if not isinstance(address, str) or not address.isascii() or not address.isprintable() or " " in address:
+        raise IssuerError("the discovery document lacks an endpoint that a sign-in needs")
+    try:
+        is_safe = Origin.of(address).is_safe and not urlsplit(address).fragment and "#" not in address
+    except ValueError as exc:
+        raise IssuerError("an endpoint of the discovery document is no URL") from exc
+    if not is_safe:
+        raise IssuerError("an endpoint of the discovery document is not https")
+    return address
+
+
+def _with_query(address: str, more: Mapping[str, str]) -> str:
+    """Return the address with `more` behind what its query holds already (RFC 6749 section 3.1)."""
+    return f"{address}{'&' if '?' in address else '?'}{urlencode(more)}"
