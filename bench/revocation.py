@@ -9,23 +9,22 @@ import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from statistics import median
+from typing import NamedTuple
 
 import click
 import uvloop
 
 from bench.cpu import choose_cores
+from bench.flood import flood as flooding
 from bench.load import Load, drive, write_requests
 from bench.locum import AUDIENCE_OF, render
 from bench.processes import Fault, free_port, run, serving
-from gateway.stores.local import channel_of, tell
+from gateway.stores.local import channel_of
 
 _HOST = "127.0.0.1"
 _PAGE = "/tickets/1"
@@ -33,7 +32,7 @@ _READY = b"for everybody"
 _ISSUER = "https://id.vendor.example"
 _NOBODY = [(AUDIENCE_OF.format(account="acme"), "")]
 _SECONDS_A_ROUND = 3.0
-_IN_A_BATCH = 500
+_LOAD_SECONDS = 2
 
 
 @click.group()
@@ -60,15 +59,16 @@ def revoke(*, nodes: int, workers: int, rounds: int, postgres: str, bound: float
 
 @main.command()
 @click.option("--changes", type=click.IntRange(1, 20_000), default=10_000, show_default=True, help="A second.")
-@click.option("--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="With and without.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=7, show_default=True, help="With and without.")
 def flood(*, changes: int, rounds: int) -> None:
-    """Print what customers notice of so many changes of other accounts."""
+    """Print what customers notice of so many changes of other accounts: least, median and most of each."""
     with _faults():
         uvloop.run(_flood(changes, rounds))
 
 
 async def _revoke(nodes: int, workers: int, rounds: int, postgres: str, bound: float, *, deaf: bool) -> None:
-    async with _stage(nodes, workers, postgres) as (directory, ports):
+    async with _stage(nodes, workers, postgres) as (directory, found):
+        ports = [node.port for node in found]
         if deaf:
             _deafen(channel_of(directory / "node0" / "data" / "locum.sqlite3"))
         busy = asyncio.ensure_future(_keep_busy(directory, ports))
@@ -91,47 +91,20 @@ def _deafen(channel: Path) -> None:
 
 
 async def _flood(changes: int, rounds: int) -> None:
-    async with _stage(1, 1, "") as (directory, [port]):
+    async with _stage(1, 1, "") as (directory, [node]):
         database = directory / "node0" / "data" / "locum.sqlite3"
-        calm, flooded, reached = [], [], []
-        for _ in range(rounds):
-            calm.append((await drive(_load(directory, port, seconds=2))).p99_us)
-            stop = asyncio.Event()
-            writing = asyncio.ensure_future(asyncio.to_thread(_write, database, changes, stop.is_set))
-            flooded.append((await drive(_load(directory, port, seconds=2))).p99_us)
-            stop.set()
-            reached.append(await writing)
-        document = {
-            "changes_per_second": round(median(reached)),
-            "p99_us": median(calm),
-            "p99_us_flooded": median(flooded),
-            "ratio": round(median(flooded) / median(calm), 2),
-        }
-        click.echo(json.dumps(document))
+        load = _load(directory, node.port, seconds=_LOAD_SECONDS)
+        said = await flooding(node.pid, database, changes=changes, rounds=rounds, drive=lambda: drive(load))
+        click.echo(json.dumps(said))
 
 
-def _write(database: Path, changes: int, is_over: Callable[[], bool]) -> float:
-    """Change other accounts, so many times a second, in batches that are told of; return how many it were."""
-    connection = sqlite3.connect(database, isolation_level=None, timeout=5)
-    with contextlib.closing(connection):
-        rows = [(f"other{number}",) for number in range(1000)]
-        connection.executemany(
-            "INSERT OR IGNORE INTO accounts (id, type, suspended, epoch) VALUES (?, 'paid', 0, 0)", rows
-        )
-        began, done = time.monotonic(), 0
-        while not is_over():
-            connection.execute("BEGIN IMMEDIATE")
-            batch = [rows[(done + number) % len(rows)] for number in range(_IN_A_BATCH)]
-            connection.executemany("UPDATE accounts SET epoch = epoch + 1 WHERE id = ?", batch)
-            connection.execute("COMMIT")
-            tell(channel_of(database))
-            done += _IN_A_BATCH
-            time.sleep(max(0.0, began + done / changes - time.monotonic()))
-        return done / (time.monotonic() - began)
+class _Node(NamedTuple):
+    port: int
+    pid: int
 
 
 @asynccontextmanager
-async def _stage(nodes: int, workers: int, postgres: str) -> AsyncIterator[tuple[Path, Sequence[int]]]:
+async def _stage(nodes: int, workers: int, postgres: str) -> AsyncIterator[tuple[Path, Sequence[_Node]]]:
     cores = choose_cores()
     os.sched_setaffinity(0, cores.rest)
     async with AsyncExitStack() as stack:
@@ -140,7 +113,7 @@ async def _stage(nodes: int, workers: int, postgres: str) -> AsyncIterator[tuple
         command = [sys.executable, str(Path(__file__).with_name("backend.py")), str(backend)]
         await stack.enter_async_context(serving(command, port=backend, cores=cores.rest, directory=directory))
         write_requests(directory / "requests", _PAGE, hosts_and_tokens=_NOBODY)
-        ports = []
+        started = []
         for number in range(nodes):
             room = directory / f"node{number}"
             room.mkdir()
@@ -150,9 +123,8 @@ async def _stage(nodes: int, workers: int, postgres: str) -> AsyncIterator[tuple
             (room / "config.toml").write_text(text + store, encoding="utf-8")
             command = [sys.executable, "-m", "gateway", "--config", "config.toml", "run"]
             server = serving(command, port=port, cores=cores.two, directory=room, said=_READY)
-            await stack.enter_async_context(server)
-            ports.append(port)
-        yield directory, ports
+            started.append(_Node(port=port, pid=await stack.enter_async_context(server)))
+        yield directory, started
 
 
 def _load(directory: Path, port: int, *, seconds: int) -> Load:

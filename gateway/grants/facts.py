@@ -6,6 +6,7 @@ nothing behind.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, TypeVar
 
 from cachetools import LRUCache
@@ -13,7 +14,7 @@ from cachetools import LRUCache
 from gateway.clock import Ticks
 from gateway.grants.table import FactTable
 from gateway.grants.together import Assembled, Parts, Together
-from gateway.stores.store import AccountRecord, KillSwitch, Store, StoreError
+from gateway.stores.store import AccountRecord, BrowserAssumption, KillSwitch, Store, StoreError
 from gateway.tasks import Tasks
 from policy.grants import grant_in_force
 from policy.model import (
@@ -27,6 +28,7 @@ from policy.model import (
     Facts,
     Grant,
     Permission,
+    Rules,
     Staff,
 )
 
@@ -51,6 +53,7 @@ class FactCache:
         ttl_seconds: float,
         absent_ttl_seconds: float,
         trial_permissions: frozenset[Permission],
+        rules: Rules,
         ticks: Ticks,
         tasks: Tasks,
     ) -> None:
@@ -63,6 +66,7 @@ class FactCache:
             return await store.find_kill_switch()
 
         self._trial = trial_permissions
+        self._rules = rules
         self._ticks = ticks
         self._ttl = ttl_seconds
         self._halted: DenyReason | None = None
@@ -76,10 +80,11 @@ class FactCache:
         self._accounts: FactTable[AccountId, AccountRecord] = table(self._fetch_account)
         self._assumptions: FactTable[AssumptionId, Assumption] = table(store.find_assumption)
         self._staff: FactTable[ActorId, Staff] = table(store.find_staff)
+        self._browsers: FactTable[bytes, BrowserAssumption] = table(store.find_browser)
 
     def __len__(self) -> int:
         """Count the entries of every kind, which stay within a bound whatever is asked for."""
-        tables = (self._together, self._switch, self._accounts, self._assumptions, self._staff)
+        tables = (self._together, self._switch, self._accounts, self._assumptions, self._staff, self._browsers)
         return sum(len(table) for table in tables)
 
     def fetches(self) -> dict[str, int]:
@@ -89,6 +94,7 @@ class FactCache:
             "account": self._accounts.fetches,
             "assumption": self._assumptions.fetches,
             "staff": self._staff.fetches,
+            "browser": self._browsers.fetches,
         }
 
     async def of_request(self, account: AccountId, claims: AssumptionClaims) -> Facts:
@@ -106,9 +112,29 @@ class FactCache:
             return kept.facts
         return self._put_together(Parts(account, claims.assumption, claims.actor))
 
+    def entry(self, parts: Parts) -> Together | None:
+        """Return what `at_hand` would, with until when it is good."""
+        kept = self._together.get(parts)
+        if kept is not None and self._ticks() < kept.until:
+            return kept
+        return None if self._put_together(parts) is None else self._together.get(parts)
+
     async def of_exchange(self, account: AccountId, actor: ActorId) -> Facts:
         """Return the facts for starting an assumption; likewise."""
         return await self._load(account, actor, None)
+
+    async def browser(self, digest: bytes) -> BrowserAssumption | None:
+        """Return what a browser holds by a cookie: only what it claims, which the other facts have to bear out."""
+        return await self._browsers.get(digest)
+
+    def browser_at_hand(self, digest: bytes) -> BrowserAssumption | None:
+        """Return the same without waiting, if it is known already."""
+        kept = self._browsers.at_hand(digest)
+        return None if kept is None else kept[1]
+
+    def forget_browser(self, digest: bytes) -> None:
+        """Drop what is known of it."""
+        self._browsers.forget(digest)
 
     def _put_together(self, parts: Parts) -> Facts | None:
         switch = self._switch.at_hand(_SWITCH)
@@ -160,7 +186,7 @@ class FactCache:
         account: Account | None = record.account if record else None
         halted = DenyReason.KILL_SWITCH if switch is None or switch.on else None
         grant = self.grant_of(record)
-        return Facts(account=account, grant=grant, assumption=assumption, staff=staff, halted=halted)
+        return Facts(account=account, grant=grant, assumption=assumption, staff=staff, halted=halted, rules=self._rules)
 
     def grant_of(self, record: AccountRecord | None) -> Grant | None:
         """Return the grant in force, a trial's implicit one included."""
@@ -170,9 +196,14 @@ class FactCache:
         self,
         trial_permissions: Iterable[Permission],
         find_account: Callable[[AccountId], Awaitable[AccountRecord | None]] | None = None,
+        rules: Rules | None = None,
     ) -> None:
-        """Give trial accounts these permissions, and ask `find_account` if given, also for whoever waits just now."""
+        """Give trial accounts these permissions, judge by `rules` and ask `find_account` if given.
+
+        Also for whoever waits just now.
+        """
         self._trial = frozenset(trial_permissions)
+        self._rules = rules or self._rules
         self._find_account = find_account or self._find_account
         self.forget_all()
 
@@ -190,6 +221,18 @@ class FactCache:
         """Believe whatever the store says from now on, also what is older than what was seen."""
         self._epochs.clear()
         self.forget_all()
+
+    def accounts_among(self, accounts: AbstractSet[AccountId]) -> set[AccountId]:
+        """Return those that anything is known of; many others cost next to nothing."""
+        return self._accounts.among(accounts) | self._assembled.accounts_among(accounts)
+
+    def assumptions_among(self, assumptions: AbstractSet[AssumptionId]) -> set[AssumptionId]:
+        """Likewise."""
+        return self._assumptions.among(assumptions) | self._assembled.assumptions_among(assumptions)
+
+    def staff_among(self, actors: AbstractSet[ActorId]) -> set[ActorId]:
+        """Likewise."""
+        return self._staff.among(actors) | self._assembled.actors_among(actors)
 
     def forget_account(self, account: AccountId) -> None:
         """Drop what is known of an account, also what is just being fetched."""
@@ -213,7 +256,7 @@ class FactCache:
         """Drop everything: something changed, and it is not known what."""
         self._marks.change_all()
         self._assembled.clear()
-        for table in (self._switch, self._accounts, self._assumptions, self._staff):
+        for table in (self._switch, self._accounts, self._assumptions, self._staff, self._browsers):
             table.forget_all()
 
 

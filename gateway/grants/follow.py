@@ -2,21 +2,24 @@
 
 The truth is the store's count of its changes; what a push says is only that it is time to read them. So a hint that is
 late, doubled, forged or lost does no harm: the changes are read each second in any case, and four times as often while
-there is no push. While they cannot be read, facts go on growing old, and what is open is looked at as often as they do.
+there is no push. While they cannot be read, facts go on growing old, and what is open is looked at when its facts are.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from random import random
 
 from gateway.clock import Ticks
 from gateway.grants.facts import FactCache
+from gateway.grants.levels import levels
 from gateway.grants.mark import RECOVERY_LEAP, Mark
+from gateway.grants.together import Parts
 from gateway.proxy.live import Exchange, Live
 from gateway.stores.store import Changes, Push, Store, StoreChange, StoreError
 from gateway.tasks import Tasks
-from policy.model import AccessRequest, DenyReason, Facts
+from policy.model import AccessRequest, AccountId, ActorId, AssumptionId, DenyReason, Facts
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +27,12 @@ _BEAT_SECONDS = 0.25
 _SILENCE_SECONDS = 1.0
 _READ_SECONDS = 1.0
 _MARK_SECONDS = 1.0
-# A flood of changes is read in a few hundred pieces a second, each applied in slices between other people's turns.
-_MANY = 16
-_REST_SECONDS = 0.005
-_SLICE = 256
+# The first change behind a silence is read at once. A flood is read in a hundred pieces a second, and of each what
+# somebody here has to do with is applied in slices, between other people's turns.
+_REST_SECONDS = 0.01
+_SLICE = 64
+# Facts that grow old one shortly behind the other are looked at together.
+_LEAST_PAUSE_SECONDS = 0.02
 _LEAP = RECOVERY_LEAP // 2
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -37,10 +42,22 @@ class Follower:
     """Nothing is believed of the store until it has said where it is, and nothing of an older copy of it."""
 
     def __init__(
-        self, store: Store, *, facts: FactCache, live: Live, mark: Mark, ticks: Ticks, ttl_seconds: float
+        self,
+        store: Store,
+        *,
+        facts: FactCache,
+        live: Live,
+        mark: Mark,
+        ticks: Ticks,
+        ttl_seconds: float,
+        read_keys: Callable[[], Awaitable[None]],
     ) -> None:
-        """Tell `facts` and `live` of the changes of `store`; facts are good for `ttl_seconds` of `ticks`."""
+        """Tell `facts` and `live` of the changes of `store`; facts are good for `ttl_seconds` of `ticks`.
+
+        `read_keys` is called when the signing keys may have changed, and raises StoreError.
+        """
         self._store = store
+        self._read_keys = read_keys
         self._facts = facts
         self._live = live
         self._mark = mark
@@ -48,8 +65,12 @@ class Follower:
         self._ttl = ttl_seconds
         self._beaten_at = ticks()
         self._listening = False
-        self._was_lost = False
         self._losses = 0
+        """How often that ended, or could not begin."""
+        self._beats_next = 0.0
+        """When, in seconds of `ticks`."""
+        self._beat_sooner = asyncio.Event()
+        live.begun = self._begun_with
         self._begun = False
         self._stale = False
         self._unsure: dict[Exchange, None] = {}
@@ -60,7 +81,7 @@ class Follower:
     @property
     def is_lost(self) -> bool:
         """Tell whether changes are noticed as facts grow old only, and not as they are made."""
-        return self._was_lost
+        return self._losses > 0 and not self._listening
 
     @property
     def losses(self) -> int:
@@ -92,7 +113,10 @@ class Follower:
         """Read what has changed and apply it; returns how many changes there were. Raises StoreError."""
         before = self._mark.place
         found = await self._read()
-        if found.position < before.position or before.is_of_another_history(found.tag):
+        is_older = found.position < before.position or before.is_of_another_history(found.tag)
+        if not is_older:
+            await self._hear_of_keys(found.changes)
+        if is_older:
             self._turn_back(found.position)
         elif self._stale:
             if found.position > before.position:
@@ -105,16 +129,36 @@ class Follower:
                 self._facts.halt(None)
         return found.position - before.position
 
-    def beat(self) -> None:
-        """Look at what is open if no change is heard of now, or if this process stood still for as long as facts last.
+    async def _hear_of_keys(self, changes: Sequence[StoreChange] | None) -> None:
+        if changes is not None and all(change.account or change.assumption or change.staff for change in changes):
+            return
+        try:
+            await self._read_keys()
+        except StoreError:
+            # Which tokens count is not known.
+            self._begun = False
+            self._facts.halt(DenyReason.STORE_UNAVAILABLE)
+            raise
+
+    def beat(self) -> float:
+        """Look at what is open if this process stood still for as long as facts last, or, while no change is heard of,
+        at what is decided on facts that are too old, or are not the newest; return in how many seconds to come again.
 
         Facts need nothing done then: they grow old while we stand still.
         """
         now = self._ticks()
         stood_still = now - self._beaten_at > self._ttl
         self._beaten_at = now
-        if stood_still or not self._listening:
-            self._suspect(self._live.all())
+        self._beats_next = now + _BEAT_SECONDS
+        if stood_still:
+            self.look_at_all()
+        elif not self._listening:
+            self._suspect_old_ones()
+        return max(self._beats_next - now, _LEAST_PAUSE_SECONDS)
+
+    def look_at_all(self) -> None:
+        """Look at everything open, and soon: maybe nobody did for a long time."""
+        self._suspect(self._live.all())
 
     async def look(self) -> None:
         """Decide anew about all that has to be looked at."""
@@ -130,12 +174,8 @@ class Follower:
                     self._found()
                     pause = _FIRST_PAUSE_SECONDS
                     await self._hear_on(push)
-            except StoreError as exc:
-                self._lose(str(exc))
-            except Exception:
-                # Whatever it was, it must not be the last change that is heard of.
-                log.exception("a change of the store could not be followed, and is tried again")
-                self._lose("a fault of ours")
+            except Exception as exc:  # noqa: BLE001 - whatever it was, it must not be the last change that is heard of
+                self._lose(exc)
             await self._rest(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all come back at once
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -146,10 +186,8 @@ class Follower:
             seconds -= _BEAT_SECONDS
             try:
                 await self.hear()
-            except StoreError:
-                continue
-            except Exception:
-                log.exception("a change of the store could not be followed, and is tried again")
+            except Exception as exc:  # noqa: BLE001 - likewise
+                self._lose(exc)
 
     async def _hear_on(self, push: Push) -> None:
         waiting = asyncio.ensure_future(push.wait())
@@ -160,8 +198,8 @@ class Follower:
                     waiting.result()
                     # Before the changes are read, so that what comes meanwhile is a hint to read once more.
                     waiting = asyncio.ensure_future(push.wait())
-                if await self.hear() >= _MANY:
-                    await asyncio.sleep(_REST_SECONDS)
+                await self.hear()
+                await asyncio.sleep(_REST_SECONDS)
         finally:
             waiting.cancel()
             # Not awaited itself: its end must not be taken for ours, nor ours for its.
@@ -183,21 +221,16 @@ class Follower:
             self._suspect(self._live.all())
             return
         # INVARIANT: the position goes up only behind the last of them, so that none is left out if this is cut short.
-        names = list(dict.fromkeys((change.account, change.assumption, change.staff) for change in changes))
-        for start in range(0, len(names), _SLICE):
-            for account, assumption, staff in names[start : start + _SLICE]:
-                if account is None and assumption is None and staff is None:
-                    self._forget_everything()
-                if account is not None:
-                    self._facts.forget_account(account)
-                    self._suspect(self._live.of_account(account))
-                if assumption is not None:
-                    self._facts.forget_assumption(assumption)
-                    self._suspect(self._live.of_assumption(assumption))
-                if staff is not None:
-                    self._facts.forget_staff(staff)
-                    self._suspect(self._live.of_actor(staff))
-            await asyncio.sleep(0)
+        if any(change.account is None and change.assumption is None and change.staff is None for change in changes):
+            self._forget_everything()
+        for level in levels(self._facts, self._live):
+            names = {level.name(change) for change in changes}
+            names.discard(None)
+            for number, name in enumerate(level.known(names) | level.busy(names), 1):
+                level.forget(name)
+                self._suspect(level.open_of(name))
+                if not number % _SLICE:
+                    await asyncio.sleep(0)
 
     def _forget_everything(self) -> None:
         self._facts.forget_all()
@@ -229,17 +262,36 @@ class Follower:
         self._facts.halt(None)
 
     def _found(self) -> None:
-        if self._was_lost:
+        if self.is_lost:
             log.info("changes of the store are heard of again")
             # Another server may have taken over meanwhile, and what it has not got was never told as a change.
             self._forget_everything()
-        self._listening, self._was_lost = True, False
+        self._listening = True
 
-    def _lose(self, why: str) -> None:
-        if not self._was_lost:
+    def _lose(self, error: Exception) -> None:
+        if not isinstance(error, StoreError):
+            log.error("a change of the store could not be followed, and is tried again", exc_info=error)
+        if not self.is_lost:
             self._losses += 1
-            log.warning("no change of the store is heard of until facts grow old; listening again: %s", why)
-        self._listening, self._was_lost = False, True
+            log.warning("no change of the store is heard of until facts grow old; listening again: %s", error)
+        self._listening = False
+        self._beat_sooner.set()
+
+    def _suspect_old_ones(self) -> None:
+        for account, assumption, actor, exchanges in self._live.by_assumption():
+            entry = self._facts.entry(Parts(account, assumption, actor))
+            if entry is None:
+                self._suspect(exchanges)
+            else:
+                self._suspect([exchange for exchange in exchanges if exchange.facts is not entry.facts])
+                self._beats_next = min(self._beats_next, entry.until)
+
+    def _begun_with(self, account: AccountId, assumption: AssumptionId, actor: ActorId) -> None:
+        # Its facts may grow old before those of all that was open at the last beat.
+        if not self._listening:
+            entry = self._facts.entry(Parts(account, assumption, actor))
+            if entry is None or entry.until < self._beats_next:
+                self._beat_sooner.set()
 
     def _suspect(self, exchanges: Iterable[Exchange]) -> None:
         self._unsure.update(dict.fromkeys(exchanges))
@@ -256,16 +308,25 @@ class Follower:
                 log.exception("what is open could not be looked at")
 
     async def _load(self, request: AccessRequest) -> Facts:
-        return await self._facts.of_request(request.account, request.claims)
+        kept = self._facts.at_hand(request.account, request.claims)
+        if kept is not None:
+            return kept
+        loaded = await self._facts.of_request(request.account, request.claims)
+        # The very ones that are at hand from now on, by which it is known how old they are.
+        return self._facts.at_hand(request.account, request.claims) or loaded
 
     async def _beat_on(self) -> None:
         while True:
-            await asyncio.sleep(_BEAT_SECONDS)
-            self.beat()
+            pause = self.beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._beat_sooner.wait()
+                self._beat_sooner.clear()
+                await asyncio.sleep(_LEAST_PAUSE_SECONDS)
 
     async def _keep_mark(self) -> None:
         # By itself, because a disk may hang.
         while True:
             await asyncio.sleep(_MARK_SECONDS)
             if not self._mark.is_written:
-                await asyncio.to_thread(self._mark.write)
+                await self._mark.keep()

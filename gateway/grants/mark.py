@@ -2,12 +2,15 @@
 directory across restarts.
 """
 
+import asyncio
 import logging
 import os
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Self
 
+from gateway.audit.hand import Hand
+from gateway.audit.segment import Fsync
 from gateway.files import write_new
 
 log = logging.getLogger(__name__)
@@ -15,6 +18,8 @@ log = logging.getLogger(__name__)
 RECOVERY_LEAP = 1_000_000
 """How far the operator's `recover` raises the position of a store above all that was seen: further than any store that
 goes on from an older copy gets by itself."""
+CLOSING_SECONDS = 1.0
+"""How long a disk may keep a worker from stopping."""
 _PREFIX = "position-"
 
 
@@ -37,19 +42,21 @@ class Mark:
     most, which matters to a process that is killed within it only.
     """
 
-    def __init__(self, path: Path, place: Place) -> None:
+    def __init__(self, path: Path, place: Place, *, fsync: Fsync = os.fsync) -> None:
         """Use `open`."""
         self.place = place
         self._path = path
+        self._fsync = fsync
+        self._hand: Hand | None = None
         self._written: Place | None = None
         self._failed = False
         # A thread may still be at it when the last one is written at the end.
         self._writing = Lock()
 
     @classmethod
-    def open(cls, directory: Path, origin: str) -> Self:
+    def open(cls, directory: Path, origin: str, *, fsync: Fsync = os.fsync) -> Self:
         """Return the mark of the process that calls itself `origin`."""
-        return cls(directory / f"{_PREFIX}{origin}", _read_all(directory))
+        return cls(directory / f"{_PREFIX}{origin}", _read_all(directory), fsync=fsync)
 
     @property
     def highest(self) -> int:
@@ -65,6 +72,22 @@ class Mark:
         """Tell whether `write` has nothing to do."""
         return self._written == self.place
 
+    async def keep(self) -> None:
+        """Write it on a thread for which nobody has to wait, not even the end of the process; a disk may hang."""
+        if self._hand is None:
+            self._hand = Hand("mark")
+        await self._hand.run(self.write)
+
+    async def close(self, *, seconds: float = CLOSING_SECONDS) -> None:
+        """Write it for the last time, unless the disk takes longer than `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.keep()
+        except TimeoutError:
+            log.error("`%s` could not be written for the last time: the disk hangs", self._path)  # noqa: TRY400 - the disk's
+        if self._hand is not None:
+            self._hand.stop()
+
     def write(self) -> None:
         """Put the mark on the disk, whole or not at all; if that fails, it is tried again next time."""
         with self._writing:
@@ -74,7 +97,7 @@ class Mark:
         place = self.place
         line = f"{place.position} {place.tag or ''}".strip() + "\n"
         try:
-            write_new(self._path, line.encode("utf-8"), mode=0o600, fsync=os.fsync)
+            write_new(self._path, line.encode("utf-8"), mode=0o600, fsync=self._fsync)
         except OSError as exc:
             if not self._failed:
                 log.warning("`%s` cannot be written: an older copy of the store goes unnoticed: %s", self._path, exc)

@@ -14,12 +14,13 @@ from gateway.audit.owed import Debts
 from gateway.audit.record import Record
 from gateway.clock import Clock
 from gateway.stores.store import AccountRecord, GrantEvent, Store, StoreConflict, StoreError
-from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert
-from policy.model import Account, AccountId, ClientId, Duration, GrantId, Permission
+from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert, describe, suspend
+from policy.model import Account, AccountId, ClientId, Duration, GrantId, Pairs, Permission
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Outcome = TypeVar("Outcome", bound=GrantChange | GrantRefusal | None)
 
 _MOST_TRIES = 5
 # So long we try to learn what became of a change whose answer was lost, each time after a pause.
@@ -82,46 +83,49 @@ class GrantService:
 
     async def choose(self, request: ChangeRequest) -> GrantChange | GrantRefusal:
         """Carry out an administrator's choice, or say why not; either is on the record."""
-        for _ in range(_MOST_TRIES):
-            record = await self.find(request.account)
-            outcome = choose(
-                record.account,
-                record.grant,
+        _, outcome = await self._change(
+            request,
+            lambda before: choose(
+                before.account,
+                before.grant,
                 duration=request.duration,
                 permissions=request.permissions,
                 administrator=request.administrator,
                 accepted_roles=self._accepted,
                 new_id=GrantId(f"grant_{secrets.token_hex(8)}"),
                 now=self._clock(),
-            )
-            if await self._carry_out(outcome, record, request):
-                return outcome
-        raise StoreError("the account changes all the time: try again")
+            ),
+        )
+        return outcome
 
     async def convert(self, account: AccountId, *, by: str) -> GrantChange | GrantRefusal:
         """Turn a trial into a paid account, which is not assumable until the customer chooses."""
-        administrator = Administrator(id=by, roles={})
-        request = ChangeRequest(
-            account=account, duration=Duration.OFF, permissions=frozenset(), administrator=administrator
+        _, outcome = await self._change(
+            _operators(account, by=by), lambda before: convert(before.account, before.grant, now=self._clock())
         )
-        for _ in range(_MOST_TRIES):
-            record = await self.find(account)
-            outcome = convert(record.account, record.grant, now=self._clock())
-            if await self._carry_out(outcome, record, request):
-                return outcome
-        raise StoreError("the account changes all the time: try again")
+        return outcome
+
+    async def describe(self, account: AccountId, attributes: Callable[[Pairs], Pairs], *, by: str) -> Pairs:
+        """Give an account the attributes that `attributes` makes of those it has; returns what it has then."""
+        before, change = await self._change(
+            _operators(account, by=by),
+            lambda before: describe(before.account, before.grant, attributes(before.account.attributes)),
+        )
+        return (before if change is None else change).account.attributes
+
+    async def suspend(self, account: AccountId, *, suspended: bool, by: str) -> bool:
+        """Suspend an account, which nobody may stand in for then, or resume it; False if it is so already."""
+        _, change = await self._change(
+            _operators(account, by=by), lambda before: suspend(before.account, before.grant, suspended=suspended)
+        )
+        return change is not None
 
     async def adopt(self, change: GrantChange, before: AccountRecord, *, by: str) -> bool:
         """Make a change that was decided elsewhere; False if the account changed meanwhile.
 
         Nobody in this process is told: that is left to whoever decided.
         """
-        request = ChangeRequest(
-            account=change.account.id,
-            duration=change.grant.duration if change.grant else Duration.OFF,
-            permissions=frozenset(),
-            administrator=Administrator(id=by, roles={}),
-        )
+        request = _operators(change.account.id, by=by, duration=change.grant.duration if change.grant else Duration.OFF)
         return await self._carry_out(change, before, request, tell=lambda _record: 0)
 
     async def add(self, account: Account, *, by: str) -> None:
@@ -134,6 +138,17 @@ class GrantService:
         except (StoreConflict, StoreError) as exc:
             await self._undo(record, exc)
             raise
+
+    async def _change(
+        self, request: ChangeRequest, decide: Callable[[AccountRecord], Outcome]
+    ) -> tuple[AccountRecord, Outcome]:
+        """Carry out what `decide` makes of the account, None for nothing, and return that with what was before."""
+        for _ in range(_MOST_TRIES):
+            before = await self.find(request.account)
+            outcome = decide(before)
+            if outcome is None or await self._carry_out(outcome, before, request):
+                return before, outcome
+        raise StoreError("the account changes all the time: try again")
 
     async def _carry_out(
         self,
@@ -231,6 +246,16 @@ class GrantService:
         return True
 
 
+def _operators(account: AccountId, *, by: str, duration: Duration = Duration.OFF) -> ChangeRequest:
+    """Return who asks where it is no administrator of the account."""
+    return ChangeRequest(
+        account=account,
+        duration=duration,
+        permissions=frozenset(),
+        administrator=Administrator(id=by, roles={}),
+    )
+
+
 def _undone(record: Record, why: StoreConflict | StoreError) -> Record:
     if isinstance(why, Uncertain):
         return structs.replace(record, decision=None, reason="unknown")
@@ -248,6 +273,8 @@ def _only_takes(change: GrantChange, before: AccountRecord) -> bool:
         and change.grant is not None
         and before.grant is not None
         and change.grant.permissions <= before.grant.permissions
+        # Rules may give more to an account of another kind.
+        and change.account.attributes == before.account.attributes
     )
 
 

@@ -1,7 +1,9 @@
 """One kind of fact, by key, for a bounded time: what was found, what was not, and what is being fetched."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Set as AbstractSet
 from typing import Any, Generic, TypeVar
 
 from cachetools import TLRUCache
@@ -41,6 +43,8 @@ class FactTable(Generic[K, V]):
         """How often it was asked for a fact, in vain too."""
         self._found, self._absent = self._new_caches()
         self._running: dict[K, _Flight] = {}
+        self._names: OrderedDict[K, None] = OrderedDict()
+        """Of whatever is known or being fetched, and maybe of more, in the order in which it was asked for."""
 
     def __len__(self) -> int:
         """Count what is kept, old entries that nobody has asked for since included."""
@@ -54,6 +58,10 @@ class FactTable(Generic[K, V]):
         """Tell whether what was last fetched of this key is still good, also that there is none."""
         return key in self._found or key in self._absent
 
+    def among(self, keys: AbstractSet[K]) -> set[K]:
+        """Return those of `keys` that anything may be known of; many that nothing is known of cost next to nothing."""
+        return keys & self._names.keys()
+
     async def get(self, key: K) -> V | None:
         """Return the fact, fetched first if need be, once for all who ask; raises what the fetch raises."""
         if (entry := self._found.get(key)) is not None:
@@ -64,6 +72,7 @@ class FactTable(Generic[K, V]):
             flight = self._running.get(key)
             if flight is None:
                 flight = self._running[key] = _Flight()
+                self._name(key)
                 self._tasks.start(self._load(key, flight), name="load a fact")
             # A caller who goes away must not take the fetch from the others.
             value: V | None = await asyncio.shield(flight.answer)
@@ -72,6 +81,9 @@ class FactTable(Generic[K, V]):
 
     def forget(self, key: K) -> None:
         """Drop what is known of a key, also what is just being fetched; costs the same whether anything is."""
+        if key not in self._names:
+            return
+        del self._names[key]
         self._found.pop(key, None)
         self._absent.pop(key, None)
         if (flight := self._running.pop(key, None)) is not None:
@@ -84,6 +96,18 @@ class FactTable(Generic[K, V]):
         for flight in self._running.values():
             flight.overtaken = True
         self._running.clear()
+        self._names.clear()
+
+    def _name(self, key: K) -> None:
+        self._names[key] = None
+        self._names.move_to_end(key)
+        for _ in range(2):
+            if len(self._names) > 2 * MOST_ENTRIES:
+                oldest = next(iter(self._names))
+                if oldest in self._found:
+                    self._names.move_to_end(oldest)
+                else:
+                    self.forget(oldest)
 
     def _new_caches(self) -> "tuple[TLRUCache[K, tuple[float, V]], TLRUCache[K, float]]":
         found: TLRUCache[K, tuple[float, V]] = TLRUCache(

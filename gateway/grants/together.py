@@ -1,6 +1,7 @@
 """The facts of requests as they were put together, found by each of their parts, so that a part's change ends them."""
 
 from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -46,6 +47,18 @@ class Assembled:
         self._of_account.setdefault(parts.account, set()).add(parts)
         self._of_assumption.setdefault(parts.assumption, set()).add(parts)
         self._of_actor.setdefault(parts.actor, set()).add(parts)
+
+    def accounts_among(self, accounts: AbstractSet[AccountId]) -> set[AccountId]:
+        """Return those that anything here has to do with."""
+        return accounts & self._of_account.keys()
+
+    def assumptions_among(self, assumptions: AbstractSet[AssumptionId]) -> set[AssumptionId]:
+        """Likewise."""
+        return assumptions & self._of_assumption.keys()
+
+    def actors_among(self, actors: AbstractSet[ActorId]) -> set[ActorId]:
+        """Likewise."""
+        return actors & self._of_actor.keys()
 
     def drop_account(self, account: AccountId) -> None:
         """Drop all that have to do with an account."""
