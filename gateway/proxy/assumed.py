@@ -2,35 +2,41 @@
 
 import asyncio
 import logging
-from datetime import datetime
 from functools import partial
 from random import getrandbits
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
-import msgspec
-
+from gateway import cookie_names
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.owed import Debts
 from gateway.audit.record import Record
-from gateway.clock import Clock
+from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.proxy import headers, names, replies
+from gateway.proxy.asker import Asker, Refused, Standing, judge_names
+from gateway.proxy.browsers import Browsers, HeldCookies
+from gateway.proxy.challenges import Challenges
+from gateway.proxy.client_address import client_address
+from gateway.proxy.cookies import CookieCredential
 from gateway.proxy.forward import SWITCH, Onward, forward
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
 from gateway.proxy.names import Names
+from gateway.proxy.peers import Trusts
+from gateway.proxy.proofs import HeldKeys
 from gateway.proxy.records import record_decision
 from gateway.proxy.triage import AccountReader, Credential
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.wire import ByteStream, Headers, Inbound, RequestHead, ResponseHead, Upstream
+from gateway.rarely import Rarely
 from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.decide import decide
-from policy.model import AccessRequest, AccountId, AssumptionClaims, Deny, DenyReason, Facts, Permit
+from policy.model import AccessRequest, AssumptionClaims, Deny, DenyReason, Facts, Permit
 from policy.routes import Profile
 from policy.target import TargetError, parse_target
 
@@ -53,28 +59,41 @@ class AssumedTraffic:
         journal: AuditLog,
         owed: Debts,
         assertions: Assertions,
+        challenges: Challenges,
+        held_keys: HeldKeys,
+        browsers: Browsers,
         known: Names,
+        trusts: Trusts,
         live: Live,
         upstream: Upstream,
         control: Upstream,
         counts: Counts,
         clock: Clock,
+        ticks: Ticks = boot_seconds,
     ) -> None:
         self._accounts = accounts
         self._verifier = verifier
         self._facts = facts
         self._profile = profile
+        self._withheld = profile.withhold_cookies | cookie_names.ALL
         self._journal = journal
         self._owed = owed
         self._assertions = assertions
+        self._challenges = challenges
+        self._held_keys = held_keys
+        self._browsers = browsers
         self._known = known
+        self._trusts = trusts
         self._live = live
         self._upstream = upstream
         self._control = control
         self._counts = counts
         self._clock = clock
+        self._unrecorded, self._unrecorded_cuts = Rarely(log, ticks=ticks), Rarely(log, ticks=ticks)
 
-    async def answer(self, inbound: Inbound, kinds: int, credential: Credential | DenyReason | None) -> None:
+    async def answer(
+        self, inbound: Inbound, kinds: int, credential: Credential | CookieCredential | DenyReason | None
+    ) -> None:
         """Answer one request; nothing of it goes upstream without a Permit on the record.
 
         `kinds` are those of its headers' names, all together.
@@ -82,9 +101,10 @@ class AssumedTraffic:
         self._counts.assumed += 1
         request_id = f"req_{getrandbits(64):016x}"  # told apart, never guessed against
         try:
-            request = self._parse(inbound, kinds, credential)
+            held = await self._admit(credential) if isinstance(credential, CookieCredential) else None
+            request = self._parse(inbound, kinds, credential, held)
             facts = self._facts.at_hand(request.account, request.claims) or await self._load(request)
-        except _Refused as refused:
+        except Refused as refused:
             await self._refuse(inbound, refused.deny, request_id, refused.claims, _NO_FACTS)
             return
         decision = decide(request, facts, self._profile, now=self._clock())
@@ -100,24 +120,46 @@ class AssumedTraffic:
             case _:
                 assert_never(decision)
 
-    def _parse(self, inbound: Inbound, kinds: int, credential: Credential | DenyReason | None) -> AccessRequest:
-        """Return the request in its one reading, its token verified; raises _Refused."""
+    async def _admit(self, credential: CookieCredential) -> AssumptionClaims:
+        """Return what a browser's cookie stands for, asked anew for each request; raises Refused."""
+        try:
+            async with asyncio.timeout(FACTS_SECONDS):
+                held = await self._browsers.admit(credential)
+        except (StoreError, TimeoutError) as exc:
+            raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE)) from exc
+        if isinstance(held, Deny):
+            raise Refused(held)
+        return held
+
+    def _parse(
+        self,
+        inbound: Inbound,
+        kinds: int,
+        credential: Credential | CookieCredential | DenyReason | None,
+        held: AssumptionClaims | None,
+    ) -> AccessRequest:
+        """Return the request in its one reading, its credential verified; raises Refused.
+
+        `held` is what a cookie stands for.
+        """
         head = inbound.head
         if credential is None:
-            raise _Refused(Deny(reason=DenyReason.TOKEN_MISSING))
+            raise Refused(Deny(reason=DenyReason.TOKEN_MISSING))
         if isinstance(credential, DenyReason):
-            raise _Refused(Deny(reason=credential))
+            raise Refused(Deny(reason=credential))
         caller = self._caller(head)
         if caller is None:
-            caller = self._identify(inbound, kinds, credential)
+            caller = self._identify(inbound, kinds, credential, held)
             head.kept[_CALLER] = caller
         claims, account = caller.claims, caller.account
         if kinds & names.UPGRADE and not is_handshake(head):
-            raise _Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
+            raise Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
         try:
             target = parse_target(head.target)
         except TargetError as exc:
-            raise _Refused(Deny(reason=DenyReason.AMBIGUOUS_TARGET, detail=str(exc)), claims) from exc
+            raise Refused(Deny(reason=DenyReason.AMBIGUOUS_TARGET, detail=str(exc)), claims) from exc
+        if caller.bound and isinstance(credential, Credential):
+            self._prove(head, credential, caller)
         return AccessRequest(
             method=head.method.decode("latin-1"),
             target=target,
@@ -127,43 +169,85 @@ class AssumedTraffic:
             has_body=inbound.has_body,
             overrides=kinds & names.OVERRIDE != 0,
             upgrades=kinds & names.UPGRADE != 0,
+            cross_site=caller.cross_site,
         )
 
-    def _identify(self, inbound: Inbound, kinds: int, credential: Credential) -> "_Caller":
-        """Return whose token it is, for which account, and that no header says otherwise; raises _Refused."""
+    def _identify(
+        self,
+        inbound: Inbound,
+        kinds: int,
+        credential: Credential | CookieCredential,
+        held: AssumptionClaims | None,
+    ) -> Asker:
+        """Return whose credential it is, for which account, and that no header says otherwise; raises Refused."""
         head = inbound.head
-        try:
-            claims = self._verifier.verify(credential.token)
-        except TokenRefused as exc:
-            raise _Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
+        browser = credential if isinstance(credential, CookieCredential) else None
+        claims = held if held is not None else self._verify(credential)
         account = self._accounts.read(head, inbound.peer)
         if account is None:
-            raise _Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
-        if (reason := _judge_names(head, kinds)) is not None:
-            raise _Refused(Deny(reason=reason), claims)
-        lines = headers.for_upstream_of_staff(head.headers, self._known, kinds, self._profile.withhold_cookies)
+            raise Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
+        if (reason := judge_names(head, kinds)) is not None:
+            raise Refused(Deny(reason=reason), claims)
+        lines = headers.for_upstream_of_staff(
+            head.headers, self._known, kinds, self._withheld, held=browser is not None
+        )
         if kinds & names.UPGRADE:
             lines += SWITCH
         audience = self._accounts.host_of(account)
-        if not headers.values(head.headers, b"host"):
-            lines.insert(0, (b"Host", audience.encode("ascii")))  # HTTP/1.0, and accounts are told apart otherwise
-        return _Caller(by=self, claims=claims, account=account, audience=audience, lines=tuple(lines))
+        if head.version == (1, 0) and not headers.values(head.headers, b"host"):
+            lines.insert(0, (b"Host", audience.encode("ascii")))  # accounts are told apart otherwise
+        return Asker(
+            by=self,
+            claims=claims,
+            account=account,
+            audience=audience,
+            lines=tuple(lines),
+            browser=browser,
+            bound=claims.key is not None or (isinstance(credential, Credential) and credential.dpop),
+            cross_site=browser is not None and not self._browsers.is_own_page(head.headers),
+        )
 
-    def _caller(self, head: RequestHead) -> "_Caller | None":
-        """Return what is kept of the head's lines, unless somebody with another configuration has kept it."""
-        caller: _Caller | None = head.kept.get(_CALLER)
-        return caller if caller is not None and caller.by is self else None
+    def _prove(self, head: RequestHead, credential: Credential, caller: Asker) -> None:
+        """Go on if the request itself proves that its sender holds the token's key; raises Refused."""
+        refused = self._held_keys.judge(head, credential, caller.claims, caller.account)
+        if refused is not None:
+            raise Refused(refused, caller.claims)
+
+    def _verify(self, credential: Credential | CookieCredential) -> AssumptionClaims:
+        if isinstance(credential, CookieCredential):
+            raise Refused(Deny(reason=DenyReason.COOKIE_UNKNOWN))
+        try:
+            return self._verifier.verify(credential.token)
+        except TokenRefused as exc:
+            raise Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
+
+    def _caller(self, head: RequestHead) -> Asker | None:
+        """Return what is kept of the head's lines, unless the configuration or the keys have changed since."""
+        caller: Asker | None = head.kept.get(_CALLER)
+        if caller is None or caller.by is not self or not self._verifier.counts(caller.claims):
+            return None
+        return caller
 
     async def _load(self, request: AccessRequest) -> Facts:
         try:
             async with asyncio.timeout(FACTS_SECONDS):
-                return await self._facts.of_request(request.account, request.claims)
+                facts = await self._facts.of_request(request.account, request.claims)
         except (StoreError, TimeoutError) as exc:
-            raise _Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
+            raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
+        if not self._verifier.counts(request.claims):
+            # Its key has ended meanwhile.
+            raise Refused(Deny(reason=DenyReason.TOKEN_INVALID))
+        return facts
 
     async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str) -> None:
         """Record the permit, then send the request on."""
-        request = exchange.request
+        request, caller = exchange.request, cast("Asker", inbound.head.kept[_CALLER])
+        try:
+            held = None if caller.browser is None else await self._hold(caller.browser, inbound.head, exchange.permit)
+        except (StoreError, TimeoutError):
+            without = Deny(reason=DenyReason.STORE_UNAVAILABLE)
+            await self._refuse(inbound, without, request_id, request.claims, exchange.facts)
+            return
         record = self._record(inbound, exchange.facts, request.claims, request_id, exchange.permit)
         try:
             await self._journal.append(record, durable=exchange.permit.writes)
@@ -177,19 +261,22 @@ class AssumedTraffic:
             await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
             return
         self._counts.permits += 1
+        if caller.browser is not None:
+            self._browsers.note_use(caller.browser)
         # Not the permit that was recorded: a change meanwhile may have left less of it.
-        onward = self._onward(inbound.head, exchange.permit)
+        onward = self._onward(caller, inbound.head, exchange.permit)
         ours = (*onward.said, (b"X-Locum-Request", request_id.encode("ascii")))
         try:
             # Trailers would come behind the decision, so those of a request go nowhere.
             much = await forward(
                 inbound,
                 self._control if inbound.head.target.startswith(SELFTEST_PREFIX) else self._upstream,
-                onward.lines.head(inbound.head),
-                answer=partial(self._answer, ours),
+                onward.lines.head(inbound.head) if held is None else onward.lines.more(held.lines).head(inbound.head),
+                answer=partial(self._answer, ours, held),
                 known=self._known,
                 upgrade=kinds & names.UPGRADE != 0,
                 carry=partial(_carry, exchange),
+                keep=None if held is None else held.keep,
             )
             if much:
                 # It is open, and can be cut, for as long as the kernel has some of it.
@@ -198,18 +285,24 @@ class AssumedTraffic:
             if (verdict := exchange.verdict()) is not None:
                 await self._note_cut(inbound, exchange, verdict, request_id)
 
-    def _answer(self, ours: Headers, head: ResponseHead) -> ResponseHead:
-        """Return the response's head as staff get it."""
-        lines = headers.for_staff(head.headers, self._known, self._profile.withhold_cookies)
-        return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *ours))
+    async def _hold(self, browser: CookieCredential, head: RequestHead, permit: Permit) -> HeldCookies:
+        """Return the app's cookies that are held for whoever comes with a browser; raises StoreError, TimeoutError."""
+        async with asyncio.timeout(FACTS_SECONDS):
+            return await self._browsers.hold(browser, head.target, until=permit.ends_at)
 
-    def _onward(self, head: RequestHead, permit: Permit) -> "_Onward":
-        caller: _Caller = head.kept[_CALLER]
+    def _answer(self, ours: Headers, held: HeldCookies | None, head: ResponseHead) -> ResponseHead:
+        """Return the response's head as staff get it; if the app's cookies are held, with those for its scripts."""
+        is_ours = self._browsers.cookies.is_set
+        lines = headers.for_staff(head.headers, self._known, self._withheld, is_ours=is_ours, held=held is not None)
+        shown = held.shown(head.headers) if held is not None and head.status >= 200 else ()
+        return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *shown, *ours))
+
+    def _onward(self, caller: Asker, head: RequestHead, permit: Permit) -> Standing:
         identity = self._assertions.lines(permit, head, caller.audience, self._clock)
         onward = caller.onward
         if onward is None or identity is not onward.identity or permit.ends_at != onward.ends_at:
             until = permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
-            onward = caller.onward = _Onward(
+            onward = caller.onward = Standing(
                 identity=identity,
                 ends_at=permit.ends_at,
                 lines=Onward.of((*caller.lines, *identity)),
@@ -227,11 +320,14 @@ class AssumedTraffic:
         """Record a refusal and send it; a refusal that cannot be recorded is still one."""
         try:
             await self._journal.append(self._record(inbound, facts, claims, request_id, deny))
-        except JournalError:
-            log.exception("a refusal could not be recorded: request %s, %s", request_id, deny.reason)
+        except JournalError as exc:
+            self._unrecorded.error("a refusal could not be recorded: request %s, %s: %s", request_id, deny.reason, exc)
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
         self._counts.refusals[deny.reason] += 1
-        await replies.refuse(inbound, deny, request_id=request_id)
+        said = self._challenges.of(deny, self._accounts.read(inbound.head, inbound.peer))
+        farewell = self._browsers.farewell(inbound.head, deny)
+        nonce = self._held_keys.nonce(deny)
+        await replies.refuse(inbound, deny, request_id=request_id, said=said, nonce=nonce, farewell=farewell)
 
     async def _note_cut(self, inbound: Inbound, exchange: Exchange, verdict: Deny, request_id: str) -> None:
         self._counts.cuts[verdict.reason] += 1
@@ -239,8 +335,8 @@ class AssumedTraffic:
         cut.bytes_received, cut.bytes_sent = inbound.received, inbound.sent
         try:
             await self._journal.append(cut)
-        except JournalError:
-            log.exception("the cut of request %s could not be recorded yet", request_id)
+        except JournalError as exc:
+            self._unrecorded_cuts.error("the cut of request %s could not be recorded yet: %s", request_id, exc)
             # As many at the most as were open when the journal failed: without it nothing begins.
             self._owed.add(cut)
 
@@ -252,14 +348,16 @@ class AssumedTraffic:
         request_id: str,
         decision: Permit | Deny,
     ) -> Record:
-        caller = self._caller(inbound.head)
+        head = inbound.head
+        kept: Asker | None = head.kept.get(_CALLER)
         return record_decision(
             decision,
-            inbound.head,
+            head,
             facts,
             claims,
-            account=caller.account if caller is not None else self._accounts.read(inbound.head, inbound.peer),
-            client_ip=inbound.peer or None,
+            # Which account is asked is the same whether or not the keys of then still count.
+            account=kept.account if kept is not None and kept.by is self else self._accounts.read(head, inbound.peer),
+            client_ip=lambda: client_address(head, inbound.peer, self._trusts) or None,
             request_id=request_id,
         )
 
@@ -270,48 +368,3 @@ async def _carry(exchange: Exchange, client: ByteStream, upstream: ByteStream) -
     if exchange.begin(tunnel.cut) is not None:
         tunnel.cut()
     await tunnel.carry()
-
-
-def _judge_names(head: RequestHead, kinds: int) -> DenyReason | None:
-    """Say what is wrong with the headers' names, or None: each must mean one thing, and none what only we may say."""
-    if kinds & names.CONNECTION and headers.is_odd_nomination(head.headers):
-        return DenyReason.AMBIGUOUS_HEADER
-    if kinds & names.IDENTITY:
-        return DenyReason.FORGED_HEADER
-    if kinds & names.ODD:
-        return DenyReason.AMBIGUOUS_HEADER
-    return None
-
-
-class _Onward(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes on, and what is said back, as long as the identity and its end are the same."""
-
-    identity: Headers
-    ends_at: datetime
-    lines: Onward
-    """To the app, with the identity."""
-    said: Headers
-    """To staff, with every response."""
-
-
-class _Caller(msgspec.Struct, kw_only=True):
-    """What the header lines of a staff member's request say: all but its method, target and body."""
-
-    by: AssumedTraffic
-    """Who has worked it out."""
-    claims: AssumptionClaims
-    account: AccountId
-    audience: str
-    """The account's host."""
-    lines: Headers
-    """Those that go on, without the identity."""
-    onward: _Onward | None = None
-
-
-class _Refused(Exception):
-    """Carries a refusal out of parsing and loading."""
-
-    def __init__(self, deny: Deny, claims: AssumptionClaims | None = None) -> None:
-        super().__init__(deny.reason)
-        self.deny = deny
-        self.claims = claims

@@ -122,6 +122,11 @@ class ClientConnection(asyncio.Protocol):
         self._unsent = 0
         self._stalled_since = 0.0
 
+    @property
+    def has_more(self) -> bool:
+        """See `inbound.Line`."""
+        return self._intake.buffered > 0
+
     def stop(self) -> None:
         """Close at once if no request is being answered, else behind its response."""
         self.stopping = True

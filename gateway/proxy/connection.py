@@ -330,14 +330,11 @@ class Connection(asyncio.Protocol):
         self._between_pieces = (silence, "was silent for `websocket_idle_timeout_seconds`")
         self._watch()
 
-    async def _next_event(self) -> None:
+    def _next_event(self) -> asyncio.Future[None]:
         if self._fault is not None:
             raise self._fault
         self._event = self._loop.create_future()
-        try:
-            await self._event
-        finally:
-            self._event = None
+        return self._event
 
     def _let_write(self) -> None:
         # Whoever waited may have been cancelled, and the waiting with it.

@@ -29,6 +29,9 @@ SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 Carry = Callable[[ByteStream, ByteStream], Awaitable[None]]
 """Makes a client's and an upstream's raw connection one, until they end."""
 
+Keep = Callable[[ResponseHead], Awaitable[None]]
+"""Keeps something of an upstream's answer."""
+
 
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
     """The header lines of a request as they go on, with what is worked out from them for the wire."""
@@ -40,6 +43,11 @@ class Onward(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Onward":
         """Send these lines."""
         return cls(headers=tuple(lines), kept={})
+
+    def more(self, lines: Iterable[tuple[bytes, bytes]]) -> "Onward":
+        """Send some lines more."""
+        added = tuple(lines)
+        return Onward.of((*self.headers, *added)) if added else self
 
     def head(self, head: RequestHead) -> RequestHead:
         """Return `head` with these lines in place of its own."""
@@ -56,12 +64,14 @@ async def forward(
     upgrade: bool = False,
     trailers: Trailers | None = None,
     carry: Carry = join,
+    keep: Keep | None = None,
 ) -> bool:
     """Send `head` with the body of `inbound`, and the response back as `answer` makes it of the upstream's.
 
     `upgrade` is for a WebSocket handshake that may be made: both connections become one (RFC 6455), by `carry`.
-    `trailers` of the request go on behind its body. An upstream that fails is answered for, or, if it is too late for
-    that, the client is cut off. Returns whether so much was sent that it may take its time to arrive.
+    `trailers` of the request go on behind its body. The client hears nothing before `keep` has kept what it keeps of
+    the upstream's head. An upstream that fails is answered for, or, if it is too late for that, the client is cut off.
+    Returns whether so much was sent that it may take its time to arrive.
     """
     try:
         response = await upstream.send(
@@ -77,6 +87,8 @@ async def forward(
         return False
     much = True
     try:
+        if keep is not None:
+            await keep(response.head)
         final = answer(response.head)
         if response.stream is not None:
             await _switch(inbound, final, response.stream, carry)

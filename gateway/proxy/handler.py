@@ -5,25 +5,31 @@ that carries a token of ours, or that a catch rule says must be staff's, goes th
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
 from gateway.caller import CLIENT_HEADER
 from gateway.counts import Counts
+from gateway.places import Places
 from gateway.proxy import headers, names, replies
 from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.client_address import client_address
 from gateway.proxy.control import LONGEST_SECONDS, ControlShares
+from gateway.proxy.cookies import CookieCredential, OurCookies
 from gateway.proxy.forward import SWITCH, Onward, forward
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.names import Names
-from gateway.proxy.triage import CatchRules, Credential, find_credential
+from gateway.proxy.peers import Trusts
+from gateway.proxy.triage import CatchRules, Credential, find_credential, names_host
 from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream
 from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
 from policy.model import DenyReason
 
 CONTROL_PREFIX = b"/.locum/"
+_DOT = b"/."  # how each of our paths begins, and hardly one of an app's
 _READING: Final = "the reading"
 _CLIENT_HEADER = CLIENT_HEADER.encode("ascii")
 
@@ -41,11 +47,18 @@ class ProxyHandler:
         verifier: TokenVerifier,
         catch: CatchRules,
         known: Names,
+        cookies: OurCookies,
         counts: Counts,
         default_host: str,
+        places: Places,
+        own_host: bytes | None,
         append_forwarded_for: bool,
+        trusts: Trusts,
     ) -> None:
-        """Give requests of HTTP/1.0 that name no host the `default_host`."""
+        """Give requests of HTTP/1.0 that name no host the `default_host`; the app gets nothing of the `own_host`."""
+        self._metadata = places.server_metadata.encode("ascii")
+        self._issuer_host = places.host.encode("ascii")
+        self._own_host = own_host
         self._upstream = upstream
         self._control = control
         self._shares = shares
@@ -53,9 +66,11 @@ class ProxyHandler:
         self._verifier = verifier
         self._catch = catch
         self._known = known
+        self._cookies = cookies
         self._counts = counts
         self._default_host = (b"Host", default_host.encode("ascii"))
         self._append = append_forwarded_for
+        self._trusts = trusts
 
     async def __call__(self, inbound: Inbound) -> None:
         """Answer one request."""
@@ -71,11 +86,17 @@ class ProxyHandler:
         reading: _Reading | None = head.kept.get(_READING)
         if reading is None or reading.by is not self:
             reading = head.kept[_READING] = self._read(head, inbound.peer)
-        if target.startswith(CONTROL_PREFIX):
+        if target.startswith(_DOT) and self._is_ours(head):
             if target.startswith(SELFTEST_PREFIX):
                 await self._assumed.answer(inbound, reading.kinds, reading.credential)
             else:
                 await self._to_control(inbound, reading.kinds)
+            return
+        if reading.is_own_host:
+            # A script of the app's would be one of our own pages' origin, and could read and send whatever they can.
+            self._counts.control += 1
+            title = "at this host there is nothing but Locum itself, where staff sign in: it is at /.locum/"
+            await replies.report(inbound, 404, title, kind="not-here")
             return
         credential = DenyReason.AMBIGUOUS_HEADER if OUR_BEGINNING in target else reading.credential
         if credential is not None or reading.onward is None:
@@ -92,45 +113,79 @@ class ProxyHandler:
 
     def _read(self, head: RequestHead, peer: str) -> "_Reading":
         kinds = self._known.among(head.headers)
-        credential = find_credential(head.headers, kinds, self._verifier)
+        if self._own_host is not None and names_host(head.headers, self._own_host):
+            return _Reading(by=self, kinds=kinds, credential=None, onward=None, is_own_host=True)
+        credential: Credential | CookieCredential | DenyReason | None = find_credential(
+            head.headers, kinds, self._verifier
+        )
+        own = head.headers
+        if kinds & names.COOKIE and (found := self._cookies.find(own)) is not None:
+            own = found.headers
+            if found.assumption is not None:
+                # With a token beside it nobody can tell who is asking.
+                credential = found.assumption if credential is None else DenyReason.AMBIGUOUS_HEADER
         if credential is not None or self._catch.fit(head, peer):
             return _Reading(by=self, kinds=kinds, credential=credential, onward=None)
-        lines = headers.for_upstream(head.headers, self._known, kinds)
+        lines = headers.for_upstream(own, self._known, kinds)
         if self._append and peer:
             lines = headers.with_forwarded_for(lines, kinds, peer)
         if head.version == (1, 0) and not headers.values(head.headers, b"host"):
             lines.insert(0, self._default_host)
         return _Reading(by=self, kinds=kinds, credential=None, onward=Onward.of(lines))
 
+    def _is_ours(self, head: RequestHead) -> bool:
+        """Tell whether a request is for Locum itself: below our prefix, and for our metadata on the issuer's host."""
+        if head.target.startswith(CONTROL_PREFIX):
+            return True
+        # RFC 8414 section 3.1 puts it where every other host's own metadata is, which stays the app's.
+        return head.target == self._metadata and names_host(head.headers, self._issuer_host)
+
     async def _to_control(self, inbound: Inbound, kinds: int) -> None:
-        """Hand what is for Locum itself to the control plane, and say who is connected."""
+        """Hand what is for Locum itself to the control plane, and say whose it is."""
         self._counts.control += 1
         lines = headers.for_upstream(inbound.head.headers, self._known, kinds)
-        lines.append((_CLIENT_HEADER, inbound.peer.encode("ascii")))
+        client = client_address(inbound.head, inbound.peer, self._trusts)
+        lines.append((_CLIENT_HEADER, client.encode("ascii")))
         with self._shares.share(inbound.peer) as is_left:
             if not is_left:
                 await replies.turn_away(inbound, "too many of these requests from one address: try again in a moment")
                 return
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
-                    await self._pass(inbound, self._control, Onward.of(lines))
+                    # Our own cookies pass here, both ways, and nowhere else.
+                    await self._pass(inbound, self._control, Onward.of(lines), answer=self._answer_of_ours)
             except TimeoutError:
                 inbound.abort()
 
-    async def _pass(self, inbound: Inbound, upstream: Upstream, onward: Onward, *, upgrade: bool = False) -> None:
-        await forward(
+    def _pass(
+        self,
+        inbound: Inbound,
+        upstream: Upstream,
+        onward: Onward,
+        *,
+        upgrade: bool = False,
+        answer: Callable[[ResponseHead], ResponseHead] | None = None,
+    ) -> Awaitable[bool]:
+        return forward(
             inbound,
             upstream,
             onward.head(inbound.head),
-            answer=self._answer,
+            answer=answer or self._answer,
             known=self._known,
             upgrade=upgrade,
             trailers=(lambda: headers.behind(inbound.trailers(), self._known)) if inbound.has_body else None,
         )
 
     def _answer(self, head: ResponseHead) -> ResponseHead:
-        lines = headers.for_client(head.headers, self._known)
+        kinds = self._known.among(head.headers)
+        lines = headers.for_client(head.headers, self._known, kinds)
+        if kinds & names.SET_COOKIE:
+            lines = headers.without_set(lines, self._cookies.is_set)
         return head if lines is head.headers else ResponseHead(status=head.status, reason=head.reason, headers=lines)
+
+    def _answer_of_ours(self, head: ResponseHead) -> ResponseHead:
+        lines = headers.for_client(head.headers, self._known, self._known.among(head.headers))
+        return ResponseHead(status=head.status, reason=head.reason, headers=lines)
 
 
 class _Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +194,8 @@ class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     by: ProxyHandler
     """Who has worked it out."""
     kinds: int
-    credential: Credential | DenyReason | None
+    credential: Credential | CookieCredential | DenyReason | None
     onward: Onward | None
     """To the app; None for what must be staff's, by its credential or by a catch rule."""
+    is_own_host: bool = False
+    """Whether it is for the host where nothing is the app's."""

@@ -4,10 +4,12 @@ What `names` gives a meaning is treated accordingly; everything else passes in i
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from gateway.proxy import names
 from gateway.proxy.names import Names, fold
+from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers
 
 Lines = list[tuple[bytes, bytes]]
@@ -22,6 +24,7 @@ _FOR_CUSTOMERS = names.HOP | names.EXPECT | names.RESERVED
 _FOR_STAFF = _FOR_CUSTOMERS | names.AUTHORIZATION | names.HEARSAY | names.TRAILER
 _FOR_CLIENT = names.HOP | names.CODING
 _ANSWER_FOR_STAFF = _FOR_CLIENT | names.CACHE_CONTROL | names.IDENTITY
+_HELD = names.SET_COOKIE | names.CLEAR_SITE_DATA
 _NOT_BEHIND = _FOR_STAFF | names.OVERRIDE | names.COOKIE | names.SET_COOKIE
 
 # RFC 9110 section 6.5.1: what frames, routes, authenticates or controls has been acted on when the trailers come.
@@ -36,7 +39,11 @@ _NO_TRAILER = re.compile(
 
 def values(headers: Headers, name: bytes) -> list[bytes]:
     """Return the values of a header by its exact, lower-case name."""
-    return [value for key, value in headers if len(key) == len(name) and key.lower() == name]
+    return [value for key, value in headers if _lower[key] == name]
+
+
+# Apps and browsers use the same few names over and over.
+_lower = Remembered(bytes.lower, longest=names.LONGEST_REMEMBERED)
 
 
 def nominated(headers: Headers) -> frozenset[bytes]:
@@ -66,36 +73,50 @@ def for_upstream(headers: Headers, known: Names, kinds: int) -> Lines:
     return _without(headers, known, kinds, _FOR_CUSTOMERS)
 
 
-def for_upstream_of_staff(headers: Headers, known: Names, kinds: int, withheld: frozenset[str]) -> Lines:
+def for_upstream_of_staff(headers: Headers, known: Names, kinds: int, withheld: frozenset[str], *, held: bool) -> Lines:
     """Return the lines of a staff member's request that go on.
 
     Besides what stays here for customers: our credential, what a proxy might have said of the client, and the
-    `withheld` cookies.
+    `withheld` cookies. With `held` no cookie at all: those of the assumption are held by the gateway, and any other in
+    that browser is somebody else's.
     """
-    lines = _without(headers, known, kinds, _FOR_STAFF)
+    lines = _without(headers, known, kinds, _FOR_STAFF | (names.COOKIE if held else 0))
     return _without_cookies(lines, withheld) if kinds & names.COOKIE and withheld else lines
 
 
-def for_client(headers: Headers, known: Names) -> Headers:
+def for_client(headers: Headers, known: Names, kinds: int) -> Headers:
     """Return the lines of a response that go on to a customer, without what describes the upstream connection."""
-    kinds = known.among(headers)
     return tuple(_without(headers, known, kinds, _FOR_CLIENT)) if kinds & _FOR_CLIENT else headers
 
 
-def for_staff(headers: Headers, known: Names, withheld: frozenset[str]) -> Headers | Lines:
-    """Return the response lines that staff may get: no withheld cookie, no claim to be ours, no word on caching."""
+def without_set(headers: Headers, is_ours: Callable[[bytes], bool]) -> Headers:
+    """Return the lines of a response without those `Set-Cookie` lines whose value is one of ours."""
+    return tuple([line for line in headers if not (line[0].lower() == b"set-cookie" and is_ours(line[1]))])
+
+
+def for_staff(
+    headers: Headers, known: Names, withheld: frozenset[str], *, is_ours: Callable[[bytes], bool], held: bool
+) -> Headers | Lines:
+    """Return the response lines that staff may get: no withheld cookie, no claim to be ours, no word on caching.
+
+    `is_ours` tells of a `Set-Cookie` line whether it would set a cookie of ours. With `held` no cookie at all, since
+    the gateway holds them all for the assumption, and no word of the app's on what that browser clears: our cookie.
+    """
     kinds = known.among(headers)
-    if not kinds & (_ANSWER_FOR_STAFF | names.SET_COOKIE):
+    if not kinds & (_ANSWER_FOR_STAFF | _HELD):
         return headers
-    lines = _without(headers, known, kinds, _ANSWER_FOR_STAFF)
-    if kinds & names.SET_COOKIE and withheld:
-        pattern = _names_any(withheld)
+    lines = _without(headers, known, kinds, _ANSWER_FOR_STAFF | (_HELD if held else 0))
+    if kinds & names.SET_COOKIE and not held:
         lines = [
             (name, value)
             for name, value in lines
-            if not (known[name] & names.SET_COOKIE and pattern.search(value.partition(b";")[0]))
+            if not (known[name] & names.SET_COOKIE and (is_ours(value) or _is_withheld(value, withheld)))
         ]
     return lines
+
+
+def _is_withheld(value: bytes, withheld: frozenset[str]) -> bool:
+    return bool(withheld) and _names_any(withheld).search(value.partition(b";")[0]) is not None
 
 
 def behind(trailers: Headers, known: Names) -> Headers:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from gateway.clock import Clock, Ticks
 from gateway.config.model import Identity
 from gateway.proxy.wire import Headers, RequestHead
+from gateway.tokens.keys import KeyRing
 from gateway.tokens.signing import SigningKey
 from policy.claims import ASSERTION_TYPE, build_assertion
 from policy.model import AssumptionId, Permit, Scope
@@ -19,9 +20,9 @@ class Assertions:
     """Makes the header lines that state the identity of a permitted request."""
 
     def __init__(
-        self, key: SigningKey, identity: Identity, *, issuer: str, audience: str, bind: bool, ticks: Ticks
+        self, keys: KeyRing, identity: Identity, *, issuer: str, audience: str, bind: bool, ticks: Ticks
     ) -> None:
-        self._key = key
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._bind = bind
@@ -30,7 +31,7 @@ class Assertions:
         self._plain = [(name.encode("ascii"), what) for what, name in identity.plain.items()]
         # Half an assertion's life at the most, so that what the app gets is always good for a while.
         kept = min(_KEPT_SECONDS, identity.assertion_seconds / 2)
-        self._kept: dict[AssumptionId, tuple[Said, float, Headers]] = {}
+        self._kept: dict[AssumptionId, tuple[Said, float, str, Headers]] = {}
         self._kept_seconds = kept
         self._ticks = ticks
 
@@ -41,23 +42,24 @@ class Assertions:
         """
         if self._bind:
             bound_to = (head.method.decode("ascii"), f"https://{host}{head.target.decode('ascii')}")
-            return self._make(permit, clock(), bound_to)
+            return self._make(self._keys.assertions, permit, clock(), bound_to)
         # Kept with all that can change in what it says; the rules that let a request through are not said.
         said: Said = (permit.grant_epoch, permit.scopes, permit.ends_at)
         kept = self._kept.get(permit.assumption)
         ticks = self._ticks()
-        if kept is not None and kept[0] == said and ticks < kept[1]:
-            return kept[2]
-        lines = self._make(permit, clock(), None)
+        if kept is not None and kept[0] == said and ticks < kept[1] and self._keys.knows(kept[2]):
+            return kept[3]
+        key = self._keys.assertions
+        lines = self._make(key, permit, clock(), None)
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
-        self._kept[permit.assumption] = (said, ticks + self._kept_seconds, lines)
+        self._kept[permit.assumption] = (said, ticks + self._kept_seconds, key.id, lines)
         return lines
 
-    def _make(self, permit: Permit, now: datetime, bound_to: tuple[str, str] | None) -> Headers:
-        return ((self._header, self._sign(permit, now, bound_to)), *self._plain_lines(permit))
+    def _make(self, key: SigningKey, permit: Permit, now: datetime, bound_to: tuple[str, str] | None) -> Headers:
+        return ((self._header, self._sign(key, permit, now, bound_to)), *self._plain_lines(permit))
 
-    def _sign(self, permit: Permit, now: datetime, bound_to: tuple[str, str] | None) -> bytes:
+    def _sign(self, key: SigningKey, permit: Permit, now: datetime, bound_to: tuple[str, str] | None) -> bytes:
         claims = build_assertion(
             permit,
             issuer=self._issuer,
@@ -67,7 +69,7 @@ class Assertions:
             lifetime=self._lifetime,
             bound_to=bound_to,
         )
-        return self._key.sign(claims, type_=ASSERTION_TYPE).encode("ascii")
+        return key.sign(claims, type_=ASSERTION_TYPE).encode("ascii")
 
     def _plain_lines(self, permit: Permit) -> list[tuple[bytes, bytes]]:
         said = {

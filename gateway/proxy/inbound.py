@@ -30,6 +30,10 @@ class Line(Protocol):
     def stopping(self) -> bool:
         """Whether no further request will be read."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes wait, of a body or behind the request."""
+
     def abort(self, *, by_handler: bool = False) -> None:
         """Cut the connection now; a handler that did not ask for it ends with it."""
 
@@ -84,6 +88,11 @@ class ClientRequest:
         self._framing = framing
         self._inbox = inbox
         self._expects = framing.expects_continue
+
+    @property
+    def is_alone(self) -> bool:
+        """See Inbound."""
+        return not self.has_body and not self._line.has_more
 
     @property
     def received(self) -> int:

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from time import perf_counter
 
 from gateway.proxy import replies
 from gateway.proxy.client import ClientConnection
+from gateway.proxy.durations import Durations
 from gateway.proxy.head import ClientFault
 from gateway.proxy.peers import Peer, PeerLimits, Peers, Trusts
 from gateway.proxy.wire import Handler, Inbound
@@ -49,6 +51,8 @@ class Listener:
         self.peers = Peers(limits, trusts)
         self.in_flight = 0
         """How many requests are being answered."""
+        self.durations = Durations()
+        """From a request's head to the end of its answer, of those that were not turned away."""
         self.turned_away = dict.fromkeys(_LIMITS, 0)
         """How often somebody wanted more than a limit allows, by its key in [limits]."""
         self.closing = False
@@ -151,7 +155,7 @@ class Guest:
         self.leave()
 
     async def _answer(self, inbound: Inbound) -> None:
-        listener, peer = self._listener, self._peer
+        listener, peer, began = self._listener, self._peer, perf_counter()
         if peer is not None and not peer.requests.take_free():
             try:
                 async with asyncio.timeout(listener.limits.queue_timeout_seconds):
@@ -171,6 +175,7 @@ class Guest:
             await listener.handler(inbound)
         finally:
             listener.in_flight -= 1
+            listener.durations.add(perf_counter() - began)
             self._give_back(peer)
 
     def _give_back(self, peer: Peer | None) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 from gateway.clock import Clock
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.stores.store import StoreError
+from gateway.tokens.signing import Keys
 from policy.decide import decide
 from policy.model import (
     AccessRequest,
@@ -31,6 +33,9 @@ K = TypeVar("K", bound=Hashable)
 Load = Callable[[AccessRequest], Awaitable[Facts]]
 _LONGEST_SLEEP_SECONDS = 1.0
 _AT_ONCE = 32
+# Between other people's turns: of each of those at once while they are looked at, and of all that has expired.
+_SLICE = 8
+_EXPIRED_SLICE = 64
 
 
 class Exchange:
@@ -72,21 +77,38 @@ class Live:
     def __init__(self, profile: Profile, clock: Clock) -> None:
         self._profile = profile
         self._clock = clock
+        self._keys: Keys | None = None
         self._open: dict[AssumptionId, set[Exchange]] = {}
         """An assumption stays here for up to a second after its last exchange, because the next one follows soon."""
         self._of_account: dict[AccountId, set[AssumptionId]] = {}
         self._of_actor: dict[ActorId, set[AssumptionId]] = {}
         self._whose: dict[AssumptionId, tuple[AccountId, ActorId]] = {}
+        self.begun: Callable[[AccountId, AssumptionId, ActorId], None] = _nothing
+        """Is called when the first exchange of an assumption that nothing was open of is opened."""
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = datetime.max.replace(tzinfo=UTC)
         """When the timer looks, by the wall clock; valid while there is one."""
+        self._renewed = False
+        """Whether there may be some that another profile permitted."""
 
     def __len__(self) -> int:
         return sum(len(exchanges) for exchanges in self._open.values())
 
-    def renew(self, profile: Profile) -> None:
-        """Judge by another profile from now on; `anything_changed` looks again at what is open, and so does time."""
-        self._profile = profile
+    def renew(self, profile: Profile, keys: Keys) -> None:
+        """Judge by another profile from now on; `anything_changed` looks again at what is open, and so does time.
+
+        What was begun with a token by a key that is not among `keys` is cut.
+        """
+        self._profile, self._renewed = profile, True
+        self._keys = keys
+        self.keys_changed()
+
+    def keys_changed(self) -> None:
+        """Cut what was begun with a token by a key that counts no more."""
+        for exchange in self.all():
+            signed_by = exchange.request.claims.signed_by
+            if signed_by is not None and self._keys is not None and not self._keys.knows(signed_by):
+                exchange.cut(Deny(reason=DenyReason.TOKEN_INVALID))
 
     def open(self, request: AccessRequest, facts: Facts, permit: Permit) -> Exchange:
         """Register an exchange until it is closed, so that a change or the clock can cut it before.
@@ -108,9 +130,27 @@ class Live:
         if exchanges is not None:
             exchanges.discard(exchange)
 
+    def by_assumption(self) -> Iterator[tuple[AccountId, AssumptionId, ActorId, AbstractSet[Exchange]]]:
+        """Yield what is open of each assumption, and whose it is; nothing may be opened or closed meanwhile."""
+        for assumption, exchanges in self._open.items():
+            account, actor = self._whose[assumption]
+            yield account, assumption, actor, exchanges
+
     def all(self) -> list[Exchange]:
         """Return everything open."""
         return [exchange for exchanges in self._open.values() for exchange in exchanges]
+
+    def accounts_among(self, accounts: AbstractSet[AccountId]) -> set[AccountId]:
+        """Return those in which anything is open; many others cost next to nothing."""
+        return accounts & self._of_account.keys()
+
+    def assumptions_among(self, assumptions: AbstractSet[AssumptionId]) -> set[AssumptionId]:
+        """Likewise."""
+        return assumptions & self._open.keys()
+
+    def actors_among(self, actors: AbstractSet[ActorId]) -> set[ActorId]:
+        """Likewise."""
+        return actors & self._of_actor.keys()
 
     def of_account(self, account: AccountId) -> list[Exchange]:
         """Return what is open in an account; it costs nothing where nothing is."""
@@ -137,7 +177,7 @@ class Live:
         await self.look_again(self.all(), load)
 
     async def look_again(self, exchanges: Sequence[Exchange], load: Load) -> None:
-        """Decide anew about these, on facts loaded anew.
+        """Decide anew about these, on facts loaded anew; the very same facts as before say nothing new.
 
         What cannot be loaded is cut, and an account that cannot keeps no other from being looked at. Once there has
         been no answer for half a second, all the rest is cut: it is not known whether it is still permitted.
@@ -152,7 +192,9 @@ class Live:
             nonlocal answered_at
             for of_account in left:
                 answers = True
-                for exchange in of_account:
+                for number, exchange in enumerate(of_account, 1):
+                    if not number % _SLICE:
+                        await asyncio.sleep(0)
                     answers = answers and loop.time() - answered_at < FACTS_SECONDS
                     if not answers:
                         self._cut_off(exchange)
@@ -177,7 +219,7 @@ class Live:
             self._cut_off(exchange)
             return True
         # It may have ended meanwhile, and its connection may serve somebody else's request by now.
-        if self._is_open(exchange):
+        if facts is not exchange.facts and self._is_open(exchange):
             exchange.facts = facts
             self._recheck(exchange)
         return True
@@ -198,6 +240,7 @@ class Live:
         self._whose[permit.assumption] = (permit.account, permit.actor)
         self._of_account.setdefault(permit.account, set()).add(permit.assumption)
         self._of_actor.setdefault(permit.actor, set()).add(permit.assumption)
+        self.begun(permit.account, permit.assumption, permit.actor)
         return exchanges
 
     def _sweep(self) -> None:
@@ -226,20 +269,33 @@ class Live:
         if self._timer is not None:
             self._timer.cancel()
         now = self._clock()
-        ends = [exchange.permit.ends_at for exchange in self.all() if exchange.verdict() is None]
-        left = (min(ends) - now).total_seconds() if ends else _LONGEST_SLEEP_SECONDS
+        ends = (exchange.permit.ends_at for exchange in self.all() if exchange.verdict() is None)
+        # Those that have ended are being cut, or else are found the next time.
+        first = min((end for end in ends if end > now), default=now + timedelta(seconds=_LONGEST_SLEEP_SECONDS))
+        left = (first - now).total_seconds()
         pause = min(max(left, 0.001), _LONGEST_SLEEP_SECONDS)
         self._looks_at = now + timedelta(seconds=pause)
         self._timer = asyncio.get_running_loop().call_later(pause, self._look)
 
     def _look(self) -> None:
+        """Look at those whose end has come: of all others time changes nothing, unless the profile is another one."""
         self._timer = None
         self._sweep()
-        for exchange in self.all():
-            if exchange.verdict() is None:
-                self._recheck(exchange)
+        now, anew, self._renewed = self._clock(), self._renewed, False
+        self._look_at_these([exchange for exchange in self.all() if anew or exchange.permit.ends_at <= now])
         if self._open:
             self._set_timer()
+
+    def _look_at_these(self, exchanges: list[Exchange]) -> None:
+        for exchange in exchanges[:_EXPIRED_SLICE]:
+            if exchange.verdict() is None and self._is_open(exchange):
+                self._recheck(exchange)
+        if rest := exchanges[_EXPIRED_SLICE:]:
+            asyncio.get_running_loop().call_soon(self._look_at_these, rest)
+
+
+def _nothing(_account: AccountId, _assumption: AssumptionId, _actor: ActorId) -> None:
+    """Nobody wants to know."""
 
 
 def _take_out(index: dict[K, set[AssumptionId]], key: K, assumption: AssumptionId) -> None:

@@ -43,6 +43,7 @@ CACHE_CONTROL: Final = 1 << 13
 SET_COOKIE: Final = 1 << 14
 CODING: Final = 1 << 15
 """`Transfer-Encoding`."""
+CLEAR_SITE_DATA: Final = 1 << 16
 
 _FOLD = bytes(
     c if 0x30 <= c <= 0x39 or 0x61 <= c <= 0x7A else c + 32 if 0x41 <= c <= 0x5A else 0x2D for c in range(256)
@@ -55,13 +56,13 @@ _BY_NAME = {
     b"x-forwarded-for": FORWARDED_FOR, b"cookie": COOKIE, b"expect": EXPECT, b"trailer": TRAILER,
     b"cache-control": CACHE_CONTROL, b"surrogate-control": CACHE_CONTROL, b"x-accel-expires": CACHE_CONTROL,
     b"edge-control": CACHE_CONTROL, b"expires": CACHE_CONTROL,
-    b"set-cookie": SET_COOKIE,
+    b"set-cookie": SET_COOKIE, b"clear-site-data": CLEAR_SITE_DATA,
 }  # fmt: skip
 # What proxies say of the client: about staff the app hears from us alone, and the customer's allow-list of
 # addresses does not decide about them.
 _FORWARDING = frozenset(
     {
-        b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"x-client-ip",
+        b"dpop", b"forwarded", b"via", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip", b"x-client-ip",
         b"x-cluster-client-ip",
         b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto",
         b"x-forwarded-server", b"x-forwarded-ssl", b"x-forwarded-uri", b"x-forwarded-method", b"x-original-url",

@@ -75,8 +75,15 @@ def parse_upstream_url(url: str, *, tls: ssl.SSLContext | None = None, server_na
 class Pool:
     """An `Upstream` behind one address; belongs to the event loop it is used in."""
 
-    def __init__(self, address: UpstreamAddress, *, limits: PoolLimits) -> None:
-        """Connect to nothing yet."""
+    def __init__(
+        self,
+        address: UpstreamAddress,
+        *,
+        limits: PoolLimits,
+        on_fault: Callable[[UpstreamFault], None] = lambda _fault: None,
+    ) -> None:
+        """Connect to nothing yet; `on_fault` is called before `send` raises one."""
+        self._on_fault = on_fault
         self._address = address
         self._limits = limits
         self._turns = Turns(limits.max_connections)
@@ -106,9 +113,11 @@ class Pool:
         one to HEAD, or a 304, that announces a body, which may follow at any later time.
         """
         if upgrade and len(self._switched) >= self._limits.max_websockets:
-            raise UpstreamFault(
-                f"{self._limits.max_websockets} connections to upstream `{self._address.url}` have switched protocols: "
-                "see whether clients leave them open, or raise `max_websockets`"
+            raise self._counted(
+                UpstreamFault(
+                    f"{self._limits.max_websockets} connections to upstream `{self._address.url}` have switched"
+                    " protocols: see whether clients leave them open, or raise `max_websockets`"
+                )
             )
         if not self._turns.take_free():
             await self._wait_for_turn()
@@ -125,9 +134,15 @@ class Pool:
             connection = await self._connect()
             answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform, trailers=trailers)
             return self._respond(connection, *answer)
-        except BaseException:
+        except BaseException as exc:
             self._turns.give_back()
+            if isinstance(exc, UpstreamFault):
+                self._counted(exc)
             raise
+
+    def _counted(self, fault: UpstreamFault) -> UpstreamFault:
+        self._on_fault(fault)
+        return fault
 
     async def close(self) -> None:
         """Close every connection, also those with an exchange under way, and wait until they are."""
@@ -142,9 +157,11 @@ class Pool:
             async with asyncio.timeout(self._limits.queue_timeout_seconds):
                 await self._turns.wait()
         except TimeoutError as exc:
-            raise UpstreamTimeout(
-                f"all {self._limits.max_connections} connections to upstream `{self._address.url}` are busy: "
-                "see whether it is slow, or raise `max_connections`"
+            raise self._counted(
+                UpstreamTimeout(
+                    f"all {self._limits.max_connections} connections to upstream `{self._address.url}` are busy: "
+                    "see whether it is slow, or raise `max_connections`"
+                )
             ) from exc
 
     def _respond(self, connection: Connection, head: ResponseHead, parser: ResponseParser) -> Response:

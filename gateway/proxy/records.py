@@ -1,6 +1,8 @@
 """What the journal says of a decision about a request."""
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -14,6 +16,7 @@ from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit, Scope
 from policy.scopes import format_scopes
 
 _ALLOWED: Final = "what the record of a permit says"
+_LONGEST_REMEMBERED = 512
 
 
 class _Allowed(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +35,16 @@ def record_decision(
     claims: AssumptionClaims | None,
     *,
     account: AccountId | None,
-    client_ip: str | None,
+    client_ip: Callable[[], str | None],
     request_id: str,
 ) -> Record:
-    """Return the record; of the query it holds the names only, of the headers none that could be a credential."""
-    path, _, query = _without_token(head.target).partition("?")
+    """Return the record; of the query it holds the names only, of the headers none that could be a credential.
+
+    `client_ip` is asked only where a record of the connection does not say it yet.
+    """
+    target = head.target
+    path, names = _describe(target) if len(target) > _LONGEST_REMEMBERED else _describe_remembered(target)
     method = head.method.decode("latin-1")
-    names = tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None
     if isinstance(decision, Deny):
         record = _record(head, facts, claims, account=account, client_ip=client_ip)
         record.decision, record.reason, record.rule = "deny", str(decision.reason), decision.rule
@@ -61,13 +67,23 @@ def record_decision(
     )
 
 
+def _describe(target: bytes) -> tuple[str, tuple[str, ...] | None]:
+    """Return the path of a request target, and the names in its query if it has one."""
+    path, _, query = _without_token(target).partition("?")
+    return path, tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None
+
+
+# People look at the same pages again and again.
+_describe_remembered = lru_cache(maxsize=4096)(_describe)
+
+
 def _record(
     head: RequestHead,
     facts: Facts,
     claims: AssumptionClaims | None,
     *,
     account: AccountId | None,
-    client_ip: str | None,
+    client_ip: Callable[[], str | None],
 ) -> Record:
     started, grant, staff = facts.assumption, facts.grant, facts.staff
     hosts, agents = headers.values(head.headers, b"host"), headers.values(head.headers, b"user-agent")
@@ -82,7 +98,7 @@ def _record(
         ticket=started.ticket if started else None,
         stated_reason=started.reason if started else None,
         host=hosts[0].decode("latin-1") if hosts else None,
-        client_ip=client_ip,
+        client_ip=client_ip(),
         user_agent=_without_token(agents[0]) if agents else None,
         token_id=claims.token_id if claims else None,
         client_id=claims.client if claims else None,
@@ -90,7 +106,7 @@ def _record(
     )
 
 
-_TOKEN = re.compile(OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{0,20}" + OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")
 
 
 def _without_token(text: bytes) -> str:

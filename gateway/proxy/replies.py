@@ -1,6 +1,7 @@
 """The answers that the gateway gives by itself: refusals, an upstream's fault, a message it will not pass on."""
 
 from gateway import problems, refusals
+from gateway.proxy.browsers import Farewell
 from gateway.proxy.headers import values
 from gateway.proxy.wire import Headers, Inbound, ResponseHead, UpstreamFault
 from policy.model import Deny
@@ -9,6 +10,7 @@ _REASONS = {
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",
+    404: b"Not Found",
     405: b"Method Not Allowed",
     500: b"Internal Server Error",
     502: b"Bad Gateway",
@@ -18,16 +20,36 @@ _REASONS = {
 }
 
 
-async def refuse(inbound: Inbound, deny: Deny, *, request_id: str) -> None:
-    """Send a refusal: a page for browsers, else problem details; the connection ends with it."""
+async def refuse(
+    inbound: Inbound,
+    deny: Deny,
+    *,
+    request_id: str,
+    said: refusals.Said = (),
+    nonce: Headers = (),
+    farewell: Farewell | None = None,
+) -> None:
+    """Send a refusal: a page for browsers, else problem details.
+
+    `said` goes into its challenge, where it has one, and `nonce` is a line beside it; `farewell` into a page only,
+    because it is for a person.
+    The connection ends with what can be read in more than one way, with a body, which nobody reads, and with whatever
+    has come behind the request already, which was sent by somebody who had not heard of the refusal.
+    """
     status = refusals.REFUSALS[deny.reason].status
+    close = status == 400 or not inbound.is_alone
     if _wants_page(inbound.head.headers):
-        kind, content = b"text/html; charset=utf-8", refusals.page(deny, request_id=request_id)
-        lines = [*refusals.headers(deny), (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'")]
+        go_on_at = None if farewell is None else farewell.go_on_at
+        kind, content = b"text/html; charset=utf-8", refusals.page(deny, request_id=request_id, go_on_at=go_on_at)
+        lines = [
+            *refusals.headers(deny, said),
+            (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"),
+        ]
+        lines += [] if farewell is None else farewell.lines
     else:
         kind, content = b"application/problem+json", refusals.problem(deny, request_id=request_id)
-        lines = refusals.headers(deny)
-    await _send(inbound, status, kind, content, lines)
+        lines = refusals.headers(deny, said)
+    await _send(inbound, status, kind, content, [*lines, *nonce], close=close)
 
 
 async def report(inbound: Inbound, status: int, title: str, *, kind: str) -> None:
@@ -48,13 +70,21 @@ async def report_fault(inbound: Inbound, fault: UpstreamFault) -> None:
     await report(inbound, fault.status, title, kind="upstream")
 
 
-async def _send(inbound: Inbound, status: int, kind: bytes, content: bytes, lines: list[tuple[bytes, bytes]]) -> None:
+async def _send(
+    inbound: Inbound,
+    status: int,
+    kind: bytes,
+    content: bytes,
+    lines: list[tuple[bytes, bytes]],
+    *,
+    close: bool = True,
+) -> None:
     head = ResponseHead(
         status=status,
         reason=_REASONS[status],
         headers=((b"Content-Type", kind), (b"Content-Length", b"%d" % len(content)), *lines),
     )
-    await inbound.respond(head, content, close=True)
+    await inbound.respond(head, content, close=close)
 
 
 def _wants_page(headers: Headers) -> bool:

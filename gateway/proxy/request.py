@@ -3,6 +3,8 @@
 from typing import Final
 
 from gateway.proxy.lines import join_lines
+from gateway.proxy.names import LONGEST_REMEMBERED
+from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers, RequestHead
 
 _WITH_BODY: Final = "encoded with a body"
@@ -27,15 +29,25 @@ def encode_request(head: RequestHead, *, has_body: bool) -> tuple[bytes, int | N
     return line + encoded[0], encoded[1]
 
 
+def _tell(name: bytes) -> bytes:
+    """Return a header's name in lower case if it frames the message, else nothing."""
+    key = name.lower()
+    return key if key in (b"content-length", b"transfer-encoding") else b""
+
+
+_telling = Remembered(_tell, longest=LONGEST_REMEMBERED)
+
+
 def _encode_lines(headers: Headers, *, has_body: bool) -> tuple[bytes, int | None]:
     text = join_lines(map(b": ".join, headers), "a request head")
     lengths: list[bytes] = []
     codings: list[bytes] = []
     for name, value in headers:
-        # The length is compared first because it is cheap and this is every header of every request.
-        if len(name) == 14 and name.lower() == b"content-length":
+        if not (key := _telling[name]):
+            continue
+        if key == b"content-length":
             lengths.append(value)
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+        else:
             codings.append(value.lower())
     if has_body and not lengths and not codings:
         codings.append(b"chunked")

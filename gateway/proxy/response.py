@@ -12,6 +12,8 @@ from httptools import HttpParserError, HttpResponseParser
 
 from gateway.proxy.handshake import is_accepted
 from gateway.proxy.headers import may_trail
+from gateway.proxy.names import LONGEST_REMEMBERED
+from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers, ResponseHead
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -21,10 +23,11 @@ MAX_TRAILERS = 256
 _VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 # RFC 9112 sections 4 and 5, without folding and with nothing repaired; possessive, so that it never backtracks.
-_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
-)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+")
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):([\t -~\x80-\xff]*+)")
+_LONGEST_LINE_REMEMBERED = 80
+"""Most of an app's lines are those of its other answers. Longer ones are not, and may hold what is somebody's own."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _WHOLE = -1
 
@@ -151,16 +154,10 @@ class ResponseParser:
             raise ResponseAnomaly("sent too long a response head")
         if not raw.startswith(_VERSIONS):
             raise ResponseAnomaly("did not answer in HTTP/1.1")
-        match = _HEAD.fullmatch(raw)
-        if match is None:
-            raise ResponseAnomaly("sent a malformed response head")
-        minor, status, reason, lines = match.groups()
-        headers = []
-        for line in lines.splitlines():
-            name, _, value = line.partition(b":")
-            headers.append((name, value.strip(b" \t")))
+        first, *lines = raw[:-4].split(b"\r\n")
+        status, reason, version = _status_lines[first]
         return ResponseHead(
-            status=int(status), reason=reason or b"", headers=tuple(headers), version=(1, 1 if minor == b"1" else 0)
+            status=status, reason=reason, headers=tuple([_lines[line] for line in lines]), version=version
         )
 
     def _pass_over(self, head: ResponseHead) -> None:
@@ -277,18 +274,44 @@ class _Events:
         self.complete = True
 
 
+def _read_status_line(line: bytes) -> tuple[int, bytes, tuple[int, int]]:
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise ResponseAnomaly("sent a malformed response head")
+    return int(match[2]), match[3] or b"", (1, 1 if match[1] == b"1" else 0)
+
+
+def _read_line(line: bytes) -> tuple[bytes, bytes]:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ResponseAnomaly("sent a malformed response head")
+    return match[1], match[2].strip(b" \t")
+
+
+def _tell(name: bytes) -> bytes:
+    """Return a header's name in lower case if it says something of the message, else nothing."""
+    key = name.lower()
+    return key if key in _FRAMING else b""
+
+
+_status_lines = Remembered(_read_status_line, longest=_LONGEST_LINE_REMEMBERED)
+_lines = Remembered(_read_line, longest=_LONGEST_LINE_REMEMBERED)
+_telling = Remembered(_tell, longest=LONGEST_REMEMBERED)
+
+
 def _framing(head: ResponseHead) -> tuple[int | None, bool, bool]:
     """The content length if any, whether chunked, and whether the connection persists (RFC 9112 section 9.3)."""
     lengths: list[bytes] = []
     codings: list[bytes] = []
     options: list[bytes] = []
     for name, value in head.headers:
-        # The length is compared first because it is cheap and this is every header of every response.
-        if len(name) == 14 and name.lower() == b"content-length":
+        if not (key := _telling[name]):
+            continue
+        if key == b"content-length":
             lengths.append(value)
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+        elif key == b"transfer-encoding":
             codings.append(value.lower())
-        elif len(name) == 10 and name.lower() == b"connection":
+        else:
             options += [option.strip(b" \t") for option in value.lower().split(b",")]
     if codings and (lengths or head.version == (1, 0) or codings != [b"chunked"]):
         raise ResponseAnomaly("framed its response with something else than one Content-Length or `chunked`")

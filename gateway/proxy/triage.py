@@ -13,14 +13,14 @@ from gateway.proxy.headers import nominated, values
 from gateway.proxy.names import fold
 from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers, RequestHead
-from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
+from gateway.tokens.signing import BEFORE_OURS, OUR_BEGINNING, TokenVerifier
 from policy.model import AccountId, DenyReason
 
 _ACCOUNT = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_REMEMBERED = 256  # a host name has 253 characters at the most
-_BEARER = re.compile(rb"bearer +", re.IGNORECASE)
+_SCHEME = re.compile(rb"(?:bearer|dpop) +", re.IGNORECASE)
 # How nearly every credential of ours looks; the rest is looked at word by word.
-_PLAIN = re.compile(rb"(?i:bearer) +(" + OUR_BEGINNING + rb"[A-Za-z0-9._-]*)")
+_PLAIN = re.compile(rb"(?i:bearer|dpop) +(" + BEFORE_OURS + OUR_BEGINNING + rb"[A-Za-z0-9._-]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,8 @@ class Credential:
     """The assumption token of a request, unverified."""
 
     token: str
+    dpop: bool = False
+    """Whether it was sent as one that is bound to a key (RFC 9449 section 7.1)."""
 
     def __repr__(self) -> str:
         """Hide the token."""
@@ -61,6 +63,12 @@ class AccountReader:
     def host_of(self, account: AccountId) -> str:
         """Return the account's host, which is the audience of its tokens."""
         return self._pattern.replace("{account}", account)
+
+    def has(self, host: bytes) -> bool:
+        """Tell whether a host, in lower case and without a port, is or could be an account's."""
+        if self._source == "fixed":
+            return host == self.host_of(self._fixed).encode("ascii")
+        return host == self._pattern.encode("ascii") or self._of_host(host) is not None
 
     def lines_for(self, account: AccountId) -> Headers:
         """Return the lines by which a request of our own says which account it is for."""
@@ -111,7 +119,7 @@ class CatchRules:
         header, host, network = rule
         if header and not any(fold(name) == header for name, _ in head.headers):
             return False
-        if host and [name_of(value) for value in values(head.headers, b"host")] != [host]:
+        if host and not names_host(head.headers, host):
             return False
         return network is None or (bool(peer) and ipaddress.ip_address(peer) in network)
 
@@ -142,11 +150,16 @@ def _read_authorization(
     if len(lines) > 1 or lines[0][0] != b"authorization" or b"authorization" in nominated(headers):
         return DenyReason.AMBIGUOUS_HEADER
     if plain is not None:
-        return Credential(token=plain[1].decode("ascii"))
+        return Credential(token=plain[1].decode("ascii"), dpop=_is_dpop(lines[0][1]))
     value = lines[0][1]
-    if _BEARER.match(value) is None or b"," in value:
+    if _SCHEME.match(value) is None or b"," in value:
         return DenyReason.AMBIGUOUS_HEADER
-    return Credential(token=_BEARER.sub(b"", value, count=1).decode("latin-1"))
+    return Credential(token=_SCHEME.sub(b"", value, count=1).decode("latin-1"), dpop=_is_dpop(value))
+
+
+def _is_dpop(value: bytes) -> bool:
+    """Tell which of the two schemes it is."""
+    return value[:1] in b"dD"
 
 
 def _tokens(value: bytes) -> list[str]:
@@ -157,6 +170,11 @@ def _tokens(value: bytes) -> list[str]:
 def name_of(host: bytes) -> bytes:
     """Return the name in a Host header: lower case, without the port and the root's dot."""
     return re.sub(rb":[0-9]{0,5}\Z", b"", host.lower()).removesuffix(b".")
+
+
+def names_host(headers: Headers, host: bytes) -> bool:
+    """Tell whether a request names exactly this host, in lower case and without a port."""
+    return [name_of(value) for value in values(headers, b"host")] == [host]
 
 
 def is_account_name(name: str) -> bool:

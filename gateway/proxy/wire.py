@@ -125,6 +125,10 @@ class Inbound(Protocol):
     def has_body(self) -> bool:
         """Whether a body is announced."""
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no body is announced, and nothing has come behind the request yet."""
+
     def body(self) -> Body:
         """The body; reading it answers `Expect: 100-continue` (RFC 9110 section 10.1.1), so decide first."""
 
