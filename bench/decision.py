@@ -26,12 +26,14 @@ from policy.model import (
     Staff,
     TokenId,
 )
+from policy.rules import StaffRule, StandInRules
 from policy.scopes import parse_scopes
 from policy.target import parse_target
 
 _ISSUER = "https://assume.vendor.example"
 _NOW = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 _IN_A_BATCH = 100
+_GROUPS = frozenset({"support"})
 
 
 def decision_microseconds(*, batches: int = 100) -> float:
@@ -59,6 +61,7 @@ def _assumption() -> Assumption:
         reason="cannot reproduce",
         scopes=parse_scopes("tickets:read"),
         started_at=_NOW,
+        expires_at=_NOW + timedelta(minutes=15),
     )
 
 
@@ -79,8 +82,9 @@ def _facts() -> Facts:
         account=Account(id=assumption.account, type=AccountType.PAID, epoch=1),
         grant=grant,
         assumption=assumption,
-        staff=Staff(id=assumption.actor, name="Dana", permissions=permissions),
+        staff=Staff(id=assumption.actor, name="Dana", permissions=permissions, groups=_GROUPS),
         halted=None,
+        rules=StandInRules(rules=(StaffRule(permissions=permissions, groups=_GROUPS),)),
     )
 
 

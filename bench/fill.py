@@ -16,8 +16,8 @@ from gateway.clock import utc_now
 from gateway.config.load import load
 from gateway.stores import rows
 from gateway.stores.sqlite import open_sqlite
-from gateway.tokens.keys import KeyRing, open_keys
-from policy.claims import TOKEN_TYPE, build_token
+from gateway.tokens.keys import KeyRing, KeyTerms, open_keys
+from policy.claims import LONGEST_TOKEN, TOKEN_TYPE, build_token
 from policy.model import (
     Account,
     AccountId,
@@ -37,6 +37,7 @@ from policy.model import (
 from policy.scopes import parse_scopes
 
 _EPOCH = 1
+GROUPS = frozenset({"support"})
 
 
 async def main(config_file: Path, staff_issuer: str, *, grants: int, live: int, tokens: int) -> None:
@@ -46,9 +47,9 @@ async def main(config_file: Path, staff_issuer: str, *, grants: int, live: int, 
     actor = ActorId(issuer=staff_issuer, subject=STAFF)
     store = await open_sqlite(config.store_path)
     try:
-        ring = await open_keys(store, None, now=now)
+        ring = await open_keys(store, KeyTerms(), now=now)
         permissions = frozenset({Permission.READ})
-        await store.save_staff(Staff(id=actor, name=STAFF, permissions=permissions), at=now)
+        await store.save_staff(Staff(id=actor, name=STAFF, permissions=permissions, groups=GROUPS), at=now)
     finally:
         await store.close()
     _insert(config.store_path, grants=grants, live=live, actor=actor, now=now)
@@ -62,10 +63,13 @@ def _insert(path: Path, *, grants: int, live: int, actor: ActorId, now: datetime
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _grants(grants, now))
     connection.executemany(
-        "INSERT INTO accounts (id, type, suspended, epoch, grant_id) VALUES (?, ?, ?, ?, ?)", _accounts(grants)
+        "INSERT INTO accounts (id, type, suspended, epoch, attributes, grant_id) VALUES (?, ?, ?, ?, ?, ?)",
+        _accounts(grants),
     )
     some = (rows.assumption_row(_assumption(number, actor, now)) for number in range(live))
-    connection.executemany("INSERT INTO assumptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some)
+    connection.executemany(
+        f"INSERT INTO assumptions ({rows.ASSUMPTION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", some
+    )
     connection.execute("COMMIT")
     connection.close()
 
@@ -102,6 +106,7 @@ def _assumption(number: int, actor: ActorId, now: datetime) -> Assumption:
         reason="cannot reproduce",
         scopes=parse_scopes("tickets:read"),
         started_at=now,
+        expires_at=now + LONGEST_TOKEN,
     )
 
 

@@ -93,6 +93,7 @@ host = "{AUDIENCE_OF}"
 url = "http://127.0.0.1:{backend}"
 profile = "demo-helpdesk"
 [staff]
+max_assumptions = 10000
 issuer = "{staff_issuer}"
 audience = "{_STAFF_AUDIENCE}"
 [[staff.rules]]

@@ -23,6 +23,7 @@ from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
 from gateway.proxy.triage import trusting
 from gateway.routes import Routes
 from gateway.selftest.door import with_door
+from gateway.staff.rules import read_rules
 from gateway.state import Post, State, open_state
 from gateway.stores.store import Store, StoreError
 from gateway.tasks import Tasks
@@ -36,6 +37,10 @@ _ALONE = Post()
 # Whoever asked through the public listener has gone by then.
 _CONTROL_SECONDS = 0.5
 _AGAIN_SECONDS = 1.0
+# More than our front can be configured to let in: what the library refuses by itself it quotes, in its answer and in
+# the log, and that may be a credential.
+_LONGEST_LINE = 2 * 1024 * 1024
+_MOST_LINES = 20_000
 
 
 @asynccontextmanager
@@ -53,7 +58,8 @@ async def open_gateway(
         socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locum-"))) / "control.sock"
         way = Pool(parse_upstream_url(f"unix:{socket}"), limits=PoolLimits(max_connections=config.limits.max_in_flight))
         generation = await open_generation(config, profile, state, control=way)
-        state.facts.renew(config.grants.trial_permissions, generation.accounts.find_account)
+        state.live.renew(profile, generation.keys)
+        state.facts.renew(config.grants.trial_permissions, generation.accounts.find_account, read_rules(config))
         gateway = Gateway(state, generation, control=way, post=post)
         stack.push_async_callback(gateway.close_generations)
         await gateway.open_control(stack, socket)
@@ -84,7 +90,13 @@ class Gateway:
         config = generation.config
         self._listener = make_listener(generation.answer, config.listener, trusting(config))
         health = Health(state)
-        self.metrics = Metrics(state, self._listener, post, upstream_connections=self._count_upstream_connections)
+        self.metrics = Metrics(
+            state,
+            self._listener,
+            post,
+            upstream_connections=self._count_upstream_connections,
+            keys=lambda: self.keys,
+        )
         """What monitoring reads."""
         self._doors = Doors(self._listener, self._admin.application(*health.routes(), *self.metrics.routes()))
         self._retiring = Tasks()
@@ -166,8 +178,8 @@ class Gateway:
             raise
         # INVARIANT: from here to the end of the swap nothing fails, and nothing else runs.
         old, self._generation = self._generation, new
-        self._state.live.renew(profile)
-        self._state.facts.renew(config.grants.trial_permissions, new.accounts.find_account)
+        self._state.live.renew(profile, new.keys)
+        self._state.facts.renew(config.grants.trial_permissions, new.accounts.find_account, read_rules(config))
         self._listener.renew(new.answer, config.listener, trusting(config))
         self._control.renew(new.control)
         self._admin.renew(new.admin)
@@ -184,7 +196,16 @@ class Gateway:
 
     async def open_control(self, stack: AsyncExitStack, socket: Path) -> None:
         """Serve the control plane on a socket of our own: one more upstream of the proxy."""
-        runner = web.AppRunner(self._control.application(), access_log=None, shutdown_timeout=_CONTROL_SECONDS)
+        runner = web.AppRunner(
+            self._control.application(),
+            access_log=None,
+            shutdown_timeout=_CONTROL_SECONDS,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            max_headers=_MOST_LINES,
+            # Or anybody's few bytes would be made many, on the loop that customers are served by.
+            auto_decompress=False,
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.UnixSite(runner, str(socket)).start()

@@ -4,6 +4,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import StreamReader, web
 
+_MOST_FIELDS = 64
+
 
 class FormError(ValueError):
     """The caller's fault: there is no form in the body, or parameters elsewhere."""
@@ -26,7 +28,7 @@ async def read_at_most(stream: StreamReader, most: int) -> bytes | None:
 
 
 async def read_form(request: web.Request, most: int) -> list[tuple[str, str]]:
-    """Return the fields of an urlencoded form of at most `most` bytes, or raise FormError."""
+    """Return the fields of an urlencoded form of at most `most` bytes and 64 fields, or raise FormError."""
     if request.query_string:
         raise FormError("send the parameters in the body, never in the query")
     if request.content_type != "application/x-www-form-urlencoded":
@@ -35,6 +37,12 @@ async def read_form(request: web.Request, most: int) -> list[tuple[str, str]]:
     if body is None:
         raise FormError(f"the form is longer than {most} bytes")
     try:
-        return parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+        return parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MOST_FIELDS,
+        )
     except (UnicodeDecodeError, ValueError) as exc:
         raise FormError("the body is not a form") from exc

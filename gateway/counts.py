@@ -9,7 +9,17 @@ from policy.model import DenyReason
 class Counts:
     """Numbers that only go up, and begin at 0 with the process; a reload keeps them."""
 
-    __slots__ = ("assumed", "control", "cuts", "ordinary", "permits", "refusals", "tokens", "tokens_refused")
+    __slots__ = (
+        "assumed",
+        "control",
+        "cuts",
+        "ordinary",
+        "permits",
+        "refusals",
+        "tokens",
+        "tokens_refused",
+        "upstream_faults",
+    )
 
     def __init__(self) -> None:
         self.ordinary = 0
@@ -24,6 +34,8 @@ class Counts:
         """Assumed requests that were not, by the reason that staff were told."""
         self.cuts = dict.fromkeys(DenyReason, 0)
         """What had been let through and was cut while it was open."""
+        self.upstream_faults = {502: 0, 504: 0}
+        """Requests to the app that it did not answer, by what the client is told."""
         self.tokens = 0
         """Assumption tokens that were issued."""
         self.tokens_refused = dict.fromkeys(DenyReason, 0)

@@ -26,7 +26,7 @@ class Doors:
         self.public_url = ""
         self.admin_url = ""
         self._public = public
-        self._admin = web.AppRunner(admin, access_log=None)
+        self._admin = web.AppRunner(admin, access_log=None, auto_decompress=False)
         self._server: asyncio.Server | None = None
         self._tls_server: TlsServer | None = None
         self._tls: ssl.SSLContext | None = None

@@ -1,43 +1,61 @@
 """Everything that is made from one configuration, and that a reload replaces as a whole."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import timedelta
 from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.assumptions.opening import open_browser_service, open_browsers
 from gateway.audit.log import JournalError
 from gateway.audit.owed import PAUSE_SECONDS, Debts
 from gateway.clients import ClientAuthenticator
 from gateway.config.check import parse_network
 from gateway.config.model import Config
+from gateway.devices.page import DevicePage
 from gateway.grants.api import GrantsApi
 from gateway.grants.opening import open_grants, open_hook, open_source
 from gateway.grants.source import AccountSource
+from gateway.grants.switch import Switch
+from gateway.grants.switch_api import SwitchApi
+from gateway.origin import Origin
+from gateway.pages.render import Pages
+from gateway.places import Places
 from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.challenges import Challenges
 from gateway.proxy.control import ControlShares
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.identity import Assertions
 from gateway.proxy.names import Names
 from gateway.proxy.probe import AgentProbe
-from gateway.proxy.triage import AccountReader, CatchRules, trusting
+from gateway.proxy.proofs import HeldKeys
+from gateway.proxy.triage import AccountReader, CatchRules, name_of, trusting
 from gateway.proxy.wire import Inbound, Upstream
 from gateway.routes import Answer, Offer
 from gateway.selftest import door
-from gateway.staff.issuer import Issuer
 from gateway.staff.opening import notice_routes, open_issuer, open_sign_outs
+from gateway.staff.rules import read_rules
+from gateway.staff.sign_in.opening import open_sign_in
+from gateway.staff.sign_in.visitors import Visitors
 from gateway.staff.verify import StaffVerifier
 from gateway.state import State
 from gateway.tasks import run_on
-from gateway.tokens.endpoint import TokenEndpoint
+from gateway.tokens.dpop import Nonces, Proofs
 from gateway.tokens.keys import KeyRing
+from gateway.tokens.opening import open_token_service
 from gateway.tokens.signing import TokenVerifier
 from gateway.upstreams import Counted, open_upstreams
-from policy.exchange import ExchangeTerms
 from policy.routes import Profile
+
+log = logging.getLogger(__name__)
+
+_ONE_HOST = (
+    "staff sign in at `%s`, which is or could be an account's host, too: every script that the app serves there can do"
+    " what staff can; give server.issuer a host that no account has"
+)
 
 
 class Generation:
@@ -152,10 +170,14 @@ class _Builder:
         trusted = tuple(parse_network(text, "server.trusted_proxies") for text in config.server.trusted_proxies)
         self.accounts = AccountReader(config.accounts, trusted)
         self.clients = ClientAuthenticator(state.store)
-        self.upstream = open_upstreams(config)
+        self.places = Places(issuer=config.server.issuer, host_of=self.accounts.host_of)
+        self.proofs = Proofs(Nonces(keys, state.clock), state.clock)
+        self.verifier = TokenVerifier(keys, issuer=config.server.issuer)
+        self.browsers = open_browsers(config, profile, state)
+        self.upstream = open_upstreams(config, state.counts.upstream_faults)
         stack.push_async_callback(self.upstream.close)
         self.assertions = Assertions(
-            keys.signing,
+            keys,
             config.identity,
             issuer=config.server.issuer,
             audience=config.upstream.audience,
@@ -166,11 +188,62 @@ class _Builder:
     async def build(self, control: Upstream) -> Generation:
         stack, config, state = self.stack, self.config, self.state
         issuer = await open_issuer(stack, config, state)
-        endpoint = self._endpoint(issuer)
+        staff = StaffVerifier(
+            issuer, config.staff, read_rules(config), state.clock, store=state.store, forget=state.facts.forget_staff
+        )
+        visitors, pages = Visitors(config, state.store, staff, state.clock), Pages()
+        tokens = open_token_service(
+            stack,
+            config,
+            self.profile,
+            state,
+            keys=self.keys,
+            places=self.places,
+            verifier=self.verifier,
+            proofs=self.proofs,
+            staff=staff,
+            visitors=visitors,
+            accounts=self.accounts,
+            agents=self._probe(),
+            clients=self.clients,
+        )
         sign_outs = open_sign_outs(stack, state)
         grants = open_grants(stack, config, state)
         accounts = await open_source(stack, config, state, grants=grants)
         hook = open_hook(stack, config, state, accounts=accounts)
+        begun = open_browser_service(
+            config,
+            self.profile,
+            state,
+            browsers=self.browsers,
+            visitors=visitors,
+            pages=pages,
+            places=self.places,
+            ender=tokens.ender,
+            agents=self._probe(),
+        )
+        device_page = DevicePage(
+            visitors=visitors,
+            desk=tokens.devices,
+            starter=tokens.starter,
+            pages=pages,
+            profile=self.profile,
+            cookies=self.browsers.cookies,
+            store=state.store,
+            journal=state.journal,
+            clock=state.clock,
+        )
+        sign_in = await open_sign_in(
+            stack,
+            config,
+            state,
+            issuer=issuer,
+            staff=staff,
+            visitors=visitors,
+            pages=pages,
+            sign_outs=sign_outs,
+            parts=(begun.form,),
+        )
         notices = notice_routes(config, state, issuer=issuer, sign_outs=sign_outs)
         api = GrantsApi(
             grants,
@@ -180,15 +253,25 @@ class _Builder:
             trial_permissions=frozenset(config.grants.trial_permissions),
             clock=state.clock,
         )
+        switch = Switch(state.store, state.journal, clock=state.clock)
+        run_on(stack, switch.debts.keep_settling(), name="record the kill-switch")
         cuts = Debts(state.journal)
         run_on(stack, cuts.keep_settling(), name="record what was cut")
         return Generation(
             config,
             keys=self.keys,
             handler=self._handler(control, cuts),
-            control=[*endpoint.routes(), *hook.routes(), *notices, *door.routes()],
-            admin=api.routes(),
-            debts=(grants.debts, sign_outs.debts, cuts),
+            control=[
+                *tokens.routes,
+                *sign_in,
+                *begun.routes,
+                *device_page.routes(),
+                *hook.routes(),
+                *notices,
+                *door.routes(),
+            ],
+            admin=[*api.routes(), *SwitchApi(switch, self.clients).routes()],
+            debts=(grants.debts, sign_outs.debts, tokens.debts, switch.debts, cuts),
             accounts=accounts,
             upstream=self.upstream,
             stack=stack.pop_all(),
@@ -197,17 +280,23 @@ class _Builder:
     def _handler(self, control: Upstream, cuts: Debts) -> ProxyHandler:
         config, state = self.config, self.state
         identity = config.identity
+        trusts = trusting(config)
         known = Names(identity=(identity.header, *identity.plain.values()), strip=identity.strip)
-        verifier = TokenVerifier(self.keys.verifying, issuer=config.server.issuer)
         assumed = AssumedTraffic(
             accounts=self.accounts,
-            verifier=verifier,
+            verifier=self.verifier,
             facts=state.facts,
             profile=self.profile,
             journal=state.journal,
             owed=cuts,
             assertions=self.assertions,
+            challenges=Challenges(
+                self.places, acr=config.staff.require_acr, max_age_seconds=config.staff.max_age_seconds
+            ),
+            held_keys=HeldKeys(self.proofs, self.places, state.proofs_taken),
+            browsers=self.browsers,
             known=known,
+            trusts=trusts,
             live=state.live,
             upstream=self.upstream,
             control=control,
@@ -217,37 +306,29 @@ class _Builder:
         return ProxyHandler(
             upstream=self.upstream,
             control=control,
-            shares=ControlShares(trusting(config)),
+            shares=ControlShares(trusts),
             assumed=assumed,
-            verifier=verifier,
+            verifier=self.verifier,
             catch=CatchRules(config.catch),
             known=known,
+            cookies=self.browsers.cookies,
             counts=state.counts,
             default_host=urlsplit(config.upstream.url).netloc or "localhost",
+            places=self.places,
+            own_host=self._own_host(),
             append_forwarded_for=config.upstream.forwarded_for == "append",
+            trusts=trusts,
         )
 
-    def _endpoint(self, issuer: Issuer) -> TokenEndpoint:
-        config, state = self.config, self.state
-        return TokenEndpoint(
-            store=state.store,
-            keys=self.keys,
-            staff=StaffVerifier(issuer, config.staff, state.clock),
-            facts=state.facts,
-            host_of=self.accounts.host_of,
-            agents=self._probe(),
-            terms=ExchangeTerms(
-                issuer=config.server.issuer,
-                lifetime=timedelta(seconds=config.tokens.lifetime_seconds),
-                known_scopes=frozenset(self.profile.scopes),
-                require_ticket=config.tokens.require_ticket,
-                require_reason=config.tokens.require_reason,
-            ),
-            journal=state.journal,
-            clients=self.clients,
-            counts=state.counts,
-            clock=state.clock,
-        )
+    def _own_host(self) -> bytes | None:
+        """Return the host where staff sign in, unless it may be an account's, and so the app's, too."""
+        if self.config.staff.sign_in is None:
+            return None
+        host = name_of(Origin.of(self.config.server.issuer).host.encode("ascii"))
+        if not self.accounts.has(host):
+            return host
+        log.warning(_ONE_HOST, host.decode("ascii"))
+        return None
 
     def _probe(self) -> AgentProbe:
         return AgentProbe(

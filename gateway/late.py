@@ -19,7 +19,7 @@ from gateway.config.model import Config
 from gateway.files import in_turn, write_new
 from gateway.stores.opening import one_at_a_time, open_store
 from gateway.stores.store import Store, StoreError
-from gateway.tokens.keys import KeyRing, open_keys
+from gateway.tokens.keys import KeyRing, open_keys, read_terms
 
 log = logging.getLogger(__name__)
 
@@ -162,5 +162,5 @@ async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tu
     store = await open_store(config)
     stack.push_async_callback(store.close)
     async with one_at_a_time(store):
-        keys = await open_keys(store, config.tokens.signing_key, now=clock())
+        keys = await open_keys(store, read_terms(config), now=clock())
     return store, keys

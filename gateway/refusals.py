@@ -1,6 +1,7 @@
 """How each refusal looks outside; the only table from reasons to HTTP and OAuth."""
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway import problems
@@ -8,6 +9,9 @@ from policy.model import Deny, DenyReason
 from policy.scopes import format_scopes
 
 REALM = "locum"
+
+Said = Sequence[tuple[str, str]]
+"""Parameters of a challenge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,8 @@ class Refusal:
     """The error at the token endpoint (RFC 8693 section 2.2.2)."""
     bearer: str | None = None
     """The error in `WWW-Authenticate` (RFC 6750 section 3.1, RFC 9470 section 3); None: no such header."""
+    scheme: str = "Bearer"
+    """How the credential has to be sent: also `DPoP` (RFC 9449 section 7.1)."""
 
 
 _TRY_LATER = "could not be checked just now, so staff are kept out; try again in a moment"
@@ -37,6 +43,33 @@ REFUSALS: dict[DenyReason, Refusal] = {
     ),
     DenyReason.TOKEN_EXPIRED: Refusal(
         status=401, title="the token has expired: exchange a new one", bearer="invalid_token"
+    ),
+    DenyReason.COOKIE_UNKNOWN: Refusal(
+        status=403, title="the assumption in this browser is over, or was never begun: begin a new one"
+    ),
+    DenyReason.COOKIE_IDLE: Refusal(
+        status=403, title="the assumption in this browser was not used for too long: begin a new one"
+    ),
+    DenyReason.PROOF_MISSING: Refusal(
+        status=401,
+        title="the token is for the holder of a key only: prove it with each request",
+        oauth="invalid_dpop_proof",
+        bearer="invalid_token",
+        scheme="DPoP",
+    ),
+    DenyReason.PROOF_INVALID: Refusal(
+        status=401,
+        title="the proof of the token's key does not fit the request: make one for each request",
+        oauth="invalid_dpop_proof",
+        bearer="invalid_dpop_proof",
+        scheme="DPoP",
+    ),
+    DenyReason.PROOF_NONCE: Refusal(
+        status=401,
+        title="the proof of the token's key was not made for now: make it with the nonce of this answer",
+        oauth="use_dpop_nonce",
+        bearer="use_dpop_nonce",
+        scheme="DPoP",
     ),
     DenyReason.WRONG_ACCOUNT: Refusal(
         status=403, title="the token is for another account's host", oauth="invalid_target", bearer="invalid_token"
@@ -64,8 +97,15 @@ REFUSALS: dict[DenyReason, Refusal] = {
         title="the identity provider has ended that sign-in: sign in again",
         bearer="insufficient_user_authentication",
     ),
+    DenyReason.TOO_MANY_ASSUMPTIONS: Refusal(
+        status=403, title="the staff member has as many assumptions open as they may: end one, or wait until one ends"
+    ),
     DenyReason.AGENT_INVALID: Refusal(status=400, title="that cannot be an agent's id"),
     DenyReason.AGENT_UNKNOWN: Refusal(status=403, title="the app knows no such agent in this account"),
+    DenyReason.AGENT_IS_ACTOR: Refusal(status=403, title="nobody stands in for themselves"),
+    DenyReason.AGENT_ADMINISTRATOR: Refusal(
+        status=403, title="the agent is an administrator of the account, and the account lets staff stand in for agents"
+    ),
     DenyReason.ASSUMPTION_UNKNOWN: Refusal(status=403, title="the assumption is not known: start a new one"),
     DenyReason.ASSUMPTION_ENDED: Refusal(status=403, title="the assumption has ended: start a new one"),
     DenyReason.AMBIGUOUS_TARGET: Refusal(status=400, title="the request target can be read in more than one way"),
@@ -73,6 +113,9 @@ REFUSALS: dict[DenyReason, Refusal] = {
     DenyReason.FORGED_HEADER: Refusal(status=400, title="a header claims an identity that only the gateway may state"),
     DenyReason.METHOD_NOT_ALLOWED: Refusal(status=403, title="the method is never passed on for staff"),
     DenyReason.METHOD_OVERRIDE: Refusal(status=403, title="the request asks for another method or path in disguise"),
+    DenyReason.CROSS_SITE: Refusal(
+        status=403, title="a page of another site has sent this, or nothing says that it was one of this host"
+    ),
     DenyReason.BODY_NOT_ALLOWED: Refusal(status=400, title="a request that only reads must not carry a body"),
     DenyReason.UPGRADE_NOT_ALLOWED: Refusal(status=403, title="staff may not change to another protocol here"),
     DenyReason.NO_ROUTE_RULE: Refusal(status=403, title="the app's profile has no rule for this, so it is refused"),
@@ -118,6 +161,12 @@ REFUSALS: dict[DenyReason, Refusal] = {
 }
 
 
+_OVER = (
+    "<p>This browser stands in for nobody any more. Whatever it opens here from now on, it opens as an ordinary"
+    " visitor.</p><p><a href='{}'>Begin a new assumption</a></p>"
+)
+
+
 def problem(deny: Deny, *, request_id: str) -> bytes:
     """Return the refusal as problem details (RFC 9457); `type` is stable for each reason."""
     refusal = REFUSALS[deny.reason]
@@ -131,34 +180,42 @@ def problem(deny: Deny, *, request_id: str) -> bytes:
     return problems.build(f"refusal:{deny.reason}", title=refusal.title, status=refusal.status, **more)
 
 
-def page(deny: Deny, *, request_id: str) -> bytes:
-    """Return the refusal as a small page for browsers; it loads nothing."""
+def page(deny: Deny, *, request_id: str, go_on_at: str | None = None) -> bytes:
+    """Return the refusal as a small page for browsers; it loads nothing.
+
+    `go_on_at` is for whoever stood in by this browser and does so no more: where another assumption can be begun.
+    """
     refusal = REFUSALS[deny.reason]
     detail = f"<p>{html.escape(deny.detail)}</p>" if deny.detail else ""
     needs = f"<p>Needed: <code>{html.escape(format_scopes(deny.needs))}</code></p>" if deny.needs else ""
+    over = "" if go_on_at is None else _OVER.format(html.escape(go_on_at))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Not let through</title><h1>Not let through</h1><p>{html.escape(refusal.title.capitalize())}.</p>"
-        f"{detail}{needs}<p><small>{deny.reason} · {html.escape(request_id)}</small></p></html>"
+        f"{detail}{needs}{over}<p><small>{deny.reason} · {html.escape(request_id)}</small></p></html>"
     ).encode()
 
 
-def headers(deny: Deny) -> list[tuple[bytes, bytes]]:
-    """Return the header lines that belong to a refusal: the challenge, when to come back, and no storing."""
+def headers(deny: Deny, said: Said = ()) -> list[tuple[bytes, bytes]]:
+    """Return the header lines that belong to a refusal: the challenge, when to come back, and no storing.
+
+    `said` are more parameters of the challenge, if there is one; their values need no escape.
+    """
     refusal = REFUSALS[deny.reason]
     lines = [(b"Cache-Control", b"no-store")]
     if refusal.bearer is not None:
-        lines.append((b"WWW-Authenticate", _challenge(refusal.bearer, deny).encode("ascii")))
+        lines.append((b"WWW-Authenticate", _challenge(refusal, deny, said).encode("ascii")))
     if refusal.status == 503:
         lines.append((b"Retry-After", b"1"))
     return lines
 
 
-def _challenge(error: str, deny: Deny) -> str:
-    """Return a Bearer challenge; without a credential it carries no error (RFC 6750 section 3.1)."""
-    parts = [f'Bearer realm="{REALM}"']
-    if error:
-        parts.append(f'error="{error}"')
+def _challenge(refusal: Refusal, deny: Deny, said: Said) -> str:
+    """Return a challenge; without a credential it carries no error (RFC 6750 section 3.1)."""
+    parts = [f'{refusal.scheme} realm="{REALM}"']
+    if refusal.bearer:
+        parts.append(f'error="{refusal.bearer}"')
     if deny.needs:
         parts.append(f'scope="{format_scopes(deny.needs)}"')
+    parts += [f'{name}="{value}"' for name, value in said]
     return ", ".join(parts)

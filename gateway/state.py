@@ -17,10 +17,16 @@ from gateway.grants.follow import Follower
 from gateway.grants.mark import Mark
 from gateway.late import START_SECONDS, Late, LateJournal
 from gateway.proxy.live import Live
+from gateway.staff.rules import read_rules
 from gateway.stores.store import Store, StoreError
+from gateway.stores.tidying import keep_tidy
+from gateway.taken import Taken
 from gateway.tasks import Tasks
-from gateway.tokens.keys import KeyRing, open_keys, passing_keys
+from gateway.tokens.dpop import LIFE
+from gateway.tokens.keys import KeyRing, read_terms
+from gateway.tokens.stored import StoredKeys
 from policy.routes import Profile
+from policy.times import LEEWAY
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +64,21 @@ class State:
     seconds_set_back: Callable[[], float]
     """How far the wall clock is behind `clock`."""
     late: Late
+    stored_keys: StoredKeys
+    proofs_taken: Taken
     tasks: Tasks
     """What runs as long as the process."""
 
     async def keys(self, config: Config) -> KeyRing:
-        """Return the keys for `config`, passing ones while there is no store; raises ConfigError, StoreError."""
-        if not self.late.is_open:
-            return passing_keys()
-        return await open_keys(self.store, config.tokens.signing_key, now=self.clock())
+        """Return the keys for `config`, which know no stored one until the store is open.
+
+        Raises ConfigError, StoreError.
+        """
+        terms = read_terms(config)
+        self.stored_keys.needs = terms.needs
+        if self.late.is_open:
+            await self.stored_keys.renew()
+        return KeyRing(terms, self.stored_keys)
 
     async def begin(self) -> None:
         """Follow the store from here on; if it does not answer, that is tried again as long as it takes."""
@@ -74,6 +87,7 @@ class State:
         except StoreError as exc:
             log.warning("the store does not answer: staff are kept out until it does: %s", exc)
         self.follower.start(self.tasks)
+        self.tasks.start(keep_tidy(self.store, self.clock), name="tidy what browsers held")
 
     async def open_late(self) -> None:
         """Go on trying to open what could not be opened at the start; returns once that is done."""
@@ -109,7 +123,7 @@ async def open_state(
     if not post.without_store:
         await late.try_to_open(seconds=START_SECONDS)
     mark = Mark.open(Path(config.server.data_directory), post.origin)
-    stack.callback(mark.write)
+    stack.push_async_callback(mark.close)
     # Ended before the mark is written for the last time.
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
@@ -118,23 +132,38 @@ async def open_state(
         ttl_seconds=config.grants.fact_ttl_seconds,
         absent_ttl_seconds=config.grants.absent_ttl_seconds,
         trial_permissions=frozenset(config.grants.trial_permissions),
+        rules=read_rules(config),
         ticks=ticks,
         tasks=tasks,
     )
     live = Live(profile, clock)
+    stored_keys = StoredKeys(late.store, clock)
+
+    async def read_keys() -> None:
+        await stored_keys.renew()
+        live.keys_changed()
+
     state = State(
         store=late.store,
         journal=late.journal,
         facts=facts,
         live=live,
         follower=Follower(
-            late.store, facts=facts, live=live, mark=mark, ticks=ticks, ttl_seconds=config.grants.fact_ttl_seconds
+            late.store,
+            facts=facts,
+            live=live,
+            mark=mark,
+            ticks=ticks,
+            ttl_seconds=config.grants.fact_ttl_seconds,
+            read_keys=read_keys,
         ),
         clock=clock,
         ticks=ticks,
         counts=Counts(),
         seconds_set_back=steady.seconds_set_back,
         late=late,
+        stored_keys=stored_keys,
+        proofs_taken=Taken(seconds=(LIFE + 2 * LEEWAY).total_seconds(), ticks=ticks),
         tasks=tasks,
     )
     if late.is_open:

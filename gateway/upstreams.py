@@ -9,7 +9,7 @@ from gateway.config.model import Config, ConfigError, UpstreamTls
 from gateway.proxy.headers import values
 from gateway.proxy.pool import Pool, UpstreamAddress, parse_upstream_url
 from gateway.proxy.triage import name_of
-from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, Upstream, UpstreamResponse
+from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, Upstream, UpstreamFault, UpstreamResponse
 from gateway.tls import upstream_context
 
 # RFC 3986 section 2.3: written plain or escaped, these mean the same, and nothing else does.
@@ -24,13 +24,20 @@ class Counted(Upstream, Protocol):
         """How many there are, in use or idle."""
 
 
-def open_upstreams(config: Config) -> Counted:
+def open_upstreams(config: Config, faults: dict[int, int] | None = None) -> Counted:
     """Return the way to the app, connected to nothing yet; raises ConfigError for a URL or a file that cannot be used.
+
+    Of `faults` the number of each status grows with every request that is not answered.
 
     Whoever opens it closes it. It belongs to the event loop it is used in.
     """
     addresses = read_upstreams(config)
-    pools = [Pool(address, limits=config.upstream.pool) for address in addresses]
+
+    def count(fault: UpstreamFault) -> None:
+        if faults is not None:
+            faults[fault.status] += 1
+
+    pools = [Pool(address, limits=config.upstream.pool, on_fault=count) for address in addresses]
     if not config.upstreams:
         return pools[0]
     return Upstreams(

@@ -22,7 +22,7 @@ from gateway.files import claim_directory
 from gateway.grants.service import GrantService
 from gateway.stores import opening
 from gateway.stores.store import Store
-from gateway.tokens.keys import open_keys
+from gateway.tokens.keys import open_keys, read_terms
 
 T = TypeVar("T")
 _ORIGIN = "cli"
@@ -85,7 +85,7 @@ async def open_office(config: Config, *, origin: str = _ORIGIN) -> AsyncIterator
     """Open the store and the command line's own journal; a running gateway hears of changes within a moment."""
     async with open_store(config) as store:
         async with opening.one_at_a_time(store):
-            keys = await open_keys(store, config.tokens.signing_key, now=utc_now())
+            keys = await open_keys(store, read_terms(config), now=utc_now())
         signer = NoteSigner(keys.journal.private, name=origin)
         journal = await _open_journal(config, origin, signer)
         try:

@@ -3,10 +3,12 @@
 import click
 
 from gateway.audit.record import Record
+from gateway.audit.search import printable
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
 from gateway.cli.taking import take_away
 from gateway.clock import utc_now
-from gateway.stores.store import KillSwitch, Store, StoreError
+from gateway.grants.switch import Overtaken, Switch, record_switch
+from gateway.stores.store import KillSwitch, Store
 
 
 @click.group(name="kill-switch")
@@ -24,7 +26,7 @@ def on(context: Context, *, reason: str, by: str) -> None:
     async def take(store: Store) -> Record:
         await store.set_kill_switch(KillSwitch(on=True, by=by, reason=reason, at=utc_now()))
         click.echo("kill-switch: on")
-        return _record("on", by, reason)
+        return record_switch("on", by=by, reason=reason)
 
     run_async(take_away(context.config, take))
 
@@ -40,13 +42,12 @@ def off(context: Context, *, reason: str, by: str) -> None:
         async with open_office(context.config) as office:
             if not (await office.store.find_kill_switch()).on:
                 raise click.ClickException("the kill-switch is off already")
-            await office.journal.append(_record("off", by, reason), durable=True)
             try:
-                await office.store.set_kill_switch(KillSwitch(on=False, by=by, reason=reason, at=utc_now()))
-            except StoreError:
-                # Whoever reads the record of it must not take it for done.
-                await office.journal.append(_record("off_failed", by, reason), durable=True)
-                raise
+                await Switch(office.store, office.journal, clock=utc_now).turn_off(by=by, reason=reason)
+            except Overtaken as exc:
+                raise click.ClickException(
+                    "somebody has set the kill-switch meanwhile: look at it with `locum kill-switch status`"
+                ) from exc
         click.echo("kill-switch: off")
 
     run_async(work())
@@ -65,10 +66,7 @@ def status(context: Context) -> None:
 
 
 def describe(switch: KillSwitch) -> str:
-    """Return one line on it."""
+    """Return one line on it, in which nothing can steer a terminal."""
     since = f" since {switch.at:%Y-%m-%d %H:%M:%S} UTC, by {switch.by}" if switch.at else ""
-    return f"kill-switch: {'on' if switch.on else 'off'}{since}{f': {switch.reason}' if switch.reason else ''}"
-
-
-def _record(done: str, by: str, reason: str) -> Record:
-    return Record(kind="kill_switch", reason=done, by=by, stated_reason=reason or None)
+    line = f"kill-switch: {'on' if switch.on else 'off'}{since}{f': {switch.reason}' if switch.reason else ''}"
+    return printable(line)

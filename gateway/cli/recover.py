@@ -10,7 +10,10 @@ from gateway.cli.context import Context, Office, by_option, open_office, run_asy
 from gateway.clock import utc_now
 from gateway.grants.mark import RECOVERY_LEAP, read_highest
 from gateway.grants.service import ChangeRequest, GrantService
+from gateway.tokens.keys import KeyTerms, read_terms
+from gateway.tokens.stored import carry_out, make_all, times_of
 from policy.grants import Administrator, GrantState, state
+from policy.keys import beginning_anew
 from policy.model import AccountType, Duration
 
 _ROLE = "operator"
@@ -28,7 +31,7 @@ _MOST_POSITION = 2**53  # far below what a store can count to, and beyond all th
 @by_option
 @click.pass_obj
 def recover(context: Context, *, beyond: int, by: str) -> None:
-    """End every assumption and every grant, then have the gateways trust the store again.
+    """End every assumption, grant and signing key, then have the gateways trust the store again.
 
     For a database that was put back from an older copy: what was switched off since is on again in there, and nobody
     knows what. The customers choose anew.
@@ -39,6 +42,7 @@ def recover(context: Context, *, beyond: int, by: str) -> None:
         async with open_office(config) as office:
             done = Counter(ended=await _end_assumptions(office, by))
             done += await _end_grants(office, by)
+            done["keys"] = await _end_keys(office, read_terms(config), by)
             record = Record(kind="store", reason="recovered", by=by)
             await office.journal.append(record, durable=True)
             # Last, because from here on the gateways let in whom the store lets in.
@@ -53,17 +57,30 @@ def recover(context: Context, *, beyond: int, by: str) -> None:
             f"{done['trials']} accounts are trials in this copy and stay assumable: convert those that pay by now with"
             " `locum account convert`"
         )
+    click.echo(f"{done['keys']} signing keys ended, and new ones sign: apps fetch them within a minute")
     click.echo("whether the kill-switch was on is not known: see `locum kill-switch status`")
     click.echo("staff who were locked out since this copy was made are not any more: see `locum staff lock`")
 
 
 async def _end_assumptions(office: Office, by: str) -> int:
-    begun = await office.store.list_assumptions()
+    begun = await office.store.list_assumptions(at=utc_now())
     for one in begun:
         await office.journal.append(record_end(one, by=by))
     for actor in {one.actor for one in begun}:
         await office.store.end_assumptions_of(actor, at=utc_now())
     return len(begun)
+
+
+async def _end_keys(office: Office, terms: KeyTerms, by: str) -> int:
+    """End the keys of tokens and assertions, for one of them may have been ended since the copy was made."""
+    now = utc_now()
+    plan = beginning_anew(times_of(await office.store.list_keys()), terms.needs, now)
+    made = await make_all(plan, now=now)
+    for reason, keys in (("ended", [step.key for step in plan.end]), ("made", [key.id for key in made])):
+        for key in keys:
+            await office.journal.append(Record(kind="key", reason=reason, key_id=key, by=by), durable=True)
+    await carry_out(office.store, plan, made)
+    return len(plan.end)
 
 
 async def _end_grants(office: Office, by: str) -> Counter[str]:

@@ -18,8 +18,8 @@ EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfi
 
 _RUN = "run"
 _COMMANDS = frozenset(
-    {"account", "assumption", "audit", "client", "config", "db", "demo", "grant", "kill-switch", "policy", "recover"}
-    | {_RUN, "selftest", "staff"}
+    {"account", "assume", "assumption", "audit", "client", "config", "db", "demo", "grant", "keys", "kill-switch"}
+    | {"policy", "recover", _RUN, "selftest", "staff"}
 )
 
 

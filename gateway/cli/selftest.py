@@ -13,7 +13,7 @@ from gateway.clock import boot_seconds, utc_now
 from gateway.config.model import Config
 from gateway.proxy.triage import AccountReader
 from gateway.selftest.revocation import ACCOUNT, Bench, Node, SelfTestError, measure
-from gateway.tokens.keys import open_keys
+from gateway.tokens.keys import open_keys, read_terms
 
 _ORIGIN = "selftest"
 
@@ -64,7 +64,7 @@ async def _measure(config: Config, nodes: Sequence[Node], *, rounds: int, bound:
         open_office(config, origin=_ORIGIN) as office,
         aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
-        keys = await open_keys(office.store, config.tokens.signing_key, now=utc_now())
+        keys = await open_keys(office.store, read_terms(config), now=utc_now())
         bench = Bench(
             store=office.store,
             grants=office.grants,

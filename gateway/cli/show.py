@@ -35,4 +35,5 @@ def describe_account(record: AccountRecord, *, now: datetime) -> str:
             setting = "off, the time has run out"
         case _:
             setting = "off"
-    return f"{account.id}: {account.type}{', suspended' if account.suspended else ''}; assumption {setting}"
+    attributes = "".join(f", {name}={value}" for name, value in sorted(account.attributes))
+    return f"{account.id}: {account.type}{', suspended' if account.suspended else ''}{attributes}; assumption {setting}"

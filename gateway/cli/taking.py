@@ -11,6 +11,23 @@ from gateway.config.model import Config, ConfigError
 from gateway.stores.store import Store, StoreError
 
 
+class Unwritten:
+    """An AuditLog for what is recorded once it is done: it keeps the records until somebody writes them."""
+
+    healthy = True
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    async def append(self, record: Record, *, durable: bool = False) -> int:  # noqa: ARG002 - an AuditLog's
+        """Keep it here alone."""
+        self.records.append(record)
+        return len(self.records)
+
+    async def close(self) -> None:
+        """Keep what there is."""
+
+
 async def take_away(config: Config, take: Callable[[Store], Awaitable[Record]]) -> None:
     """Have `take` do it, and record what it returns; if that fails, the command fails and says what was done.
 

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.config.check_rules import check_rules
+from gateway.config.check_sign_in import check_sign_in
 from gateway.config.model import (
     Config,
     ConfigError,
@@ -17,6 +19,7 @@ from gateway.config.model import (
 )
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.loopback import LOOPBACK
+from policy.rules import is_attribute
 from policy.setting import is_pointer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -26,16 +29,20 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 
 _FRAMING = frozenset(
     {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # every IPv4 address, as IPv6 writes it (RFC 4291 section 2.5.5.2)
 _DAY = 86400
 _MOST_WORKERS = 256
 # Above 0 and at most so much: what is more is a slip of the hand, or as good as no limit.
 _MOST = {
     "tokens.lifetime_seconds": 900,
+    "browser.lifetime_seconds": 43_200,
+    "browser.idle_seconds": 43_200,
     "identity.assertion_seconds": 60,
     "grants.fact_ttl_seconds": 2,
     "grants.absent_ttl_seconds": 2,
     "server.shutdown_seconds": _DAY,
     "staff.max_age_seconds": 366 * _DAY,
+    "staff.max_assumptions": 10_000,
     "staff.events.max_age_seconds": _DAY,
     "server.worker_deadline_seconds": _DAY,
     "limits.header_bytes": 1024 * 1024,
@@ -88,6 +95,8 @@ _MOST_ASKING_SECONDS = 0.9 * FACTS_SECONDS  # storing what has changed is waited
 _MOST_ASKING = 1024
 _LEAST_TOKEN = 32  # of base64url letters: 192 random bits
 _BEARER = re.compile(rf"[A-Za-z0-9._~+/-]{{{_LEAST_TOKEN},1024}}=*", re.ASCII)
+# RFC 8414 section 2: neither query nor fragment.
+_ISSUER = re.compile(r"https?://[!$-.0-;=A-Z_a-z~\[\]]+(?:/[!$-;=@-Z_a-z~]*)?", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+", re.ASCII)
 
 
@@ -96,9 +105,13 @@ def check(config: Config) -> None:
     for where, listen in (("listen", config.server.listen), ("admin_listen", config.server.admin_listen)):
         parse_address(listen, f"server.{where}")
     for index, network in enumerate(config.server.trusted_proxies):
-        parse_network(network, f"server.trusted_proxies[{index}]")
-    if not config.server.issuer.startswith(("https://", "http://")) or config.server.issuer.endswith("/"):
-        raise ConfigError("server.issuer: must be an http(s) URL without a slash at its end")
+        if _is_everybody(parse_network(network, where := f"server.trusted_proxies[{index}]")):
+            raise ConfigError(f"{where}: `{network}` is everybody, whose word would count: name the proxies in front")
+    if not _is_issuer(config.server.issuer):
+        raise ConfigError(
+            "server.issuer: must be an http(s) URL in ASCII, without query, fragment and user, and without a slash at"
+            " its end"
+        )
     if config.server.workers != "auto" and not 0 < config.server.workers <= _MOST_WORKERS:
         raise ConfigError(f'server.workers: must be "auto", or above 0 and at most {_MOST_WORKERS}')
     _check_accounts(config)
@@ -110,6 +123,16 @@ def check(config: Config) -> None:
     _check_limits(config)
     _check_tls(config)
     _check_upstreams(config.upstreams)
+
+
+def _is_issuer(text: str) -> bool:
+    """Tell whether an address can be our own name, from which those of our endpoints are made."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and _ISSUER.fullmatch(text) is not None and not text.endswith("/")
 
 
 def _check_grants(config: Config) -> None:
@@ -129,10 +152,16 @@ def _check_grants(config: Config) -> None:
         _check_webhook(grants.webhook, "grants.webhook")
 
 
+def _is_everybody(network: Network) -> bool:
+    return network.prefixlen == 0 or (isinstance(network, ipaddress.IPv6Network) and _MAPPED.subnet_of(network))
+
+
 def _check_webhook(webhook: GrantsWebhook, where: str) -> None:
     for name, secret in (("secret", webhook.secret), ("previous_secret", webhook.previous_secret)):
         if secret is not None and len(secret.reveal().encode("utf-8")) < _LEAST_SECRET_BYTES:
             raise ConfigError(f"{where}.{name}: must have at least {_LEAST_SECRET_BYTES} bytes")
+    if webhook.secret == webhook.previous_secret:
+        raise ConfigError(f"{where}.previous_secret: is the secret itself: give the old one, or leave it out")
     if not 0 < webhook.window_seconds <= _MOST_WINDOW_SECONDS:
         raise ConfigError(f"{where}.window_seconds: must be above 0 and at most {_MOST_WINDOW_SECONDS}")
     if not is_pointer(webhook.account):
@@ -176,7 +205,12 @@ def _check_sent(http: GrantsHttp, where: str) -> None:
 
 def _check_answer(http: GrantsHttp, where: str) -> None:
     fields = msgspec.to_builtins(http.fields)
-    for name, pointer in fields.items():
+    attributes = fields.pop("attributes")
+    for name in attributes:
+        if not is_attribute(name, "…"):
+            raise ConfigError(f"{where}.fields.attributes: `{name}` is not a name such as region")
+    pointers = [*fields.items(), *((f"attributes.{name}", pointer) for name, pointer in attributes.items())]
+    for name, pointer in pointers:
         if pointer and not is_pointer(pointer):
             raise ConfigError(f"{where}.fields.{name}: must be a JSON pointer such as /settings/{name}, or empty")
     if not (http.fields.assumable or http.fields.duration):
@@ -288,14 +322,11 @@ def _check_staff(config: Config) -> None:
             "staff.issuer: must be an https URL with a host and a port that there can be; "
             "http is for this machine's own loopback only"
         )
-    if not config.staff.rules:
-        raise ConfigError("staff.rules: without a rule nobody could ever stand in; add a [[staff.rules]] table")
     token = config.staff.events.push_token
     if token is not None and _BEARER.fullmatch(token.reveal()) is None:
         raise ConfigError(f"staff.events.push_token: must have at least {_LEAST_TOKEN} letters, digits or -._~+/")
-    for index, rule in enumerate(config.staff.rules):
-        if not (rule.subject or rule.group or rule.claim) or (rule.claim is None) != (rule.value is None):
-            raise ConfigError(f"staff.rules[{index}]: set `subject`, `group`, or `claim` with `value`")
+    check_rules(config.staff)
+    check_sign_in(config)
 
 
 def _is_safe(url: str) -> bool:

@@ -12,6 +12,7 @@ from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.pool import PoolLimits
 from gateway.stores.postgres.address import Address, parse_url
 from gateway.stores.postgres.terms import StoreTerms
+from policy.keys import Algorithm
 from policy.model import AccountType, Duration, Permission
 
 # Where the limits are enforced their defaults stand, too, with the reasons.
@@ -166,6 +167,7 @@ class Identity(Section, frozen=True, kw_only=True):
 
     header: str = "X-Locum-Assertion"
     assertion_seconds: int = 60
+    algorithm: Algorithm = "EdDSA"
     plain: dict[str, str] = msgspec.field(default_factory=dict)
     strip: tuple[str, ...] = ()
 
@@ -179,13 +181,17 @@ class Catch(Section, frozen=True, kw_only=True):
 
 
 class StaffRuleTable(Section, frozen=True, kw_only=True):
-    """Who of the vendor's people may stand in, and how far."""
+    """Who of the vendor's people may stand in for whom, and how far: `policy.rules.StaffRule`."""
 
     permissions: tuple[Permission, ...]
     subject: str | None = None
     group: str | None = None
-    claim: str | None = None
-    value: str | None = None
+    groups: tuple[str, ...] = ()
+    claims: dict[str, str] = msgspec.field(default_factory=dict)
+    amr: tuple[str, ...] = ()
+    account_type: AccountType | None = None
+    account_attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    agent_roles: tuple[str, ...] = ()
 
 
 class StaffEvents(Section, frozen=True, kw_only=True):
@@ -196,6 +202,18 @@ class StaffEvents(Section, frozen=True, kw_only=True):
     max_age_seconds: int = 3600
 
 
+class SignIn(Section, frozen=True, kw_only=True):
+    """How staff sign in with a browser: OpenID Connect's code flow with PKCE."""
+
+    client_id: str
+    client_secret: Secret | None = None
+    client_key: Secret | None = None
+    client_key_id: str = ""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    idle_seconds: int = 1800
+    absolute_seconds: int = 28800
+
+
 class StaffSection(Section, frozen=True, kw_only=True):
     """The vendor's identity provider and its people."""
 
@@ -203,10 +221,13 @@ class StaffSection(Section, frozen=True, kw_only=True):
     audience: str
     rules: tuple[StaffRuleTable, ...]
     groups_claim: str = "groups"
+    agent_claim: str | None = None
+    max_assumptions: int = 10
     require_acr: tuple[str, ...] = ()
     require_amr: tuple[str, ...] = ()
     max_age_seconds: int | None = None
     events: StaffEvents = StaffEvents()
+    sign_in: SignIn | None = None
 
 
 class Tokens(Section, frozen=True, kw_only=True):
@@ -215,7 +236,15 @@ class Tokens(Section, frozen=True, kw_only=True):
     lifetime_seconds: int = 900
     require_ticket: bool = True
     require_reason: bool = True
+    algorithm: Algorithm = "EdDSA"
     signing_key: Secret | None = None
+
+
+class Browser(Section, frozen=True, kw_only=True):
+    """An assumption that staff begin and use with a browser."""
+
+    lifetime_seconds: int = 28_800
+    idle_seconds: int = 1_800
 
 
 class AnswerFields(Section, frozen=True, kw_only=True):
@@ -228,6 +257,7 @@ class AnswerFields(Section, frozen=True, kw_only=True):
     permissions: str = ""
     account_type: str = "/security_settings/assumable_account_type"
     suspended: str = ""
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class AnswerWords(Section, frozen=True, kw_only=True):
@@ -335,6 +365,7 @@ class Config(Section, frozen=True, kw_only=True):
     identity: Identity = Identity()
     catch: tuple[Catch, ...] = ()
     tokens: Tokens = Tokens()
+    browser: Browser = Browser()
     grants: Grants = Grants()
     store: StoreSection = StoreSection()
     audit: Audit = Audit()

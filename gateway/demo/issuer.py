@@ -52,8 +52,7 @@ class DemoIssuer:
 
     async def __aenter__(self) -> Self:
         app = web.Application()
-        app.router.add_get("/.well-known/openid-configuration", self._discovery)
-        app.router.add_get("/jwks.json", self._jwks)
+        app.add_routes(self._routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
@@ -65,6 +64,12 @@ class DemoIssuer:
     ) -> None:
         self.up()
         await self._runner.cleanup()
+
+    def _routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/.well-known/openid-configuration", self._discovery),
+            web.get("/jwks.json", self._jwks),
+        ]
 
     def token(
         self,

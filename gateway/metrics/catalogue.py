@@ -7,16 +7,24 @@ shows, and the number of series is bounded.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from itertools import accumulate
+from math import inf
+from typing import Final, Literal
 
 from gateway.counts import Counts
+from gateway.proxy.durations import BOUNDS, Durations
 from gateway.proxy.listener import Listener
 from gateway.state import State
 from gateway.stores.store import KillSwitch
+from gateway.tokens.keys import KeyRing
 from policy.model import DenyReason
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """The values of one metric, each with its labels' values."""
+
+
+SUM: Final = "sum"
+"""In place of a histogram's bound: the sum of all values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +34,7 @@ class Process:
     state: State
     listener: Listener
     upstream_connections: int
+    keys: KeyRing
     version: str
     switch: KillSwitch | None
     """None: the store did not say."""
@@ -40,10 +49,10 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric; `labels` come behind `worker`, which all have."""
+    """One metric; `labels` come behind `worker`, which all have, and behind those a histogram's bound or SUM."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
     read: Callable[[Process], Samples]
     labels: tuple[str, ...] = ()
@@ -62,6 +71,20 @@ def _decided(allowed: int, denied: Mapping[DenyReason, int]) -> Samples:
     yield ("allow", ""), allowed
     for reason, times in denied.items():
         yield ("deny", reason.value), times
+
+
+def _key_ages(keys: KeyRing) -> Samples:
+    """Return when each key that signs was made; what is not known of it is left out."""
+    for use, made_at in keys.made_at().items():
+        if made_at is not None:
+            yield (use,), made_at.timestamp()
+
+
+def _durations(durations: Durations) -> Samples:
+    """Return how many took no longer than each bound, and last how long all took."""
+    for bound, count in zip((*BOUNDS, inf), accumulate(durations.counts), strict=True):
+        yield ("+Inf" if bound == inf else str(bound),), count
+    yield (SUM,), durations.seconds
 
 
 WORKER_UP = Metric(
@@ -123,6 +146,13 @@ METRICS = (
         lambda process: _one(process.state.journal.size),
     ),
     Metric(
+        "locum_key_created_timestamp_seconds",
+        "gauge",
+        "When the key that signs was made, in seconds since 1970; missing for one that the operator gives.",
+        lambda process: _key_ages(process.keys),
+        ("use",),
+    ),
+    Metric(
         "locum_kill_switch",
         "gauge",
         "Whether all assumption is stopped; missing while the store does not say.",
@@ -144,6 +174,12 @@ METRICS = (
             (("control",), process.counts.control),
         ],
         ("kind",),
+    ),
+    Metric(
+        "locum_request_duration_seconds",
+        "histogram",
+        "From a request's head to the end of its answer, of all kinds.",
+        lambda process: _durations(process.listener.durations),
     ),
     Metric(
         "locum_requests_in_flight",
@@ -197,6 +233,13 @@ METRICS = (
         "gauge",
         "Connections of clients, also idle ones.",
         lambda process: _one(process.listener.open_count),
+    ),
+    Metric(
+        "locum_upstream_faults_total",
+        "counter",
+        "Requests that the app did not answer, by what the client was told.",
+        lambda process: [((str(status),), times) for status, times in process.counts.upstream_faults.items()],
+        ("status",),
     ),
     Metric(
         "locum_upstream_connections",

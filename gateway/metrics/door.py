@@ -13,19 +13,27 @@ from gateway.metrics.reading import Reading, ask_all, take, told
 from gateway.metrics.text import read_system, render
 from gateway.proxy.listener import Listener
 from gateway.state import Post, State
+from gateway.tokens.keys import KeyRing
 
 
 class Metrics:
     """Reads the numbers of this process when it is asked, and those of its fellows; keeps none."""
 
     def __init__(
-        self, state: State, listener: Listener, post: Post, *, upstream_connections: Callable[[], int]
+        self,
+        state: State,
+        listener: Listener,
+        post: Post,
+        *,
+        upstream_connections: Callable[[], int],
+        keys: Callable[[], KeyRing],
     ) -> None:
         """Open nothing yet."""
         self._state = state
         self._listener = listener
         self._post = post
         self._upstream_connections = upstream_connections
+        self._keys = keys
         self._version = version("locum")
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -54,6 +62,7 @@ class Metrics:
                 state=self._state,
                 listener=self._listener,
                 upstream_connections=self._upstream_connections(),
+                keys=self._keys(),
                 version=self._version,
                 switch=switch,
                 system=system,

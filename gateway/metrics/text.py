@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from gateway.metrics.catalogue import METRICS, WORKER_UP
+from gateway.metrics.catalogue import METRICS, SUM, WORKER_UP, Metric
 from gateway.metrics.reading import Reading
 
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
@@ -39,6 +39,9 @@ class _Collected(Collector):
 
     def collect(self) -> Iterator[Family]:
         for metric in METRICS:
+            if metric.kind == "histogram":
+                yield self._histogram(metric)
+                continue
             family = _FAMILIES[metric.kind](metric.name, metric.help, labels=("worker", *metric.labels))
             for worker, reading in self._readings.items():
                 if reading is not None:
@@ -47,3 +50,15 @@ class _Collected(Collector):
                 elif metric is WORKER_UP:
                     family.add_metric((worker,), 0)
             yield family
+
+    def _histogram(self, metric: Metric) -> Family:
+        family = HistogramMetricFamily(metric.name, metric.help, labels=("worker", *metric.labels))
+        for worker, reading in self._readings.items():
+            if reading is not None:
+                series: dict[tuple[str, ...], dict[str, float]] = {}
+                for (*labels, bound), value in reading.samples.get(metric.name, ()):
+                    series.setdefault(tuple(labels), {})[bound] = value
+                for labels_of, values in series.items():
+                    total = values.pop(SUM, 0.0)
+                    family.add_metric((worker, *labels_of), buckets=list(values.items()), sum_value=total)
+        return family

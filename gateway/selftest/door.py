@@ -20,6 +20,8 @@ PREFIX: Final = b"/.locum/selftest/"
 PING = "/.locum/selftest/ping"
 STREAM = "/.locum/selftest/stream"
 SCOPE = Scope(resource="selftest", write=False)
+WHO: Final = "locum selftest"
+"""Who acts in a self-test, and for whom."""
 
 _RULE = RouteRule(
     id="locum.selftest",

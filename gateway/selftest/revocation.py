@@ -16,7 +16,7 @@ import aiohttp
 
 from gateway.clock import Clock, Ticks
 from gateway.grants.service import ChangeRequest, GrantService
-from gateway.selftest.door import PING, SCOPE, STREAM
+from gateway.selftest.door import PING, SCOPE, STREAM, WHO
 from gateway.stores.store import Store, StoreConflict
 from gateway.tokens.signing import SigningKey
 from policy.claims import LONGEST_TOKEN, TOKEN_TYPE, build_token
@@ -37,7 +37,6 @@ from policy.model import (
 )
 
 ACCOUNT = AccountId("locum-selftest")
-_WHO = "locum selftest"
 _CLIENT = ClientId("locum-selftest")
 _LET_IN_SECONDS = 3.0
 
@@ -84,7 +83,7 @@ async def measure(
     """
     with suppress(StoreConflict):
         await bench.store.add_account(Account(id=ACCOUNT, type=AccountType.PAID))
-    if any(event.by != _WHO for event in await bench.store.list_changes(ACCOUNT)):
+    if any(event.by != WHO for event in await bench.store.list_changes(ACCOUNT)):
         raise SelfTestError(f"the account `{ACCOUNT}` is somebody's: others have chosen for it, so it is left alone")
     try:
         for _ in range(rounds):
@@ -188,17 +187,18 @@ async def begin(bench: Bench) -> str:
     if grant is None:
         raise SelfTestError("the account of the self-test is a trial, which cannot be switched: convert it")
     now = bench.clock()
-    staff = Staff(id=_actor(bench), name=_WHO, permissions=frozenset({Permission.READ}))
+    staff = Staff(id=_actor(bench), name=WHO, permissions=frozenset({Permission.READ}))
     assumption = Assumption(
         id=AssumptionId(f"as_{secrets.token_hex(10)}"),
         account=ACCOUNT,
-        subject=AgentId(_WHO),
+        subject=AgentId(WHO),
         actor=staff.id,
         grant_id=grant.id,
         ticket="self-test",
         reason="to measure how fast a revoke works",
         scopes=frozenset({SCOPE}),
         started_at=now,
+        expires_at=now + min(LONGEST_TOKEN, timedelta(minutes=5)),
     )
     await bench.store.begin_assumption(assumption, staff, at=now)
     claims = build_token(
@@ -210,13 +210,13 @@ async def begin(bench: Bench) -> str:
         grant_epoch=grant.epoch,
         authentication={},
         now=now,
-        expires_at=now + min(LONGEST_TOKEN, timedelta(minutes=5)),
+        expires_at=assumption.expires_at,
     )
     return bench.key.sign(claims, type_=TOKEN_TYPE)
 
 
 def _actor(bench: Bench) -> ActorId:
-    return ActorId(issuer=bench.issuer, subject=_WHO)
+    return ActorId(issuer=bench.issuer, subject=WHO)
 
 
 async def choose(bench: Bench, duration: Duration) -> GrantChange:
@@ -226,7 +226,7 @@ async def choose(bench: Bench, duration: Duration) -> GrantChange:
             account=ACCOUNT,
             duration=duration,
             permissions=frozenset({Permission.READ}),
-            administrator=Administrator(id=_WHO, roles={"selftest": bench.role}),
+            administrator=Administrator(id=WHO, roles={"selftest": bench.role}),
         )
     )
     if not isinstance(outcome, GrantChange):

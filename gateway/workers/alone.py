@@ -55,6 +55,7 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
     try:
         async with open_gateway(config) as gateway:
             collector.spare()
+            look_when_going_on(gateway)
             announce(gateway.public_url, gateway.admin_url)
             outer.start(stopping.cut(gateway), name="cut when told")
             inner.start(_renew(gateway, read, hang_up), name="renew the configuration")
@@ -63,6 +64,11 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
     finally:
         await inner.close()
         await outer.close()
+
+
+def look_when_going_on(gateway: Gateway) -> None:
+    """Have a process that was stopped and goes on (SIGCONT) look at what is open, for what has changed meanwhile."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCONT, gateway.follower.look_at_all)
 
 
 async def _renew(gateway: Gateway, read: Read, hang_up: asyncio.Event) -> None:

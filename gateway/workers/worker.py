@@ -16,7 +16,7 @@ from gateway.descriptors import raise_limit
 from gateway.state import Post
 from gateway.tasks import Tasks
 from gateway.workers import collector
-from gateway.workers.alone import Stopping
+from gateway.workers.alone import Stopping, look_when_going_on
 from gateway.workers.hang_up import hear
 from gateway.workers.orders import Begin, Done, Order, Ping, Pong, Refused, Renew, Reply, Stop, encode, read_order
 
@@ -55,6 +55,7 @@ async def run_worker() -> bool:
         post = Post(origin=begin.origin, shared=True, without_store=begin.without_store, fellows=fellows)
         async with open_gateway(begin.config, post=post) as gateway:
             collector.spare()
+            look_when_going_on(gateway)
             replies.done(gateway)
             tasks.start(stopping.cut(gateway), name="cut when told")
             inner.start(_renew(gateway, renewals, replies), name="renew the configuration")
