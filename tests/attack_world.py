@@ -2,14 +2,19 @@
 
 import json
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.audit.segment import read_lines, split_line
+from tests.every_byte import check_every_cut
 from tests.gateway_world import HOST, World, open_world, parse
 from tests.oracle import RecordedRequest
 from tests.rawwire import cut_at, each_byte
 from tests.tally import TALLY
+
+_BEHIND = b"TRACE /behind HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\n\r\n"
+"""A message whose answer tells that it was read as itself, and which is never passed on."""
+_ANSWER_BEHIND = b"HTTP/1.1 405 "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,27 +56,40 @@ class Attacker:
         self._read: dict[Path, int] = {}
         self._cuts = 0
 
-    async def send(self, raw, *, responses: int | None = 1) -> Outcome:
-        """Send on a new connection; with `responses` None, wait until the gateway closes it."""
+    async def send(self, raw, *, responses: int | None = 1, **options) -> Outcome:
+        """Send on a new connection, see `exchange`; with `responses` None, wait until the gateway closes it."""
         before = len(self.world.upstream.requests)
         self._tail()
-        answer = await self.world.raw(raw, responses=responses)
+        answer = await self.world.raw(raw, responses=responses, **options)
         return Outcome(answer=answer, heard=self.world.upstream.requests[before:], records=self._tail())
 
     async def refused(self, raw) -> Outcome:
-        """Send what must end the connection: a gateway that keeps it open fails the test by its patience.
+        """Send what must be refused, with nothing of it left to be read as a request.
 
+        The connection ends with the refusal, or the one message behind it is read as itself: a gateway that does
+        neither fails the test by its patience.
         Bytes are sent in one piece and in two, and each time at another place, and now and then byte by byte: what comes
         of them must be the same.
         """
-        outcome = await self.send(raw, responses=None)
+        to_head = isinstance(raw, bytes) and raw.startswith(b"HEAD ")
+        outcome = await self._refused(raw, to_head=to_head)
         if isinstance(raw, bytes):
+            await check_every_cut(raw)
             self._cuts += 1
             at = 1 + self._cuts * 31 % (len(raw) - 1)
             for pieces in (cut_at(raw, at), *([each_byte(raw)] if self._cuts % 16 == 0 else [])):
-                cut = await self.send(pieces, responses=None)
+                cut = await self._refused(pieces, to_head=to_head)
                 assert outcome.verdict == cut.verdict, f"cut at {at}"
         return outcome
+
+    async def _refused(self, raw, *, to_head: bool) -> Outcome:
+        outcome = await self.send(raw, then=_BEHIND, to_head=to_head)
+        if b"\r\nConnection: close\r\n" in outcome.answer.partition(b"\r\n\r\n")[0] + b"\r\n":
+            return outcome
+        answer, kept, behind = outcome.answer.rpartition(_ANSWER_BEHIND)
+        assert kept
+        assert b"HTTP/1." not in behind
+        return replace(outcome, answer=answer)
 
     async def heard_late(self, since: int) -> list[bytes]:
         """Return what has reached the upstream since it had heard `since` requests, a last ordinary one apart."""

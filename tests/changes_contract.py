@@ -9,7 +9,7 @@ import pytest
 
 from gateway.stores.store import Changes, KillSwitch, Store, StoreChange, StoreConflict, StoreError
 from policy.model import AccountId, AssumptionId
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, CLIENT, KEY, NOW, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, CLIENT, NOW, STAFF, a_change, a_grant
 
 
 class ChangesContract:
@@ -60,7 +60,6 @@ class ChangesContract:
         assert False is await store.disable_staff(ACTOR._replace(subject="u2"), disabled=True)
         await store.set_kill_switch(switch)
         await store.add_client(CLIENT)
-        await store.add_key(KEY)
         stale = a_change(replace(ACME, epoch=7), grant=a_grant(ACME))
         for conflict in (
             store.add_account(ACME),

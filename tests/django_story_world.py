@@ -49,6 +49,7 @@ profile = "django-helpdesk"
 [staff]
 issuer = "{staff}"
 audience = "{audience}"
+max_assumptions = 100
 [[staff.rules]]
 group = "support"
 permissions = ["read", "test_tickets", "write"]

@@ -20,6 +20,7 @@ from policy.model import (
 )
 from policy.scopes import parse_scopes
 from tests.journals import Ticks
+from tests.lenient_rules import AS_LAST_SEEN
 from tests.memory_store import MemoryStore
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -66,7 +67,13 @@ class Scene:
         self.tasks = Tasks()
         self.ticks = Ticks()
         self.cache = FactCache(
-            self.store, ttl_seconds=2, absent_ttl_seconds=1, trial_permissions=READ, ticks=self.ticks, tasks=self.tasks
+            self.store,
+            ttl_seconds=2,
+            absent_ttl_seconds=1,
+            trial_permissions=READ,
+            rules=AS_LAST_SEEN,
+            ticks=self.ticks,
+            tasks=self.tasks,
         )
 
     async def furnish(self, account="acme", permissions=READ):
@@ -119,6 +126,7 @@ def assumption_of(account, **changes):
             reason="why",
             scopes=parse_scopes("tickets:read tickets:write"),
             started_at=NOON,
+            expires_at=NOON + timedelta(days=365),
         ),
         **changes,
     )

@@ -17,6 +17,7 @@ from policy.model import AccessRequest, Account, AccountType, Deny
 from policy.target import parse_target
 from tests.fact_scene import DANA, NOON, READ, CountingStore, assumption_of, claims_of, grant_of, staff_of, turns
 from tests.journals import Ticks
+from tests.lenient_rules import AS_LAST_SEEN
 
 PROFILE = load_profile("demo-helpdesk")
 TTL = 2.0
@@ -53,14 +54,25 @@ class FollowScene:
             ttl_seconds=TTL,
             absent_ttl_seconds=1,
             trial_permissions=READ,
+            rules=AS_LAST_SEEN,
             ticks=self.ticks,
             tasks=self.tasks,
         )
         self.live = Live(PROFILE, self.clock)
         self.mark = mark if isinstance(mark, Mark) else Mark.open(mark, origin)
         self.follower = Follower(
-            self.store, facts=self.facts, live=self.live, mark=self.mark, ticks=self.ticks, ttl_seconds=TTL
+            self.store,
+            facts=self.facts,
+            live=self.live,
+            mark=self.mark,
+            ticks=self.ticks,
+            ttl_seconds=TTL,
+            read_keys=self.read_keys,
         )
+        self.keys_read = 0
+
+    async def read_keys(self):
+        self.keys_read += 1
 
     def clock(self):
         return NOON + timedelta(minutes=1, seconds=self.ticks.now)

@@ -7,12 +7,24 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.tokens.keys import KeyRing, KeyTerms
 from gateway.tokens.signing import SigningKey
+from gateway.tokens.stored import StoredKeys
+from tests.memory_store import MemoryStore
 
 ISSUER = "https://assume.vendor.example"
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 KEY = SigningKey("locum-0123456789abcdef", PRIVATE)
+
+
+def ring(*keys: SigningKey) -> KeyRing:
+    """Return a ring of these keys alone, of which the first signs."""
+    [first, *_] = keys
+    terms = KeyTerms(given=keys, tokens=first.algorithm, assertions=first.algorithm)
+    return KeyRing(terms, StoredKeys(MemoryStore(), lambda: NOON))
+
+
 DROP = object()
 """A member with this value is left out."""
 

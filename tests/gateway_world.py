@@ -23,6 +23,7 @@ from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests.oracle import parse_requests
 from tests.rawwire import RecordingUpstream, exchange, response
+from tests.world_issuer import WorldIssuer
 
 ISSUER = "https://assume.vendor.example"
 AUDIENCE = "locum"
@@ -73,10 +74,12 @@ class World:
     def basic(self):
         return "Basic " + base64.b64encode(f"app:{self.secret}".encode()).decode()
 
-    async def raw(self, raw: bytes | Sequence[bytes], **options):
+    async def raw(self, raw: bytes | Sequence[bytes], *, then: bytes = b"", **options):
         """Send raw bytes to the public listener and return what comes back."""
         await self.note_sent(raw if isinstance(raw, bytes) else b"".join(raw))
-        return await exchange("127.0.0.1", self.port, raw, **options)
+        if then:
+            await self.note_sent(then)
+        return await exchange("127.0.0.1", self.port, raw, then=then, **options)
 
     async def note_sent(self, raw: bytes):
         """Count the requests in some bytes, as the oracle reads them; for whoever sends by other means than `raw`."""
@@ -192,6 +195,7 @@ def document(directory: Path, *, upstream: str, issuer: str):
             "issuer": issuer,
             "audience": AUDIENCE,
             "rules": [{"group": "support", "permissions": ["read", "test_tickets", "write"]}],
+            "max_assumptions": 10_000,
         },
     }
 
@@ -204,15 +208,30 @@ def quiet_profile(directory: Path):
     return path
 
 
+def profile_with_roles(directory: Path):
+    """Return the demo's profile for an app whose answer to the probe tells the agent's role."""
+    path = directory / "with-roles.toml"
+    shipped = resources.files("policy").joinpath("profiles", "demo-helpdesk.toml").read_text()
+    named = shipped.replace('name = "demo-helpdesk"', 'name = "with-roles"')
+    path.write_text(f'agent_role = "/role"\n{named}')
+    return path
+
+
 @asynccontextmanager
 async def open_world(
-    directory: Path, *, script=None, answer_at_head=False, change=lambda _document: None, account="acme"
+    directory: Path,
+    *,
+    script=None,
+    answer_at_head=False,
+    change=lambda _document: None,
+    account="acme",
+    issuer_class=WorldIssuer,
 ):
     """Run a gateway before a recording upstream; `change` may edit the configuration first."""
     clock = TestClock()
     async with (
         RecordingUpstream(script or (lambda _request: response()), answer_at_head=answer_at_head) as upstream,
-        DemoIssuer(clock=clock.utc) as issuer,
+        issuer_class(clock=clock.utc) as issuer,
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         wanted = document(directory, upstream=upstream.url, issuer=issuer.issuer)

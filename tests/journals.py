@@ -1,6 +1,6 @@
 """Small journals for tests to attack, with a clock that ticks once a record."""
 
-from collections.abc import Callable
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,15 @@ class Ticks:
 
 
 async def open_journal(directory: Path, *, origin: str = "node", signed: bool = True, **options: Any) -> Journal:
-    signer: Callable[[bytes], bytes] | None = NoteSigner(KEY, name=origin) if signed else None
+    signer = NoteSigner(KEY, name=origin) if signed else None
     options.setdefault("clock", SecondHand())
     return await Journal.open(directory, origin=origin, signer=signer, **options)
 
 
 async def write_journal(directory: Path, count: int, **options: Any) -> None:
-    """Write `count` records and close: the checkpoint covers them all."""
+    """Write `count` records at once and close: the only checkpoint covers them all."""
     journal = await open_journal(directory, **options)
-    for _ in range(count):
-        await journal.append(ENTRY)
+    await asyncio.gather(*(journal.append(ENTRY) for _ in range(count)))
     await journal.close()
 
 

@@ -5,6 +5,7 @@ import contextlib
 
 from tests.gateway_world import HOST, open_world
 from tests.rawwire import response
+from tests.upstream_client import eventually
 
 AT_ONCE = 1.0
 """Seconds within which what is open is cut: the promise is one."""
@@ -35,6 +36,12 @@ class Open:
         world.gate.set()
         async with asyncio.timeout(AT_ONCE):
             return await self.reader.readuntil(b"0\r\n\r\n")
+
+
+async def caught_up(world):
+    """Wait until the gateway has heard of everything that was changed so far, and will forget no fact for it."""
+    newest = (await world.gateway.store.read_changes(0)).position
+    await eventually(lambda: world.gateway.follower.position >= newest)
 
 
 @contextlib.asynccontextmanager

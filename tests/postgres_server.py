@@ -18,6 +18,7 @@ import pytest
 
 from gateway.stores.postgres.address import parse_url
 from gateway.stores.postgres.terms import StoreTerms
+from gateway.stores.tables import TABLES
 
 # A test of PostgreSQL takes what needs asyncpg from here, so that all of them are skipped alike where it is missing.
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install -e '.[dev,postgres]'")
@@ -39,18 +40,11 @@ _SETTINGS = {
     "autovacuum": "off",
     "deadlock_timeout": "100ms",
 }
-_EMPTY = """
-    DO $$ DECLARE name text; BEGIN
-        UPDATE locum.accounts SET grant_id = NULL;
-        FOR name IN SELECT unnest(ARRAY['grant_events', 'grants', 'accounts', 'assumptions', 'staff', 'clients',
-                                        'signing_keys', 'kill_switch', 'changes']) LOOP
-            EXECUTE 'DELETE FROM locum.' || name;
-        END LOOP;
-        SET CONSTRAINTS ALL IMMEDIATE;
-        DELETE FROM locum.changes;
-        UPDATE locum.position SET position = 0;
-    END $$
-"""
+_EMPTY = " ".join([
+    "DO $$ BEGIN UPDATE locum.accounts SET grant_id = NULL;",
+    *(f"DELETE FROM locum.{table.name};" for table in reversed(TABLES)),  # noqa: S608 - our own words
+    "SET CONSTRAINTS ALL IMMEDIATE; DELETE FROM locum.changes; UPDATE locum.position SET position = 0; END $$",
+])  # fmt: skip
 
 
 class Server:

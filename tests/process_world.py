@@ -12,13 +12,13 @@ from pathlib import Path
 import aiohttp
 
 from gateway.clients import digest_of, new_secret
-from gateway.demo.issuer import DemoIssuer
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests import started
 from tests.gateway_world import AUDIENCE, HOST, ISSUER, TestClock, World, parse
 from tests.rawwire import RecordingUpstream, response
+from tests.world_issuer import WorldIssuer
 
 PATIENCE_SECONDS = 15
 SHIPPED = resources.files("policy").joinpath("profiles", "demo-helpdesk.toml").read_text(encoding="utf-8")
@@ -232,12 +232,12 @@ async def until(condition):
 
 
 @asynccontextmanager
-async def open_process_world(directory, *, script=None):
+async def open_process_world(directory, *, script=None, issuer_class=WorldIssuer):
     """Prepare everything but the gateway: an app, an issuer, an account that may be assumed, and a client."""
     clock = TestClock()
     async with (
         RecordingUpstream(script if script is not None else lambda _request: response()) as upstream,
-        DemoIssuer() as issuer,
+        issuer_class() as issuer,
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         secret = new_secret()

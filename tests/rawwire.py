@@ -280,13 +280,15 @@ async def exchange(
     *,
     responses: int | None = 1,
     to_head: bool = False,
+    then: bytes = b"",
     then_eof: bool = False,
     door: asyncio.Lock | None = None,
 ) -> bytes:
-    """Send `raw` on a new connection and return every byte that came back.
+    """Send `raw` on a new connection, and `then` behind so many responses, and return every byte that came back.
 
     A sequence is sent piece by piece (see `each_byte`, `cut_at`). A server in this very loop reads each by itself, if it
-    had no other connection to accept at the time: whoever sends many at a time gives them one `door`. Reading ends with
+    had no other connection to accept at the time: whoever sends many at a time gives them one `door`. Behind `then`, which
+    is sent unless the connection was said to end, and must end it, all is read to the end. Otherwise reading ends with
     the end of the stream, or, unless `responses` is None, with so many final ones or with what is no HTTP; bytes that
     came along with the last response are returned too.
     """
@@ -304,6 +306,10 @@ async def exchange(
                 if then_eof:
                     writer.write_eof()
             await _read_responses(tape, responses, to_head=to_head)
+            if then:
+                if b"\r\nConnection: close\r\n" not in tape.recorded:
+                    writer.write(then)
+                await _read_responses(tape, None, to_head=False)
     finally:
         writer.close()
         with contextlib.suppress(ConnectionError):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from gateway.stores.counting import Counting
 from gateway.stores.store import (
     AccountRecord,
     Client,
@@ -27,7 +28,11 @@ from policy.model import (
     GrantId,
     Permission,
 )
+from tests.browser_contract import HELD, JAR, BrowserContract
 from tests.changes_contract import ChangesContract
+from tests.key_contract import KeyContract
+from tests.rules_contract import RulesContract
+from tests.session_contract import DIGEST, SESSION, SessionContract
 from tests.sign_out_contract import SignOutContract
 from tests.store_examples import (
     ACME,
@@ -66,22 +71,45 @@ CALLS = {
     "find_grant": lambda store: store.find_grant(GrantId("g1")),
     "add_assumption": lambda store: store.add_assumption(ASSUMPTION),
     "begin_assumption": lambda store: store.begin_assumption(ASSUMPTION, STAFF, at=NOW),
+    "count_assumptions": lambda store: store.count_assumptions(ACTOR, at=NOW),
     "find_assumption": lambda store: store.find_assumption(ASSUMPTION.id),
     "end_assumption": lambda store: store.end_assumption(ASSUMPTION.id, at=NOW),
     "end_assumptions_of": lambda store: store.end_assumptions_of(ACTOR, at=NOW),
-    "list_assumptions": lambda store: store.list_assumptions(),
+    "list_assumptions": lambda store: store.list_assumptions(at=NOW),
     "sign_out": lambda store: store.sign_out(ACTOR, since=NOW, at=NOW),
     "save_staff": lambda store: store.save_staff(STAFF, at=NOW),
     "find_staff": lambda store: store.find_staff(ACTOR),
     "disable_staff": lambda store: store.disable_staff(ACTOR, disabled=True),
+    "begin_session": lambda store: store.begin_session(SESSION, STAFF, at=NOW),
+    "find_session": lambda store: store.find_session(DIGEST),
+    "touch_session": lambda store: store.touch_session(DIGEST, at=NOW),
+    "end_session": lambda store: store.end_session(DIGEST),
+    "add_one_time": lambda store: store.add_one_time(DIGEST, "x", expires_at=NOW, now=NOW),
+    "redeem": lambda store: store.redeem(DIGEST, now=NOW),
+    "find_one_time": lambda store: store.find_one_time(DIGEST, now=NOW),
+    "swap_one_time": lambda store: store.swap_one_time(DIGEST, "x", known="y", now=NOW),
+    "count": lambda store: store.count(DIGEST, most=1, expires_at=NOW, now=NOW),
+    "discount": lambda store: store.discount(DIGEST, now=NOW),
+    "add_browser": lambda store: store.add_browser(HELD, at=NOW),
+    "find_browser": lambda store: store.find_browser(DIGEST),
+    "list_held": lambda store: store.list_held(ACTOR, ASSUMPTION.account, at=NOW),
+    "touch_browser": lambda store: store.touch_browser(DIGEST, at=NOW),
+    "find_jar": lambda store: store.find_jar(DIGEST),
+    "save_jar": lambda store: store.save_jar(DIGEST, JAR),
+    "tidy_browsers": lambda store: store.tidy_browsers(at=NOW),
     "add_client": lambda store: store.add_client(CLIENT),
     "find_client": lambda store: store.find_client(CLIENT.id),
+    "list_clients": lambda store: store.list_clients(),
+    "remove_client": lambda store: store.remove_client(CLIENT.id),
     "add_key": lambda store: store.add_key(KEY),
+    "start_key": lambda store: store.start_key(KEY.id, at=NOW),
+    "retire_key": lambda store: store.retire_key(KEY.id, at=NOW),
+    "end_key": lambda store: store.end_key(KEY.id, at=NOW),
     "list_keys": lambda store: store.list_keys(),
 }
 
 
-class StoreContract(ChangesContract, SignOutContract):
+class StoreContract(BrowserContract, ChangesContract, KeyContract, RulesContract, SessionContract, SignOutContract):
     async def test_nothing_is_known_at_first(self, store: Store):
         """An empty store says None, an empty list or False; it invents nothing and raises nothing."""
         assert None is await store.find_account(ACME.id)
@@ -90,9 +118,11 @@ class StoreContract(ChangesContract, SignOutContract):
         assert None is await store.find_staff(ACTOR)
         assert None is await store.find_client(CLIENT.id)
         assert [*await store.list_accounts(), *await store.list_changes(ACME.id), *await store.list_keys()] == []
+        assert [] == list(await store.list_clients())
+        assert False is await store.remove_client(CLIENT.id)
         assert False is await store.end_assumption(ASSUMPTION.id, at=NOW)
         assert False is await store.disable_staff(ACTOR, disabled=True)
-        assert [*await store.list_assumptions(), *await store.end_assumptions_of(ACTOR, at=NOW)] == []
+        assert [*await store.list_assumptions(at=NOW), *await store.end_assumptions_of(ACTOR, at=NOW)] == []
 
     @pytest.mark.parametrize("account", [ACME, Account(id=AccountId(AWKWARD), type=AccountType.TRIAL, suspended=True)])
     async def test_an_account_comes_back_as_it_went_in(self, store: Store, account: Account):
@@ -276,13 +306,19 @@ class StoreContract(ChangesContract, SignOutContract):
             await store.add_client(client)
             assert client == await store.find_client(client.id)
 
-    async def test_keys_come_back_newest_first(self, store: Store):
-        """Keys made at the same moment are in the order of their ids; retired ones are there too."""
-        old = replace(KEY, id="k0", created_at=NOW - timedelta(microseconds=1), retired_at=NOW)
-        twin = replace(KEY, id="k2")
-        for key in (twin, old, KEY):
-            await store.add_key(key)
-        assert [KEY, twin, old] == list(await store.list_keys())
+    async def test_clients_are_listed_and_removed(self, store: Store):
+        """By id; one that is removed is gone at once, alone, and its id is free."""
+        ids = ("b", AWKWARD, "a", "B")
+        clients = {id_: Client(id=ClientId(id_), secret_digest=b"x", roles=frozenset({"token"})) for id_ in ids}
+        for client in clients.values():
+            await store.add_client(client)
+        assert [clients[id_] for id_ in sorted(ids)] == list(await store.list_clients())
+        assert True is await store.remove_client(ClientId("b"))
+        assert None is await store.find_client(ClientId("b"))
+        assert False is await store.remove_client(ClientId("b"))
+        assert [clients[id_] for id_ in sorted(ids) if id_ != "b"] == list(await store.list_clients())
+        await store.add_client(replace(clients["b"], secret_digest=b"y"))
+        assert b"y" == (await store.find_client(ClientId("b"))).secret_digest
 
     @pytest.mark.parametrize("what", ["account", "assumption", "client", "key"])
     async def test_a_taken_id_is_a_conflict_and_the_first_stays(self, store: Store, what: str):
@@ -309,12 +345,30 @@ class StoreContract(ChangesContract, SignOutContract):
         """It is off until somebody sets it, and is as it was set last."""
         assert KillSwitch() == await store.find_kill_switch()
         await store.set_kill_switch(replace(switch, on=not switch.on))
-        await store.set_kill_switch(switch)
+        assert await store.set_kill_switch(switch)
         assert switch == await store.find_kill_switch()
 
+    @pytest.mark.parametrize("at", [None, NOW])
+    async def test_the_kill_switch_is_swapped_for_the_known_one_alone(self, store: Store, at: datetime | None):
+        """Whatever differs of what is there, and of two who swap one wins."""
+        known = KillSwitch(on=True, by=AWKWARD, reason=AWKWARD, at=at)
+        off = KillSwitch(by="kim", at=NOW)
+        await store.set_kill_switch(known)
+        others = (replace(known, on=False), replace(known, by="x"), replace(known, reason="x"), KillSwitch())
+        for other in (*others, replace(known, at=NOW + timedelta(microseconds=1))):
+            assert not await store.set_kill_switch(off, known=other)
+        assert known == await store.find_kill_switch()
+        done = await asyncio.gather(*(store.set_kill_switch(replace(off, by=by), known=known) for by in ("a", "b")))
+        assert [False, True] == sorted(done)
+        assert (await store.find_kill_switch()).by == ("a" if done[0] else "b")
+
     async def test_all_that_a_member_has_begun_ends_at_once(self, store: Store):
-        """Only what has not ended is ended and named, only theirs, and nothing the second time."""
-        theirs = [replace(ASSUMPTION, id=AssumptionId(f"s{n}")) for n in range(5)]
+        """Only what has not ended is ended and named, only theirs, and nothing the second time.
+
+        What has expired is ended too: another machine's clock may be behind.
+        """
+        theirs = [replace(ASSUMPTION, id=AssumptionId(f"s{n}")) for n in range(4)]
+        theirs.append(replace(ASSUMPTION, id=AssumptionId("s4"), expires_at=NOW))
         namesake = replace(ASSUMPTION, id=AssumptionId("s7"), actor=ACTOR._replace(issuer="https://evil.example"))
         for assumption in (*theirs, namesake):
             await store.add_assumption(assumption)
@@ -328,15 +382,17 @@ class StoreContract(ChangesContract, SignOutContract):
         assert list(await store.end_assumptions_of(ACTOR, at=NOW)) == []
 
     async def test_what_has_not_ended_is_listed_oldest_first(self, store: Store):
-        """Of one account or of all; those of one moment are in the order of their ids."""
+        """Neither by somebody nor by itself; of one account or of all, those of one moment in the order of their ids."""
         later = replace(ASSUMPTION, id=AssumptionId("s0"), started_at=NOW + timedelta(microseconds=1))
         twin = replace(ASSUMPTION, id=AssumptionId("s2"), account=OTHER.id)
         ended = replace(ASSUMPTION, id=AssumptionId("s3"), ended_at=NOW)
-        for assumption in (later, twin, ended, ASSUMPTION):
+        expired = replace(ASSUMPTION, id=AssumptionId("s4"), expires_at=NOW)
+        for assumption in (later, twin, ended, expired, ASSUMPTION):
             await store.add_assumption(assumption)
-        assert [ASSUMPTION, twin, later] == list(await store.list_assumptions())
-        assert [ASSUMPTION, later] == list(await store.list_assumptions(account=ACME.id))
-        assert list(await store.list_assumptions(account=AccountId("none"))) == []
+        assert [ASSUMPTION, twin, later] == list(await store.list_assumptions(at=NOW))
+        assert [ASSUMPTION, later] == list(await store.list_assumptions(at=NOW, account=ACME.id))
+        assert list(await store.list_assumptions(at=NOW, account=AccountId("none"))) == []
+        assert [] == list(await store.list_assumptions(at=ASSUMPTION.expires_at))
 
     @pytest.mark.parametrize("call", CALLS)
     async def test_a_closed_store_answers_nothing(self, store: Store, call: str):
@@ -348,4 +404,5 @@ class StoreContract(ChangesContract, SignOutContract):
 
     def test_the_table_of_calls_is_complete(self):
         """Every call of the contract but `close` is in CALLS."""
-        assert {name for name in vars(Store) if not name.startswith("_")} == {*CALLS, "close"}
+        calls = {name for part in (Store, Counting) for name in vars(part) if not name.startswith("_")}
+        assert calls == {*CALLS, "close"}

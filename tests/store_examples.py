@@ -62,9 +62,21 @@ ASSUMPTION = Assumption(
     reason=AWKWARD,
     scopes=frozenset({Scope(resource="tickets"), Scope(resource="tickets", write=True, test=True)}),
     started_at=NOW,
+    expires_at=NOW + timedelta(minutes=15),
 )
 STAFF = Staff(
-    id=ACTOR, name=AWKWARD, permissions=frozenset(Permission), groups=frozenset({"Tier 2, EMEA", '["x"]', "it's"})
+    id=ACTOR,
+    name=AWKWARD,
+    permissions=frozenset(Permission),
+    groups=frozenset({"Tier 2, EMEA", '["x"]', "it's"}),
+    claims=frozenset({("amr", "hwk"), ("amr", "pin"), ("department", AWKWARD), ("", "")}),
+    told_at=NOW,
 )
-CLIENT = Client(id=ClientId("desk"), secret_digest=bytes(range(32)), roles=frozenset({"token", "grants"}))
-KEY = StoredKey(id="k1", algorithm="EdDSA", private_pem=b"-----BEGIN\x00\xff", created_at=NOW)
+CLIENT = Client(
+    id=ClientId("desk"),
+    secret_digest=bytes(range(32)),
+    roles=frozenset({"token", "grants"}),
+    jwks=AWKWARD,
+    dpop=True,
+)
+KEY = StoredKey(id="k1", algorithm="EdDSA", private_pem=b"-----BEGIN\x00\xff", created_at=NOW, signs_from=NOW)

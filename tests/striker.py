@@ -13,7 +13,8 @@ from enum import Enum, auto
 from gateway.proxy.names import fold
 from tests.attack_world import request
 from tests.gateway_world import HOST
-from tests.rawwire import cut_at, each_byte
+from tests.oracle import parse_requests
+from tests.rawwire import cut_at, each_byte, exchange
 
 NONCE = b"n0nce"
 """Stands in each case for what tells its requests at the upstream from those of others."""
@@ -131,6 +132,7 @@ class Striker:
         self._turn = asyncio.Semaphore(at_a_time)
         self._door = asyncio.Lock()
         self._read = 0
+        self._requests: dict[bytes, list[tuple[bytes, bytes]]] = {}
         self._heard = defaultdict(list)
 
     async def strike(self, raw: bytes, split: Split = in_one, *, last=LAST) -> Result:
@@ -140,8 +142,16 @@ class Striker:
         assert len(nonce) == len(NONCE)
         async with self._turn:
             pieces = split((raw + last).replace(NONCE, nonce))
-            answer = await self.attacker.world.raw(pieces, responses=None, door=self._door)
+            await self._note_sent(raw + last, nonce)
+            answer = await exchange("127.0.0.1", self.attacker.world.port, pieces, responses=None, door=self._door)
         return Result(nonce=nonce, answer=answer, heard=self._heard_of(nonce))
+
+    async def _note_sent(self, raw: bytes, nonce: bytes) -> None:
+        """Count the requests in some bytes; what they are is read once for all the ways to cut them."""
+        if raw not in self._requests:
+            self._requests[raw] = [(one.method, one.target) for one in await parse_requests(raw)]
+        for method, target in self._requests[raw]:
+            self.attacker.world.sent[method.replace(NONCE, nonce), target.replace(NONCE, nonce)] += 1
 
     async def judge(self, cases: dict[str, tuple[bytes, Expected]], splits=splits_of) -> list[str]:
         """Strike with each case, cut in every way, and return what was wrong with which."""

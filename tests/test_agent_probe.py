@@ -6,6 +6,7 @@ import json
 import pytest
 
 from gateway.proxy.headers import values
+from tests.browser_world import open_browser
 from tests.gateway_world import open_world
 from tests.rawwire import response, then_close
 
@@ -71,3 +72,11 @@ async def test_the_question_stays_within_the_scopes_that_are_asked_for(tmp_path)
         status, document = await world.ask(scope="tickets:write:test")
         assert (400, "insufficient_scope") == (status, document["reason"])
         assert [] == world.upstream.requests
+
+
+async def test_a_browsers_assumption_asks_the_app_too_though_it_lives_for_hours(tmp_path):
+    """The one question comes before the cookie, and the cookie is good."""
+    async with open_browser(tmp_path, change=probing) as browser:
+        [asked] = browser.world.upstream.requests
+        assert b"/whoami" == asked.target
+        assert 200 == (await browser.ask()).status

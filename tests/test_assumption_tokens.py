@@ -11,7 +11,7 @@ from gateway.proxy.triage import Credential, find_credential
 from gateway.tokens.signing import SigningKey, TokenRefused, TokenVerifier
 from policy.model import ActorId
 from policy.scopes import parse_scopes
-from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger
+from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger, ring
 from tests.gateway_world import HOST
 from tests.token_attacks import header_attacks, payload_attacks, spellings
 
@@ -20,7 +20,7 @@ GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 @pytest.fixture
 def verifier():
-    return TokenVerifier([KEY], issuer=ISSUER)
+    return TokenVerifier(ring(KEY), issuer=ISSUER)
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_refusals_tell_nothing_of_the_token(verifier, forger):
 def test_a_key_that_is_not_listed_verifies_nothing(forger):
     """A verifier without the key refuses; with two keys each verifies only what names it."""
     second = SigningKey("locum-second", Ed25519PrivateKey.generate())
-    assert not is_accepted(TokenVerifier([second], issuer=ISSUER), forger.token())
-    both = TokenVerifier([KEY, second], issuer=ISSUER)
+    assert not is_accepted(TokenVerifier(ring(second), issuer=ISSUER), forger.token())
+    both = TokenVerifier(ring(KEY, second), issuer=ISSUER)
     assert is_accepted(both, forger.token())
     assert not is_accepted(both, forger.token(header=forger.header(kid="locum-second")))
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import KillSwitch, StoreChange, StoreError
 from policy.model import AssumptionId
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, OTHER, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant
 
 # What each statement names, each in its turn.
 STATEMENTS = {
@@ -26,6 +26,9 @@ STATEMENTS = {
     "DELETE FROM {0}staff": {"staff": ACTOR},
     "UPDATE {0}kill_switch SET stopped = false": {},
     "DELETE FROM {0}kill_switch": {},
+    "UPDATE {0}signing_keys SET retired_at = 1": {},
+    "UPDATE {0}signing_keys SET algorithm = 'ES256'": {},
+    "DELETE FROM {0}signing_keys": {},
 }
 
 
@@ -36,6 +39,7 @@ async def fill(store):
     await store.add_assumption(ASSUMPTION)
     await store.save_staff(STAFF, at=NOW)
     await store.set_kill_switch(KillSwitch(on=True))
+    await store.add_key(KEY)
 
 
 async def every_one_is_heard_of(store, execute):

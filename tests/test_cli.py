@@ -1,4 +1,4 @@
-"""The command line as an operator types it: real processes, a real store, exit codes."""
+"""The command line as an operator types it: a real store, exit codes, and for each command a real process."""
 
 import asyncio
 import importlib
@@ -10,6 +10,7 @@ import aiohttp
 import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from gateway.cli.root import cli
 from gateway.config.model import Config, Section
@@ -38,7 +39,7 @@ permissions = ["read"]
 
 
 class Shell:
-    """Runs `locum` in a directory of its own."""
+    """Runs `locum` in a directory of its own: within this process, or, where that counts, as a process."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -59,7 +60,20 @@ class Shell:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def __call__(self, *words, code=0, **environment):
+    async def __call__(self, *words, **options):
+        """As `here`, but beside a running loop: on a thread."""
+        return await asyncio.to_thread(self.here, *words, **options)
+
+    def here(self, *words, code=0, **environment):
+        """Run a command in this process, with a loop of its own; return all that it says."""
+        result = CliRunner().invoke(cli, words, env=environment, prog_name="locum")
+        if not isinstance(result.exception, SystemExit | None):
+            raise result.exception
+        assert code == result.exit_code, result.output
+        return result.stdout + result.stderr
+
+    async def process(self, *words, code=0, **environment):
+        """Run a command as a process; return all that it says."""
         process = await self.start(*words, **environment)
         out, err = await process.communicate()
         assert code == process.returncode, (out, err)
@@ -67,17 +81,20 @@ class Shell:
 
 
 @pytest.fixture
-def locum(tmp_path):
+def locum(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     return Shell(tmp_path)
 
 
 async def test_an_operator_keeps_accounts_and_grants(locum):
     """Accounts and grants are added, shown, changed and converted; each change is on a journal that verifies."""
-    assert "acme: added, paid" in await locum("account", "add", "acme", "--as", "robin")
+    assert "acme: added, paid" in await locum.process("account", "add", "acme", "--as", "robin")
     await locum("account", "add", "young", "--type", "trial")
     assert "assumption off" in await locum("account", "show", "acme")
     assert "always assumable" in await locum("account", "show", "young")
-    assert "enabled" in await locum("grant", "set", "acme", "week", "--as", "owner", "--allow", "read,test_tickets")
+    assert "enabled" in await locum.process(
+        "grant", "set", "acme", "week", "--as", "owner", "--allow", "read,test_tickets"
+    )
     assert "read test_tickets" in await locum("grant", "show", "acme")
     assert "reduced" in await locum("grant", "set", "acme", "day", "--as", "owner")
     assert "turned_off" in await locum("grant", "set", "acme", "off", "--as", "owner")
@@ -89,33 +106,105 @@ async def test_an_operator_keeps_accounts_and_grants(locum):
     told = (await locum("audit", "search", "-decision:deny")).splitlines()
     assert 6 == len(told)
     assert "robin @acme" in told[0]
-    assert "ok" == (await locum("audit", "verify")).splitlines()[-1]
+    assert "ok" == (await locum.process("audit", "verify")).splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (("account", "add", "acme"), 1, "is there already"),
-        (("account", "show", "nobody"), 1, "there is no account `nobody`"),
-        (("account", "convert", "acme", "--as", "x"), 1, "is not a trial"),
-        (("grant", "set", "acme", "fortnight", "--as", "x"), 2, "'fortnight' is not one of"),
-        (("grant", "set", "acme", "day", "--as", "x", "--allow", "root"), 2, "`root` is no permission"),
-        (("grant", "set", "acme", "day", "--as", "x", "--role", "agent"), 1, "only an administrator"),
-        (("grant", "set", "acme", "day"), 2, "Missing option '--as'"),
-        (("client", "add", "a b", "--role", "token"), 2, "name a client with letters"),
-        (("client", "add", "app"), 2, "Missing option '--role'"),
-        (("assumption", "end", "as_none", "--as", "x"), 1, "there is no assumption `as_none`"),
-        (("staff", "lock", "ghost"), 1, "was never seen here"),
-        (("--config", "missing.toml", "account", "show"), 78, "`missing.toml`: cannot be read"),
-        (("policy", "explain", "--profile", "none", "--path", "/"), 78, "upstream.profile: `none` cannot be read"),
-    ],
-)
+async def test_clients_are_listed_and_removed(locum):
+    """With what they may do and how they authenticate, without a secret; each change is on the record."""
+    key = {"kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+    (locum.directory / "keys.json").write_text(json.dumps({"keys": [key]}))
+    secret = (await locum.process("client", "add", "app", "--role", "grants", "--role", "token")).strip()
+    await locum("client", "add", "signer", "--role", "introspect", "--jwks", "keys.json", "--dpop")
+    await locum("client", "add", "laptop", "--public", "--role", "device")
+    listed = await locum("client", "list")
+    assert [
+        "app: token grants; a secret",
+        "laptop: device; public, without a secret",
+        "signer: introspect; keys k1; DPoP only",
+    ] == listed.splitlines()
+    assert secret not in listed
+    told = [json.loads(line) for line in (await locum("client", "list", "--json")).splitlines()]
+    assert {"id": "signer", "roles": ["introspect"], "by": "keys", "keys": ["k1"], "dpop": True} == told[2]
+    assert ["secret", "nothing", "keys"] == [one["by"] for one in told]
+
+    assert "app: removed\n" == await locum("client", "remove", "app", "--as", "robin")
+    assert "there is no client `app`: `locum client list` shows all" in await locum("client", "remove", "app", code=1)
+    assert ["laptop", "signer"] == [line.partition(":")[0] for line in (await locum("client", "list")).splitlines()]
+    [record] = (await locum("audit", "search", "kind:client reason:removed")).splitlines()
+    assert "robin" in record
+
+
+async def test_a_client_is_removed_also_if_that_cannot_be_recorded(locum):
+    """Its secret may be in the wrong hands; the command fails, and says what was done."""
+    await locum("client", "add", "app", "--role", "token")
+    lock = locum.directory / "data" / "journal" / "cli.lock"
+    lock.unlink()
+    lock.mkdir()
+    said = await locum.process("client", "remove", "app", code=1)
+    assert "this is done (client: removed), but not on the record: the journal" in said
+    assert "" == await locum("client", "list")
+
+
+async def test_an_account_is_described_for_the_rules(locum):
+    """At its start and later, attribute by attribute; each change is on the record, and none is not one."""
+    region, plan = ("--attribute", "region=eu"), ("--attribute", "plan=gold=1")
+    await locum("account", "add", "acme", *region, *plan)
+    assert "acme: paid, plan=gold=1, region=eu; assumption off" in await locum("account", "show", "acme")
+    changed = await locum(
+        "account", "change", "acme", "--attribute", "region=us", "--attribute", "plan=", "--as", "robin"
+    )
+    assert "acme: region=us\n" == changed
+    assert "acme: region=us\n" == await locum("account", "change", "acme", "--attribute", "region=us", "--as", "robin")
+    assert "acme: paid, region=us; assumption off" in await locum("account", "show", "acme")
+    assert 1 == len((await locum("audit", "search", "reason:attributes_changed")).splitlines())
+    assert "name at least one --attribute" in await locum("account", "change", "acme", code=2)
+    for odd in ("region", "=eu", "Re=x", "region=a\nb"):
+        assert "such as region=eu" in await locum("account", "change", "acme", "--attribute", odd, code=2)
+
+
+BAD_INPUT = [
+    (("account", "add", "acme"), 1, "is there already"),
+    (("account", "show", "nobody"), 1, "there is no account `nobody`"),
+    (("account", "convert", "acme", "--as", "x"), 1, "is not a trial"),
+    (("grant", "set", "acme", "fortnight", "--as", "x"), 2, "'fortnight' is not one of"),
+    (("grant", "set", "acme", "day", "--as", "x", "--allow", "root"), 2, "`root` is no permission"),
+    (("grant", "set", "acme", "day", "--as", "x", "--role", "agent"), 1, "only an administrator"),
+    (("grant", "set", "acme", "day"), 2, "Missing option '--as'"),
+    (("client", "add", "a b", "--role", "token"), 2, "name a client with letters"),
+    (("client", "add", "app"), 2, "Missing option '--role'"),
+    (("assumption", "end", "as_none", "--as", "x"), 1, "there is no assumption `as_none`"),
+    (("staff", "lock", "ghost"), 1, "was never seen here"),
+    (("--config", "missing.toml", "account", "show"), 78, "`missing.toml`: cannot be read"),
+    (("policy", "explain", "--profile", "none", "--path", "/"), 78, "upstream.profile: `none` cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), BAD_INPUT)
 async def test_bad_input_gets_one_clear_line(locum, words, code, says):
-    """The exit code tells usage (2), configuration (78) and refusal (1) apart, and no traceback is shown."""
+    """The exit code tells usage (2), configuration (78) and refusal (1) apart."""
     await locum("account", "add", "acme")
-    told = await locum(*words, code=code)
+    assert says in await locum(*words, code=code)
+
+
+# Each code, and the commands of which no other test starts a process.
+@pytest.mark.parametrize(
+    ("words", "code", "says"), [case for case in BAD_INPUT if {"fortnight", "end", "lock", "explain"} & set(case[0])]
+)
+async def test_a_process_ends_with_the_code_and_no_traceback(locum, words, code, says):
+    """What a shell sees of it."""
+    told = await locum.process(*words, code=code)
     assert says in told
     assert "Traceback" not in told
+
+
+async def test_a_gateway_that_does_not_start_says_so_in_one_line(locum):
+    """As the above, for `locum run`."""
+    locum.config(
+        (CONFIG % "http://127.0.0.1:9").replace("[accounts]", "[tokens]\nsigning_key_file = 'none'\n[accounts]")
+    )
+    told = await locum.process("run", code=78)
+    assert 1 == len(told.splitlines())
+    assert "tokens.signing_key_file: `" in told
 
 
 @pytest.mark.parametrize(
@@ -129,29 +218,29 @@ async def test_bad_input_gets_one_clear_line(locum, words, code, says):
         ("[accounts]", '[tokens]\nsigning_key_file = "absent.pem"\n[accounts]', "tokens.signing_key_file: `"),
     ],
 )
-async def test_a_bad_configuration_stops_the_start_with_78_and_the_path(locum, before, after, path):
+def test_a_bad_configuration_stops_the_start_with_78_and_the_path(locum, before, after, path):
     """Nothing is guessed: the gateway does not start, and says which key it was."""
     text = CONFIG % "http://127.0.0.1:9"
     assert before in text
     locum.config(text.replace(before, after))
-    assert path in await locum("run", code=78)
+    assert path in locum.here("run", code=78)
 
 
-async def test_a_weak_or_open_signing_key_stops_the_start(locum, tmp_path):
+def test_a_weak_or_open_signing_key_stops_the_start(locum, tmp_path):
     """A key that everybody may read, and one that is no Ed25519 key, are refused with the key's path."""
     text = (CONFIG % "http://127.0.0.1:9").replace("[accounts]", '[tokens]\nsigning_key_file = "key.pem"\n[accounts]')
     locum.config(text)
     key = tmp_path / "key.pem"
     key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
     key.chmod(0o644)
-    assert "tokens.signing_key_file: `" in await locum("run", code=78)
+    assert "tokens.signing_key_file: `" in locum.here("run", code=78)
     key.chmod(0o600)
-    assert "tokens.signing_key: not an unencrypted private key" in await locum("run", code=78)
+    assert "tokens.signing_key: not an unencrypted private key" in locum.here("run", code=78)
 
 
 async def test_the_environment_wins_over_the_file(locum):
     """LOCUM__SECTION__KEY overrides a key, and an unknown one is refused."""
-    shown = json.loads(await locum("config", "show", LOCUM__TOKENS__LIFETIME_SECONDS="60"))
+    shown = json.loads(await locum.process("config", "show", LOCUM__TOKENS__LIFETIME_SECONDS="60"))
     assert 60 == shown["tokens"]["lifetime_seconds"]
     assert "tokens.lifetime: unknown key" in await locum("config", "check", code=78, LOCUM__TOKENS__LIFETIME="60")
 
@@ -186,7 +275,7 @@ async def test_run_serves_until_it_is_told_to_stop(locum):
 
 async def test_two_commands_at_once_take_turns(locum):
     """Each waits for the other's journal, and both are done."""
-    told = await asyncio.gather(*(locum("account", "add", f"a{number}") for number in range(3)))
+    told = await asyncio.gather(*(locum.process("account", "add", f"a{number}") for number in range(3)))
     assert ["a0: added, paid\n", "a1: added, paid\n", "a2: added, paid\n"] == told
 
 

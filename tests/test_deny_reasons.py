@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from joserfc.jwk import ECKey
 
 from gateway.refusals import REFUSALS, headers, page, problem
+from gateway.stores.local import channel_of, tell
 from gateway.stores.store import KillSwitch
 from policy.model import ActorId, Deny, DenyReason, Scope
 from tests.attack_world import open_attack, request
-from tests.gateway_world import parse
+from tests.browser_rows import hold
+from tests.gateway_world import parse, profile_with_roles
+from tests.oauth_world import payload_of, proof
 from tests.rawwire import response
 from tests.upstream_client import eventually
 
 R = DenyReason
+PROVING = ECKey.generate_key("P-256")
 PERMISSIONS = ("read", "write")
 WRITE = "tickets:read tickets:write"
 
@@ -50,20 +55,26 @@ class Stage:
             live.backup(copy)
             yield
             [seen] = live.execute("SELECT max(position) FROM changes").fetchone()
+            if trusted:
+                # As `raise_position` does, and before anybody can read it.
+                copy.execute("INSERT INTO changes (position) VALUES (?)", (seen + 2,))
+                copy.commit()
             copy.backup(live)
         if trusted:
-            await self.world.gateway.store.raise_position(seen + 1)
+            tell(channel_of(path))
+            await eventually(lambda: self.world.gateway.follower.position > seen)
         self.world.clock.forward(seconds=3)
 
 
 @contextlib.asynccontextmanager
 async def open_stage(directory, *, signed_in):
-    app = {b"/whoami": response()}
+    app = {b"/whoami": response(body=b'{"role": "agent"}')}
 
     def change(document):
         document["catch"] = [{"header": "X-Staff-Only"}]
-        document["staff"]["require_amr"] = ["hwk"]
-        document["upstream"]["profile"] = "demo-helpdesk"
+        document["browser"] = {"idle_seconds": 60}
+        document["staff"] |= {"require_amr": ["hwk"], "agent_claim": "sub", "max_assumptions": 3}
+        document["upstream"]["profile"] = str(profile_with_roles(directory))
 
     def script(seen):
         return app.get(seen.target, response())
@@ -86,6 +97,7 @@ class Proxy:
     status: int
     way: Any
     challenge: str | None = None
+    scheme: str = "Bearer"
     recorded: bool = True
     signed_in: bool = True
 
@@ -123,6 +135,16 @@ def presenting(**claims):
 
 async def a_damaged_token(stage):
     return request(stage.attacker.token + "x")
+
+
+def by_cookie(*lines, idle_seconds=0, method="GET", target="/tickets/1"):
+    async def way(stage):
+        value = "C" * 43
+        await hold(stage.world, stage.attacker.token, value)
+        stage.world.clock.forward(seconds=idle_seconds)
+        return request(None, b"Cookie: __Host-locum-assumption=" + value.encode(), *lines, method=method, target=target)
+
+    return way
 
 
 async def an_old_token(stage):
@@ -214,6 +236,40 @@ async def a_permission_taken_back(stage):
     return request(stage.attacker.token, method="POST", target="/tickets/1/reply")
 
 
+async def as_many_open_as_may_be(stage):
+    for _ in range(2):
+        assert 200 == (await stage.world.ask(scope="tickets:read"))[0]
+    return {}
+
+
+async def an_agent_who_has_become_an_administrator(stage):
+    stage.app[b"/whoami"] = response(body=b'{"role": "owner"}')
+    return {}
+
+
+async def a_bound_token_that_is_just_borne(stage):
+    _bind(stage)
+    return request(stage.attacker.token)
+
+
+def with_the_proof(text):
+    """With a proof that is this text, or one that lacks the nonce."""
+
+    async def way(stage):
+        _bind(stage)
+        world, token = stage.world, stage.attacker.token
+        said = text or proof(world, key=PROVING, token=token, nonce="")
+        return request(None, b"Authorization: DPoP " + token.encode(), b"DPoP: " + said.encode())
+
+    return way
+
+
+def _bind(stage):
+    """Have the attacker's token say that it is for the holder of a key."""
+    claims = payload_of(stage.attacker.token) | {"cnf": {"jkt": PROVING.thumbprint()}}
+    stage.attacker.token = stage.world.gateway.keys.signing.sign(claims, type_="at+jwt")
+
+
 async def an_agent_the_app_does_not_know(stage):
     stage.app[b"/whoami"] = response(status=b"404 Not Found")
     return {"subject_token": "ghost"}
@@ -245,6 +301,16 @@ CASES: dict[DenyReason, Proxy | Token] = {
     R.TOKEN_MISSING: Proxy(status=401, challenge="", way=sending(b"X-Staff-Only: 1", token=False)),
     R.TOKEN_INVALID: Proxy(status=401, challenge="invalid_token", way=a_damaged_token),
     R.TOKEN_EXPIRED: Proxy(status=401, challenge="invalid_token", way=an_old_token),
+    R.PROOF_MISSING: Proxy(status=401, challenge="invalid_token", way=a_bound_token_that_is_just_borne, scheme="DPoP"),
+    R.PROOF_INVALID: Proxy(status=401, challenge="invalid_dpop_proof", way=with_the_proof("x"), scheme="DPoP"),
+    R.PROOF_NONCE: Proxy(status=401, challenge="use_dpop_nonce", way=with_the_proof(None), scheme="DPoP"),
+    R.COOKIE_UNKNOWN: Proxy(
+        status=403, way=sending(b"Cookie: __Host-locum-assumption=" + b"A" * 43, token=False), signed_in=False
+    ),
+    R.COOKIE_IDLE: Proxy(status=403, way=by_cookie(idle_seconds=60)),
+    R.CROSS_SITE: Proxy(
+        status=403, way=by_cookie(b"Origin: https://evil.example", method="POST", target="/tickets/search")
+    ),
     R.WRONG_ACCOUNT: Proxy(status=403, challenge="invalid_token", way=another_accounts_host),
     R.UNKNOWN_ACCOUNT: Proxy(status=403, way=sending(host="helpdesk.example")),
     R.ACCOUNT_SUSPENDED: Token(error="invalid_request", way=a_suspended_account),
@@ -258,6 +324,9 @@ CASES: dict[DenyReason, Proxy | Token] = {
     R.STAFF_AUTHENTICATION_WEAK: Token(error="insufficient_user_authentication", way=presenting(amr=("pwd",))),
     R.STAFF_SIGNED_OUT: Token(error="insufficient_user_authentication", way=a_person_signed_out),
     R.AGENT_INVALID: Token(error="invalid_request", way=asking(subject_token="maria\t")),
+    R.TOO_MANY_ASSUMPTIONS: Token(error="invalid_request", way=as_many_open_as_may_be),
+    R.AGENT_IS_ACTOR: Token(error="invalid_request", way=asking(subject_token="dana")),
+    R.AGENT_ADMINISTRATOR: Token(error="invalid_request", way=an_agent_who_has_become_an_administrator),
     R.AGENT_UNKNOWN: Token(error="invalid_request", way=an_agent_the_app_does_not_know),
     R.ASSUMPTION_UNKNOWN: Proxy(status=403, way=an_assumption_never_started),
     R.ASSUMPTION_ENDED: Proxy(status=403, way=an_assumption_that_ended),
@@ -317,17 +386,17 @@ async def test_the_proxy_refuses_for_each_reason(tmp_path, reason):
         told = outcome.headers
         assert ("application/problem+json", "no-store") == (told["content-type"], told["cache-control"])
         assert ("1" if case.status == 503 else None) == told.get("retry-after")
-        assert case.challenge == _challenge(told.get("www-authenticate"))
+        assert case.challenge == _challenge(told.get("www-authenticate"), case.scheme)
         secrets = [stage.attacker.token, stage.attacker.token.rpartition(".")[2], stage.world.secret, str(tmp_path)]
         assert [] == [secret for secret in secrets if secret and secret.encode() in outcome.answer]
         assert [] == await stage.attacker.heard_late(since)
 
 
-def _challenge(value):
-    """Return the error of a Bearer challenge (RFC 6750 section 3): empty without one, None without a challenge."""
+def _challenge(value, scheme):
+    """Return the error of a challenge (RFC 6750 section 3): empty without one, None without a challenge."""
     if value is None:
         return None
-    assert value.startswith('Bearer realm="locum"')
+    assert value.startswith(f'{scheme} realm="locum"')
     return value.partition('error="')[2].partition('"')[0]
 
 

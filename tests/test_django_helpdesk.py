@@ -74,13 +74,16 @@ async def test_without_an_assertion_the_login_page_comes(desk):
     assert response.headers["Location"].startswith("/login/")
 
 
-@pytest.mark.parametrize("agent", ["nobody", "Maria", "samir", ""])
+@pytest.mark.parametrize("agent", ["nobody", "Maria", "samir", "maria "])
 async def test_an_agent_who_is_unknown_or_inactive_is_refused(desk, agent):
     """The subject must be an active agent, named exactly; nobody is created for it."""
     with closing(sqlite3.connect(desk.data / "helpdesk.sqlite3")) as database, database:
         database.execute("UPDATE auth_user SET is_active = 0 WHERE username = 'samir'")
 
     assert 403 == (await desk.ask("GET", "/dashboard/", token=desk.assertion(sub=agent))).status
+
+
+REQUIRED = ("aud", "iss", "exp", "iat", "jti", "sub", "act", "sid", "account", "grant_id", "scope")
 
 
 def forgeries(desk) -> dict[str, str]:
@@ -106,7 +109,10 @@ def forgeries(desk) -> dict[str, str]:
         "no signature": f"{head}.{body}.",
         "two in one header": f"{good}, {good}",
         "no token at all": "hello",
-        **{f"without {name}": desk.assertion(**{name: None}) for name in ("aud", "iss", "exp", "iat", "jti", "sub")},
+        "nobody": desk.assertion(sub=""),
+        "a chain of actors": desk.assertion(act={"sub": "erin", "iss": "x", "act": {"sub": "dana"}}),
+        "for another request": desk.assertion(htm="POST", htu="https://127.0.0.1/dashboard/"),
+        **{f"without {name}": desk.assertion(**{name: None}) for name in REQUIRED},
     }
 
 
@@ -156,7 +162,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.contrib.sessions.models import Session
 from django.http import HttpResponse
 from django.test import RequestFactory
-from middleware import AssertionMiddleware
+from locum_verify.django import AssertionMiddleware
 
 def view(request):
     request.session["basket"] = "full"

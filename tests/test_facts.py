@@ -19,6 +19,7 @@ from policy.scopes import parse_scopes
 from policy.target import parse_target
 from tests.fact_scene import DANA, NOON, READ, Scene, assumption_of, claims_of, grant_of, staff_of, turns
 from tests.journals import Ticks
+from tests.lenient_rules import AS_LAST_SEEN
 from tests.memory_store import MemoryStore
 
 
@@ -56,6 +57,16 @@ async def test_a_fact_is_fetched_once_and_then_known(scene):
     scene.store.fail_with = StoreError("away")
     assert "permit" == await verdict_of(scene)
     assert 1 == scene.store.count()
+
+
+@pytest.mark.parametrize(("ahead", "verdict"), [(0, "permit"), (5, "permit"), (6, DenyReason.TOKEN_EXPIRED)])
+async def test_the_clock_of_whoever_signed_may_be_a_little_ahead(scene, ahead, verdict):
+    """Another node's, and so a token that is fresh is not refused; it does not last longer for that."""
+    issued_at = NOON + timedelta(minutes=1, seconds=ahead)
+    claims = replace(claims_of("acme"), issued_at=issued_at)
+    assert verdict == judge(await scene.of(), claims=claims)
+    ended = replace(claims, expires_at=NOON + timedelta(minutes=1))
+    assert DenyReason.TOKEN_EXPIRED == judge(await scene.of(), claims=ended)
 
 
 async def test_hits_never_make_a_fact_younger(scene):
@@ -335,6 +346,7 @@ class Shelf(MemoryStore):
             assumption=self.rows["assumption"].get(claims.assumption),
             staff=self.rows["staff"].get(claims.actor),
             halted=None,
+            rules=AS_LAST_SEEN,
         )
 
     async def find_account(self, account):
@@ -379,7 +391,8 @@ def test_a_warm_cache_decides_like_none(shelf_and_requests):
 
     async def play():
         tasks = Tasks()
-        warm = FactCache(shelf, ttl_seconds=2, absent_ttl_seconds=1, trial_permissions=READ, ticks=Ticks(), tasks=tasks)
+        terms = {"ttl_seconds": 2, "absent_ttl_seconds": 1, "trial_permissions": READ, "rules": AS_LAST_SEEN}
+        warm = FactCache(shelf, ticks=Ticks(), tasks=tasks, **terms)
         for claims, (target, method) in [*wanted, *reversed(wanted)]:
             expected = shelf.facts(claims)
             actual = await warm.of_request(claims.account, claims)

@@ -146,6 +146,10 @@ REFUSED = {
         {"webhook": {"secret": SECRET, "previous_secret": "x"}},
         "grants.webhook.previous_secret: must have",
     ),
+    "the same one before": (
+        {"webhook": {"secret": SECRET, "previous_secret": SECRET}},
+        "grants.webhook.previous_secret: is the secret itself",
+    ),
     "no secret": ({"webhook": {}}, "grants.webhook: object missing required field `secret`"),
     "no window": ({"webhook": {"secret": SECRET, "window_seconds": 0}}, "grants.webhook.window_seconds: must be"),
     "a window of days": ({"webhook": {"secret": SECRET, "window_seconds": 3601}}, "grants.webhook.window_seconds: must"),

@@ -12,6 +12,7 @@ from gateway.config.model import Accounts, Identity
 from gateway.counts import Counts
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.challenges import Challenges
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
 from gateway.proxy.names import Names
@@ -20,9 +21,11 @@ from gateway.proxy.wire import RequestHead, ResponseHead, UpstreamFault
 from gateway.stores.store import StoreError
 from gateway.tokens.signing import TokenRefused, TokenVerifier
 from policy.model import DenyReason
-from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger
+from tests.browser_rows import browsers_of
+from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger, ring
 from tests.gateway_world import HOST
 from tests.journals import Ticks
+from tests.oauth_world import PLACES, held_keys
 from tests.test_facts import Scene
 
 
@@ -31,6 +34,7 @@ class Caller:
 
     peer = "127.0.0.1"
     has_body = False
+    is_alone = True
     received = 0
     sent = 0
 
@@ -131,13 +135,17 @@ class Rig:
         self.app, self.journal, self.caller = App(), Notebook(), Caller()
         self.parts = {
             "accounts": AccountReader(Accounts(host="{account}.helpdesk.example"), ()),
-            "verifier": TokenVerifier([KEY], issuer=ISSUER),
+            "verifier": TokenVerifier(ring(KEY), issuer=ISSUER),
             "facts": scene.cache,
             "profile": profile,
             "journal": self.journal,
             "owed": Debts(self.journal),
-            "assertions": Assertions(KEY, Identity(), issuer=ISSUER, audience="app", bind=False, ticks=ticks),
+            "assertions": Assertions(ring(KEY), Identity(), issuer=ISSUER, audience="app", bind=False, ticks=ticks),
+            "held_keys": held_keys(KEY, lambda: NOON, ticks),
+            "challenges": Challenges(PLACES, acr=(), max_age_seconds=None),
+            "browsers": browsers_of(scene.store, scene.cache, scene.tasks, lambda: NOON),
             "known": Names(),
+            "trusts": lambda _peer: False,
             "live": Live(profile, lambda: NOON),
             "upstream": self.app,
             "control": self.app,
@@ -201,6 +209,24 @@ async def test_a_caller_who_goes_away_at_any_moment_leaves_no_unrecorded_request
     assert (True, True) == (heard.count(0) >= 5, heard.count(1) >= 3)
 
 
+async def test_a_flood_of_refusals_that_cannot_be_recorded_does_not_fill_the_log(caplog):
+    """One line a second at the most, without a traceback: refusals can be had by the thousand, by anybody."""
+    async with open_rig() as rig:
+        rig.parts["journal"] = Broken(rig.journal, "append", JournalError("the disk hangs"))
+        rig.credential = DenyReason.TOKEN_INVALID
+        ticks = Ticks()
+        traffic = AssumedTraffic(**rig.parts, ticks=ticks)
+        for second in range(2):
+            ticks.now = float(second)
+            for _ in range(50):
+                await traffic.answer(rig.caller, 0, rig.credential)
+    assert 100 == rig.parts["counts"].refusals[DenyReason.JOURNAL_UNAVAILABLE]
+    first, second = caplog.records
+    assert [None, None] == [first.exc_info, second.exc_info]
+    assert first.getMessage().endswith("token_invalid: the disk hangs")
+    assert second.getMessage().endswith("token_invalid: the disk hangs (and 49 more since the last such line)")
+
+
 METHODS = [
     ("accounts", "read"), ("verifier", "verify"), ("facts", "of_request"), ("profile", "match"),
     ("profile", "overrides_method"), ("journal", "append"), ("assertions", "lines"),
@@ -262,7 +288,7 @@ async def test_a_store_that_does_not_answer_is_not_waited_for():
 def test_one_token_in_all_its_damaged_forms_is_refused():
     """Of every token that differs in one character, in length or in case, exactly the one that was issued counts."""
     token = Forger(private=PRIVATE, key_id=KEY.id).token()
-    verifier = TokenVerifier([KEY], issuer=ISSUER)
+    verifier = TokenVerifier(ring(KEY), issuer=ISSUER)
     damaged = {
         token[:at] + mark + token[at + 1 :] for at in range(len(token)) for mark in ("A", "_", "", token[at] * 2)
     }

@@ -23,7 +23,7 @@ from gateway.grants.service import GrantService
 from gateway.selftest import revocation
 from gateway.selftest.door import PING
 from gateway.stores.store import StoreConflict
-from gateway.tokens.keys import open_keys
+from gateway.tokens.keys import KeyTerms, open_keys
 from policy.model import Account, AccountType, Duration
 from tests.gateway_world import ISSUER
 from tests.history import Answer, History
@@ -140,7 +140,7 @@ async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, p
         bench = revocation.Bench(
             store=store,
             grants=GrantService(store, journal, accepted_roles=frozenset({"admin"}), clock=utc_now),
-            key=(await open_keys(store, None, now=utc_now())).signing,
+            key=(await open_keys(store, KeyTerms(), now=utc_now())).signing,
             issuer=ISSUER,
             host=HOST,
             role="admin",

@@ -17,6 +17,7 @@ from tests.app_world import OFF, on, open_app_world, opened, trial
 from tests.forgery import NOON
 from tests.memory_store import MemoryStore
 from tests.rawwire import hold
+from tests.upstream_client import eventually
 
 ACME = AccountId("acme")
 ON = Setting(duration=Duration.WEEK, expires_at=NOON + timedelta(days=7), permissions=frozenset({Permission.READ}))
@@ -159,6 +160,7 @@ async def test_an_open_stream_is_cut_though_nobody_tells(tmp_path):
                 while await reader.read(100):
                     pass
         writer.close()
+        await eventually(lambda: world.records(kind="decision", decision="deny", reason="grant_revoked"))
         [cut] = world.records(kind="decision", decision="deny", reason="grant_revoked")
         assert "acme" == cut["account"]
 

@@ -13,6 +13,7 @@ from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
+from gateway.proxy.challenges import Challenges
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
 from gateway.proxy.names import Names
@@ -21,11 +22,14 @@ from gateway.proxy.wire import RequestHead, ResponseHead
 from gateway.tasks import Tasks
 from gateway.tokens.signing import TokenVerifier
 from policy.model import Permission
+from tests.browser_rows import browsers_of
 from tests.fact_scene import Scene, grant_of, turns
-from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger
+from tests.forgery import ISSUER, KEY, NOON, PRIVATE, Forger, ring
 from tests.gateway_world import HOST
 from tests.journals import Ticks
+from tests.lenient_rules import AS_LAST_SEEN
 from tests.memory_store import MemoryStore
+from tests.oauth_world import PLACES, held_keys
 
 
 class HeldJournal:
@@ -86,6 +90,7 @@ class Caller:
 
     peer = "127.0.0.1"
     has_body = False
+    is_alone = True
     received = 0
     sent = 0
 
@@ -123,19 +128,24 @@ class Bench:
             ttl_seconds=2,
             absent_ttl_seconds=1,
             trial_permissions=frozenset({Permission.READ}),
+            rules=AS_LAST_SEEN,
             ticks=self.ticks,
             tasks=self.tasks,
         )
         identity = Identity()
         self.handler = AssumedTraffic(
             accounts=AccountReader(Accounts(host="{account}.helpdesk.example"), ()),
-            verifier=TokenVerifier([KEY], issuer=ISSUER),
+            verifier=TokenVerifier(ring(KEY), issuer=ISSUER),
             facts=self.facts,
             profile=self.profile,
             journal=self.journal,
             owed=Debts(self.journal),
-            assertions=Assertions(KEY, identity, issuer=ISSUER, audience="app", bind=False, ticks=self.ticks),
+            assertions=Assertions(ring(KEY), identity, issuer=ISSUER, audience="app", bind=False, ticks=self.ticks),
+            held_keys=held_keys(KEY, lambda: NOON, self.ticks),
+            challenges=Challenges(PLACES, acr=(), max_age_seconds=None),
+            browsers=browsers_of(store, self.facts, self.tasks, lambda: NOON),
             known=Names(identity=(identity.header,)),
+            trusts=lambda _peer: False,
             live=self.live,
             upstream=self.app,
             control=self.app,

@@ -20,6 +20,7 @@ from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choo
 from policy.model import Account, AccountType, Deny, DenyReason, Duration, Facts, Permission
 from tests.fact_scene import DANA, NOON, READ, assumption_of, claims_of, staff_of
 from tests.follow_scene import PROFILE, TTL, FollowScene, Stream
+from tests.lenient_rules import AS_LAST_SEEN
 from tests.virtual_loop import VirtualLoop
 
 BEAT = 0.3
@@ -107,6 +108,7 @@ class LiveMeansLive(RuleBasedStateMachine):
             assumption=self.store._assumptions.get(token.sid),
             staff=self.store._staff.get(DANA),
             halted=DenyReason.KILL_SWITCH if self.store._kill_switch.on else None,
+            rules=AS_LAST_SEEN,
         )
         return decide(self.request_of(token), facts, PROFILE, now=self.worker.clock())
 

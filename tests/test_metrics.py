@@ -23,7 +23,7 @@ from tests.rawwire import response
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"^## Metrics$(.*?)^## ", re.MULTILINE | re.DOTALL)
-ROW = re.compile(r"^\| `(\w+)(?:\{(.*?)\})?` \| (counter|gauge) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(\w+)(?:\{(.*?)\})?` \| (counter|gauge|histogram) \|", re.MULTILINE)
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
 
@@ -89,7 +89,8 @@ async def test_the_docs_name_every_metric_and_no_other(tmp_path):
         families = {}
         for family in found.families:
             for sample in family.samples:
-                families[sample.name] = (family.type, sample.labels.keys() - {"worker"})
+                name = family.name if family.type == "histogram" else sample.name
+                families[name] = (family.type, sample.labels.keys() - {"worker", "le"})
                 assert "worker" in sample.labels
         assert table == families
     alerts = re.findall(r"\b(?:locum|process)_[a-z_]+\b", "".join(re.findall(r"expr: (.*)", section)))
@@ -108,7 +109,8 @@ def test_names_are_those_that_prometheus_asks_for():
 async def test_a_lost_push_and_a_lost_store_show(tmp_path):
     """As in `readyz`; customers are served, and each loss is counted once, however often it is tried in vain."""
     async with open_world(tmp_path) as world:
-        before = await scrape(world)
+        newest = (await world.gateway.store.read_changes(0)).position
+        before = await scrape_until(world, lambda found: found.value("locum_store_position") == newest)
         assert (1, 0, 1, 0, 1, 0) == tuple(map(before.value, PARTS))
         channel, database = tmp_path / "locum.sqlite3.push", tmp_path / "locum.sqlite3"
         shutil.rmtree(channel)
@@ -307,3 +309,42 @@ def test_the_command_line_does_not_load_the_library():
     """Only a gateway that runs does, so that no command gets slower by it, nor a supervisor bigger."""
     code = "import sys, gateway.cli.root, gateway.cli.run; sys.exit('prometheus_client' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
+
+
+async def test_how_long_requests_take_is_counted_by_bounds(tmp_path):
+    """Each once, from its head to the end of its answer, below the first bound that it fits; in both formats."""
+    release = asyncio.Event()
+
+    async def late(connection):
+        await release.wait()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with open_world(tmp_path, script=lambda seen: late if seen.target == b"/late" else response()) as world:
+        began = asyncio.get_running_loop().time()
+        slow = asyncio.ensure_future(world.get(target="/late"))
+        for _ in range(3):
+            assert 200 == (await world.get())[0]
+        quick = await scrape_until(world, lambda found: found.value("locum_request_duration_seconds_count") == 3)
+        assert quick.value("locum_request_duration_seconds_bucket", le="+Inf") == 3
+        await asyncio.sleep(0.06)
+        release.set()
+        assert 200 == (await slow)[0]
+        found = await scrape_until(world, lambda found: found.value("locum_request_duration_seconds_count") == 4)
+        took = asyncio.get_running_loop().time() - began
+        name = "locum_request_duration_seconds_bucket"
+        assert found.value(name, le="+Inf") == found.value(name, le="0.05") + 1 == 4
+        assert 0.06 <= found.value("locum_request_duration_seconds_sum") <= 4 * took
+
+
+async def test_what_the_app_does_not_answer_is_counted_by_what_is_told(tmp_path):
+    """502 for one that breaks off before its answer; what it answers itself is no fault of that kind."""
+
+    async def hang_up(connection):
+        connection.close()
+
+    script = {b"/gone": hang_up, b"/own": response(status=b"502 Bad Gateway")}
+    async with open_world(tmp_path, script=lambda seen: script.get(seen.target, response())) as world:
+        for path, expected in (("/gone", 502), ("/own", 502), ("/", 200)):
+            assert expected == (await world.get(target=path))[0]
+        found = await scrape(world)
+        assert (1, 0) == tuple(found.value("locum_upstream_faults_total", status=status) for status in ("502", "504"))

@@ -73,7 +73,9 @@ async def test_after_a_refusal_nothing_more_of_the_connection_is_read(attacker):
     behind = request(target="/tickets") * 3 + request(attacker.token) * 3
     for body in (b"", b"hello", request(target="/tickets")):
         raw = request(attacker.token, method="POST", target="/tickets/1/reply", body=body)
-        for pieces in ([raw + behind], [raw, behind], cut_at(raw + behind, len(raw) - len(body) // 2)):
+        # Without a body it is over with its head, and what is sent later is another request: see test_kept_refusals.
+        later = [[raw, behind], cut_at(raw + behind, len(raw) - len(body) // 2)] if body else []
+        for pieces in ([raw + behind], *later):
             outcome = await attacker.refused(pieces)
             assert (403, 1) == (outcome.status, outcome.answer.count(b"HTTP/1.1"))
     assert [] == await attacker.heard_late(since)

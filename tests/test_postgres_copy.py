@@ -38,8 +38,11 @@ from policy.model import (
     Scope,
     Staff,
 )
+from tests.browser_contract import HELD
+from tests.key_contract import add_keys
 from tests.postgres_config import CONFIG
 from tests.postgres_server import moving, open_store
+from tests.session_contract import DIGEST, SESSION
 from tests.store_examples import (
     ACME,
     ACTOR,
@@ -81,9 +84,12 @@ async def fill(store):
     await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(AWKWARD), ended_at=NOW))
     await store.save_staff(STAFF, at=NOW)
     await store.sign_out(ACTOR._replace(subject="u9"), since=NOW, at=NOW)
+    await store.begin_session(SESSION, STAFF, at=NOW)
+    await store.add_one_time(DIGEST, AWKWARD, expires_at=NOW, now=NOW)
+    await store.add_browser(HELD, at=NOW)
     await store.add_client(CLIENT)
-    await store.add_key(KEY)
-    await store.add_key(replace(KEY, id="k0", retired_at=NOW))
+    retired, ended = replace(KEY, id="k0", retired_at=NOW), replace(KEY, id="k2", ended_at=NOW, private_pem=b"")
+    await add_keys(store, KEY, retired, ended)
     await store.set_kill_switch(KillSwitch(on=True, by=AWKWARD, reason=AWKWARD, at=NOW))
     await store.raise_position(7000)
 
@@ -95,10 +101,12 @@ async def everything(store, *, accounts, actors, clients, grants, assumptions):
         "history": [list(await store.list_changes(account)) for account in accounts],
         "grants": [await store.find_grant(grant) for grant in grants],
         "assumptions": [await store.find_assumption(assumption) for assumption in assumptions],
-        "open": list(await store.list_assumptions()),
+        "open": list(await store.list_assumptions(at=NOW)),
         "staff": [await store.find_staff(actor) for actor in actors],
         "clients": [await store.find_client(client) for client in clients],
         "keys": list(await store.list_keys()),
+        "session": await store.find_session(DIGEST),
+        "browser": (await store.find_browser(HELD.digest), await store.find_jar(HELD.digest)),
         "kill-switch": await store.find_kill_switch(),
         "changes": [await store.read_changes(after) for after in (0, 3, 6999, 7000)],
     }
@@ -169,8 +177,9 @@ async def test_a_database_with_anything_in_it_is_refused_and_left_alone(filled, 
     shared = await open_store(postgres, database)
     assert [] == await shared.list_accounts()
     # The counting of changes, which is off for a copy, is on.
+    before = (await shared.read_changes(0)).position
     await shared.add_account(ACME)
-    assert 1 == (await shared.read_changes(0)).position
+    assert before + 1 == (await shared.read_changes(0)).position
     await shared.close()
 
 
@@ -238,6 +247,7 @@ def contents(draw):
             reason=draw(TEXTS),
             scopes=frozenset({Scope(resource="tickets", write=draw(st.booleans()))}),
             started_at=draw(TIMES),
+            expires_at=draw(TIMES),
             ended_at=draw(st.none() | TIMES),
         )
         for id_ in draw(IDS)
@@ -250,15 +260,30 @@ def contents(draw):
             groups=draw(st.frozensets(TEXTS)),
             disabled=draw(st.booleans()),
             signed_out_at=draw(st.none() | TIMES),
+            told_at=draw(st.none() | TIMES),
         )
         for subject in draw(IDS)
     ]
     clients = [
-        Client(id=ClientId(id_), secret_digest=draw(st.binary(max_size=8)), roles=frozenset({"token"}))
+        Client(
+            id=ClientId(id_),
+            secret_digest=draw(st.binary(max_size=8)),
+            roles=frozenset({"token"}),
+            jwks=draw(st.none() | TEXTS),
+            dpop=draw(st.booleans()),
+        )
         for id_ in draw(IDS)
     ]
     keys = [
-        StoredKey(id=id_, algorithm=draw(TEXTS), private_pem=draw(st.binary(max_size=8)), created_at=draw(TIMES))
+        StoredKey(
+            id=id_,
+            algorithm=draw(TEXTS),
+            private_pem=draw(st.binary(max_size=8)),
+            created_at=draw(TIMES),
+            signs_from=draw(TIMES),
+            retired_at=draw(st.none() | TIMES),
+            ended_at=draw(st.none() | TIMES),
+        )
         for id_ in draw(IDS)
     ]
     switch = KillSwitch(on=draw(st.booleans()), by=draw(TEXTS), reason=draw(TEXTS), at=draw(st.none() | TIMES))
@@ -277,8 +302,7 @@ async def write(store, content):
         await store.save_staff(member, at=NOW - timedelta(days=1))
     for client in clients:
         await store.add_client(client)
-    for key in keys:
-        await store.add_key(key)
+    await add_keys(store, *keys)
     await store.set_kill_switch(switch)
 
 

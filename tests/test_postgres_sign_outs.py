@@ -75,7 +75,7 @@ async def test_a_sign_out_that_is_being_stored_is_waited_for(nodes):
         assert 1 == len(await telling)
         status, document = await asking
     assert (400, "staff_signed_out") == (status, document["reason"])
-    assert [] == list(await nodes.other.list_assumptions())
+    assert [] == list(await nodes.other.list_assumptions(at=nodes.world.clock.now))
 
 
 async def test_a_newer_sign_in_begins_in_spite_of_a_sign_out_that_is_being_stored(nodes):
@@ -90,7 +90,7 @@ async def test_a_newer_sign_in_begins_in_spite_of_a_sign_out_that_is_being_store
             await nodes.until_waiting("transactionid")
         assert [ASSUMPTION.id] == [ended.id for ended in await telling]
         assert 200 == (await asking)[0]
-    assert 2 == len(await nodes.other.list_assumptions())
+    assert 2 == len(await nodes.other.list_assumptions(at=nodes.world.clock.now))
 
 
 async def test_an_exchange_that_is_being_stored_is_ended_by_the_sign_out(nodes):
@@ -103,4 +103,4 @@ async def test_an_exchange_that_is_being_stored_is_ended_by_the_sign_out(nodes):
             await nodes.until_waiting("transactionid")
         assert 2 == len(await telling)
         await asking
-    assert [] == list(await nodes.other.list_assumptions())
+    assert [] == list(await nodes.other.list_assumptions(at=nodes.world.clock.now))

@@ -21,7 +21,7 @@ from policy.model import Account, AccountId, AccountType, Duration
 from tests.certificates import Authority
 from tests.gateway_world import document, open_world
 from tests.memory_store import MemoryStore
-from tests.process_world import PATIENCE_SECONDS, SHIPPED, Line, open_process_world
+from tests.process_world import PATIENCE_SECONDS, SHIPPED, Line, open_process_world, until
 from tests.rawwire import RecordingUpstream, hold, response
 from tests.test_cuts import Moody, a_choice, a_service
 
@@ -120,7 +120,7 @@ async def test_a_new_profile_decides_on_what_is_open_and_what_comes(world, gate)
 
         async with asyncio.timeout(AT_ONCE / 2):  # a second after it began, time itself would look at it again
             assert b"" == await download.rest()
-        assert 1 == len(world.gateway.live)
+        await until(lambda: 1 == len(world.gateway.live))  # its end is being recorded
         assert 200 == (await kept.get(token))[0]
         assert 403 == (await kept.get(token, "/attachments/1"))[0]
         assert ["no_route_rule"] * 2 == [

@@ -289,6 +289,7 @@ settings_said = st.builds(
     duration=st.sampled_from(Duration),
     expires_at=st.none() | st.integers(-3, 400).map(lambda hours: NOW + timedelta(hours=hours)),
     permissions=st.sets(st.sampled_from(Permission)).map(lambda some: frozenset(some) | READ),
+    attributes=st.frozensets(st.sampled_from([("region", "eu"), ("plan", "gold")])),
 )
 
 
@@ -313,7 +314,7 @@ def test_what_is_stored_is_never_more_than_what_was_said(story):
                 ended.add(before.id)
         else:
             pytest.fail("it never comes to an end")
-        assert (said.type, said.suspended) == (account.type, account.suspended)
+        assert (said.type, said.suspended, said.attributes) == (account.type, account.suspended, account.attributes)
         force = grant_in_force(account, grant, READ)
         live = force is not None and force.is_live(now)
         assert live == (said.type is AccountType.TRIAL or said.is_on(now))

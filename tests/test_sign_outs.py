@@ -139,7 +139,7 @@ async def test_a_sign_out_while_an_assumption_begins_ends_it(tmp_path):
         assert 200 == (await tell(world, logout_token(world)))[0]
         gate.set()
         assert "staff_signed_out" == (await asking)[1]["reason"]
-        assert [] == list(await world.gateway.store.list_assumptions())
+        assert [] == list(await world.gateway.store.list_assumptions(at=world.clock.now))
 
 
 async def test_a_logout_token_is_used_once(quick):
@@ -166,7 +166,7 @@ async def test_a_copy_that_another_process_takes_ends_nothing_new(quick, send, m
     await quick.gateway.renew(quick.gateway.config)
     assert good == (await send(quick, token))[0]
     assert 200 == (await quick.get(fresh))[0]
-    assert 1 == len(await quick.gateway.store.list_assumptions())
+    assert 1 == len(await quick.gateway.store.list_assumptions(at=quick.clock.now))
 
 
 async def test_a_tenant_is_an_account_of_ours(quick):
@@ -181,7 +181,7 @@ async def test_a_tenant_is_an_account_of_ours(quick):
     assert "assumption_ended" == await refused(quick, acme)
     assert 200 == (await quick.get(hers))[0]
     assert {("acme", "erin"), ("beta", "dana")} == {
-        (one.account, one.actor.subject) for one in await quick.gateway.store.list_assumptions()
+        (one.account, one.actor.subject) for one in await quick.gateway.store.list_assumptions(at=quick.clock.now)
     }
     quick.clock.forward(seconds=6)
     fresh = await quick.token()

