@@ -39,7 +39,9 @@ def make_first_version(path: Path, *, filled: bool) -> None:
         if filled:
             with transaction(connection):
                 grant = a_grant(ACME)
-                connection.execute("INSERT INTO accounts VALUES (?, ?, ?, ?, ?)", (*rows.account_row(ACME)[:4], grant.id))
+                connection.execute(
+                    "INSERT INTO accounts VALUES (?, ?, ?, ?, ?)", (*rows.account_row(ACME)[:4], grant.id)
+                )
                 connection.execute(
                     "INSERT INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (grant.id, grant.account, *rows.grant_row(grant)[1:]),
