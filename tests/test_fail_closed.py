@@ -9,6 +9,7 @@ import pytest
 
 from gateway.demo.issuer import Fault
 from tests.attack_world import open_attack, request
+from tests.live_world import caught_up
 from tests.rawwire import RecordingUpstream, hold, response, then_close, then_reset
 
 # --- ourselves ---
@@ -30,6 +31,7 @@ async def expect_everybody(attacker):
 @pytest.fixture
 async def attacker(tmp_path):
     async with open_attack(tmp_path) as attacker:
+        await caught_up(attacker.world)
         await expect_everybody(attacker)
         yield attacker
 

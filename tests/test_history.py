@@ -155,7 +155,9 @@ async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, p
         work = [asyncio.ensure_future(visit(node, history, tokens, http)) for node in nodes for _ in range(2)]
         work.append(asyncio.ensure_future(annoy(nodes, history, choices)))
         ends = time.monotonic() + SECONDS
-        while time.monotonic() < ends:
+        # A busy machine gets the time to show something.
+        latest = ends + 2 * SECONDS
+        while (now := time.monotonic()) < ends or (now < latest and not history.shows_something(nodes)):
             await asyncio.sleep(choices.uniform(0.05, 0.3))
             await revocation.choose(bench, Duration.OFF)
             history.revoked_at[tokens[-1]] = boot_seconds()
@@ -168,7 +170,7 @@ async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, p
     TALLY.operations += history.operations
     assert [] == history.violations(TTL_SECONDS + SLACK_SECONDS), (history.faults, history.revoked_at)
     # It was no idle promise: every node has let staff in and refused them, while things went wrong.
-    assert all(history.allowed(node.number) > 50 and history.refused(node.number) > 50 for node in nodes)
+    assert history.shows_something(nodes)
     assert len(history.revoked_at) > 10
     assert len(history.faults) > 4
 
