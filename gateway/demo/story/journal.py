@@ -39,7 +39,12 @@ async def check_whole(scene: Scene[Any]) -> Got:
 
 async def check_refusals(scene: Scene[Any]) -> Got:
     """Compare the refusals that people of the story met with those on the record."""
-    denied = [entry for entry in read(scene.config.journal_directory) if entry.get("decision") == "deny"]
+    # What was under way when the grant ended, and cut before a byte of its answer, the client has asked again by itself.
+    denied = [
+        entry
+        for entry in read(scene.config.journal_directory)
+        if entry.get("decision") == "deny" and entry.get("bytes_sent") != 0
+    ]
     met = scene.refused + scene.cut
     text = "each of them is there" if met == len(denied) else f"{met} were met, {len(denied)} are there"
     lines = tuple(render(entry) for entry in denied[-_SHOWN:])
