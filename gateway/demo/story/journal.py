@@ -39,7 +39,7 @@ async def check_whole(scene: Scene[Any]) -> Got:
 
 async def check_refusals(scene: Scene[Any]) -> Got:
     """Compare the refusals that people of the story met with those on the record."""
-    # What was under way when the grant ended, and cut before a byte of its answer, the client has asked again by itself.
+    # What was under way when the grant ended, and cut before a byte of its answer, its client has asked for again.
     denied = [
         entry
         for entry in read(scene.config.journal_directory)
