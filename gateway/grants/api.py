@@ -4,18 +4,18 @@ The field names are those of Zendesk's security settings, so that a helpdesk tha
 """
 
 import json
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from gateway import problems
 from gateway.audit.log import JournalError
 from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
+from gateway.grants.answers import answer, problem
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
 from gateway.grants.source import AccountSource
 from gateway.stores.store import AccountRecord, Client, StoreError
@@ -103,7 +103,7 @@ class GrantsApi:
         record = await self._accounts.find_account(account)
         if record is None:
             raise UnknownAccount(account)
-        return _json(self._view(record))
+        return answer(self._view(record))
 
     async def _change(self, request: web.Request, client: Client) -> web.Response:
         if self._kept_by_app:
@@ -131,7 +131,7 @@ class GrantsApi:
         if isinstance(outcome, GrantRefusal):
             return _refusal(outcome)
         record = AccountRecord(account=outcome.account, grant=outcome.grant)
-        return _json(self._view(record) | {"change": str(outcome.change)})
+        return answer(self._view(record) | {"change": str(outcome.change)})
 
     def _view(self, record: AccountRecord) -> dict[str, Any]:
         now = self._clock()
@@ -174,21 +174,4 @@ def _refusal(refusal: GrantRefusal) -> web.Response:
     return _problem(status, str(refusal), title)
 
 
-def _problem(status: int, reason: str, title: str) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="locum"'
-    if status == 503:
-        headers["Retry-After"] = "1"
-    return web.Response(
-        status=status,
-        body=problems.build(f"grant:{reason}", title=title, status=status, reason=reason),
-        content_type="application/problem+json",
-        headers=headers,
-    )
-
-
-def _json(document: Mapping[str, Any]) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(document), content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
+_problem = partial(problem, "grant")

@@ -2,15 +2,16 @@
 
 import json
 import re
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import msgspec
 from aiohttp import web
 
-from gateway import problems
 from gateway.audit.log import JournalError
 from gateway.bodies import read_at_most
 from gateway.clients import ClientAuthenticator
+from gateway.grants.answers import answer, problem
 from gateway.grants.switch import Overtaken, Switch
 from gateway.stores.store import Client, KillSwitch, StoreError
 from policy.unique import unique
@@ -82,27 +83,15 @@ class SwitchApi:
         return _json(await turn(by=wish.by, reason=wish.reason, client=client.id))
 
 
-def _problem(status: int, reason: str, title: str) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="locum"'
-    if status == 503:
-        headers["Retry-After"] = "1"
-    return web.Response(
-        status=status,
-        body=problems.build(f"kill_switch:{reason}", title=title, status=status, reason=reason),
-        content_type="application/problem+json",
-        headers=headers,
-    )
+_problem = partial(problem, "kill_switch")
 
 
 def _json(switch: KillSwitch) -> web.Response:
-    document: dict[str, Any] = {
-        "kill_switch": "on" if switch.on else "off",
-        "by": switch.by or None,
-        "reason": switch.reason or None,
-        "since": switch.at.strftime("%Y-%m-%dT%H:%M:%SZ") if switch.at else None,
-    }
-    return web.Response(
-        body=msgspec.json.encode(document), content_type="application/json", headers={"Cache-Control": "no-store"}
+    return answer(
+        {
+            "kill_switch": "on" if switch.on else "off",
+            "by": switch.by or None,
+            "reason": switch.reason or None,
+            "since": switch.at.strftime("%Y-%m-%dT%H:%M:%SZ") if switch.at else None,
+        }
     )
