@@ -86,7 +86,7 @@ class BeginEndpoint:
         attempt = Attempt(caller=Caller.through_front(request), client=BROWSER)
         try:
             fields = await read_form(request, _MOST_FORM_BYTES)
-            visitor = await self._who(request, fields)
+            visitor = await self._visitors.author(request, fields, self._cookies)
             if isinstance(visitor, Deny):
                 return await self._refuse(visitor, attempt)
             return await self._begin(attempt, visitor, _read(fields))
@@ -94,23 +94,6 @@ class BeginEndpoint:
             return await self._refuse(Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc)), attempt)
         except StoreError:
             return await self._refuse(Deny(reason=DenyReason.STORE_UNAVAILABLE), attempt)
-
-    async def _who(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> Visitor | Deny:
-        """Return who has sent the form from our page, or why nobody may be taken to have; raises StoreError."""
-        visitor = await self._visitors.who(request)
-        if visitor is None:
-            return Deny(reason=DenyReason.STAFF_SIGNED_OUT, detail="nobody is signed in here any more")
-        if isinstance(visitor, Deny):
-            return visitor
-        wrong = self._visitors.check_form(request, fields, visitor)
-        if wrong is not None:
-            return Deny(reason=DenyReason.CROSS_SITE, detail=wrong)
-        found = self._cookies.find(request.raw_headers)
-        if found is not None and found.assumption is not None:
-            # Where one host is both, the browser is still within another assumption.
-            within = "this browser stands in for somebody already: end that first"
-            return Deny(reason=DenyReason.EXCHANGE_CHAINED, detail=within)
-        return visitor
 
     async def _begin(self, attempt: Attempt, visitor: Visitor, asked: _Asked) -> web.Response:
         if not is_account_name(asked.account):

@@ -108,7 +108,7 @@ class DevicePage:
     async def _answer(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> web.Response:
         code, word = _read(fields)
         caller = Caller.through_front(request)
-        visitor = await self._who(request, fields)
+        visitor = await self._visitors.author(request, fields, self._cookies)
         if isinstance(visitor, Deny):
             deny = await self._starter.refuse(visitor, Attempt(caller=caller))
             return self._pages.refusal(deny, again=VERIFICATION_PATH, request_id=caller.request_id)
@@ -132,22 +132,6 @@ class DevicePage:
         if is_page_load(request.raw_headers):
             return None
         return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=NOT_A_PERSON), again=VERIFICATION_PATH)
-
-    async def _who(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> Visitor | Deny:
-        """Return who has sent the form from our page, or why nobody may be taken to have; raises StoreError."""
-        visitor = await self._visitors.who(request)
-        if visitor is None:
-            return Deny(reason=DenyReason.STAFF_SIGNED_OUT, detail="nobody is signed in here any more")
-        if isinstance(visitor, Deny):
-            return visitor
-        wrong = self._visitors.check_form(request, fields, visitor)
-        if wrong is not None:
-            return Deny(reason=DenyReason.CROSS_SITE, detail=wrong)
-        found = self._cookies.find(request.raw_headers)
-        if found is not None and found.assumption is not None:
-            within = "this browser stands in for somebody already: end that first"
-            return Deny(reason=DenyReason.EXCHANGE_CHAINED, detail=within)
-        return visitor
 
     async def _look(self, request: web.Request, code: str | None, caller: Caller) -> DeviceRequest | web.Response:
         """Return the request under a code, or the page that says there is none; wrong ones are counted."""

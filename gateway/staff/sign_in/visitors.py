@@ -15,7 +15,7 @@ from gateway import cookie_names
 from gateway.clock import Clock
 from gateway.config.model import Config
 from gateway.origin import Origin, is_page_load
-from gateway.proxy.cookies import digest_of, read_one
+from gateway.proxy.cookies import OurCookies, digest_of, read_one
 from gateway.staff.verify import SignedIn, StaffVerifier
 from gateway.stores.store import StaffSession, Store
 from policy.model import Deny, DenyReason
@@ -118,6 +118,25 @@ class Visitors:
         if request.headers.getall("Sec-Fetch-Site", ["same-origin"]) != ["same-origin"]:
             return "the form was not sent from a page of this origin"
         return None if is_page_load(request.raw_headers) else NOT_A_PERSON
+
+    async def author(
+        self, request: web.Request, fields: Sequence[tuple[str, str]], cookies: OurCookies
+    ) -> Visitor | Deny:
+        """Return who has sent the form from our page, or why nobody may be taken to have; raises StoreError."""
+        visitor = await self.who(request)
+        if visitor is None:
+            return Deny(reason=DenyReason.STAFF_SIGNED_OUT, detail="nobody is signed in here any more")
+        if isinstance(visitor, Deny):
+            return visitor
+        wrong = self.check_form(request, fields, visitor)
+        if wrong is not None:
+            return Deny(reason=DenyReason.CROSS_SITE, detail=wrong)
+        found = cookies.find(request.raw_headers)
+        if found is not None and found.assumption is not None:
+            # Where one host is both, the browser is still within another assumption.
+            within = "this browser stands in for somebody already: end that first"
+            return Deny(reason=DenyReason.EXCHANGE_CHAINED, detail=within)
+        return visitor
 
     def check_form(
         self, request: web.Request, fields: Sequence[tuple[str, str]], form_token: str | Visitor
