@@ -94,15 +94,16 @@ def convert(context: Context, name: str, *, by: str) -> None:
     """Turn a trial into a paid account: assumption ends, and stays off until the customer chooses."""
     refuse_kept_by_app(context.config)
 
-    async def work() -> None:
-        async with open_office(context.config) as office:
-            found(await office.store.find_account(AccountId(name)), name)
-            outcome = await office.grants.convert(AccountId(name), by=by)
-        if isinstance(outcome, GrantRefusal):
+    async def take(store: Store) -> Record:
+        found(await store.find_account(AccountId(name)), name)
+        unwritten = Unwritten()
+        grants = GrantService(store, unwritten, accepted_roles=frozenset(), clock=utc_now)
+        if isinstance(await grants.convert(AccountId(name), by=by), GrantRefusal):
             raise click.ClickException(f"the account `{name}` is not a trial")
         click.echo(f"{name}: converted to paid; assumption is off until an administrator enables it")
+        return unwritten.records[-1]
 
-    run_async(work())
+    run_async(take_away(context.config, take))
 
 
 @account.command()

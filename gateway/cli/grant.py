@@ -2,12 +2,16 @@
 
 import click
 
+from gateway.audit.record import Record
+from gateway.audit.search import printable
 from gateway.cli.context import Context, open_office, open_store, run_async
 from gateway.cli.show import describe_account, found, refuse_kept_by_app
+from gateway.cli.taking import Unwritten, take_away
 from gateway.clock import utc_now
-from gateway.grants.service import ChangeRequest
-from gateway.stores.store import AccountRecord
-from policy.grants import Administrator, GrantRefusal
+from gateway.config.model import Config
+from gateway.grants.service import ChangeRequest, GrantService
+from gateway.stores.store import AccountRecord, Store
+from policy.grants import Administrator, GrantChange, GrantRefusal
 from policy.model import AccountId, Duration, Permission
 
 _REFUSED = {
@@ -37,7 +41,7 @@ def show(context: Context, name: str, *, history: bool) -> None:
             click.echo("  as the app said when it was asked last: it keeps this setting")
         for event in events:
             duration = event.grant.duration if event.grant else "-"
-            click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} UTC  {event.change}  {duration}  by {event.by}")
+            click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} UTC  {event.change}  {duration}  by {printable(event.by)}")
 
     run_async(work())
 
@@ -62,13 +66,31 @@ def set_(context: Context, name: str, duration: str, *, allow: str, who: str, ro
         administrator=Administrator(id=who, roles={"account": role}),
     )
 
-    async def work() -> None:
+    async def work() -> GrantChange | GrantRefusal:
+        if request.duration is Duration.OFF:
+            return await _end(context.config, request)
         async with open_office(context.config) as office:
             found(await office.store.find_account(request.account), name)
-            outcome = await office.grants.choose(request)
-        if isinstance(outcome, GrantRefusal):
-            raise click.ClickException(_REFUSED.get(outcome, str(outcome)))
-        record = AccountRecord(account=outcome.account, grant=outcome.grant)
-        click.echo(f"{outcome.change}; {describe_account(record, now=utc_now())}")
+            return await office.grants.choose(request)
 
-    run_async(work())
+    outcome = run_async(work())
+    if isinstance(outcome, GrantRefusal):
+        raise click.ClickException(_REFUSED.get(outcome, str(outcome)))
+    record = AccountRecord(account=outcome.account, grant=outcome.grant)
+    click.echo(f"{outcome.change}; {describe_account(record, now=utc_now())}")
+
+
+async def _end(config: Config, request: ChangeRequest) -> GrantChange | GrantRefusal:
+    """Turn assumption off, also where that cannot be recorded, which is said then."""
+    outcomes: list[GrantChange | GrantRefusal] = []
+
+    async def take(store: Store) -> Record:
+        found(await store.find_account(request.account), request.account)
+        unwritten = Unwritten()
+        roles = frozenset(config.grants.administrator_roles)
+        outcomes.append(await GrantService(store, unwritten, accepted_roles=roles, clock=utc_now).choose(request))
+        # Before it there may be what another change overtook, and so never was.
+        return unwritten.records[-1]
+
+    await take_away(config, take)
+    return outcomes[-1]
