@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from cachetools import LRUCache
 
 from gateway.clock import Ticks
+from gateway.grants.patience import FACTS_SECONDS
 from gateway.grants.table import FactTable
 from gateway.grants.together import Assembled, Parts, Together
 from gateway.stores.store import AccountRecord, BrowserAssumption, KillSwitch, Store, StoreError
@@ -56,8 +57,11 @@ class FactCache:
         rules: Rules,
         ticks: Ticks,
         tasks: Tasks,
+        patience_seconds: float = FACTS_SECONDS,
     ) -> None:
         """Ask `store`; see `renew` for accounts that are kept elsewhere."""
+        self.patience_seconds = patience_seconds
+        """How long staff are to wait for facts; whoever asks for them sees to that."""
 
         def table(fetch: Callable[[K], Coroutine[Any, Any, V | None]]) -> FactTable[K, V]:
             return FactTable(fetch, ttl=ttl_seconds, absent_ttl=absent_ttl_seconds, ticks=ticks, tasks=tasks)
@@ -155,6 +159,11 @@ class FactCache:
             seen = self._marks.of(account, assumption, actor)
             if (known := self._switch.at_hand(_SWITCH)) is not None and known[1].on:
                 return _nobody(DenyReason.KILL_SWITCH)
+            # All at once, because each is a way to the store and back.
+            self._staff.begin(actor)
+            self._switch.begin(_SWITCH)
+            if assumption is not None:
+                self._assumptions.begin(assumption)
             record = await self._accounts.get(account)
             started = await self._assumptions.get(assumption) if assumption is not None else None
             staff = await self._staff.get(actor)

@@ -62,6 +62,11 @@ class FactTable(Generic[K, V]):
         """Return those of `keys` that anything may be known of; many that nothing is known of cost next to nothing."""
         return keys & self._names.keys()
 
+    def begin(self, key: K) -> None:
+        """Have the fact fetched if need be, for a `get` that comes soon."""
+        if not self.knows(key) and key not in self._running:
+            self._start(key)
+
     async def get(self, key: K) -> V | None:
         """Return the fact, fetched first if need be, once for all who ask; raises what the fetch raises."""
         if (entry := self._found.get(key)) is not None:
@@ -69,11 +74,7 @@ class FactTable(Generic[K, V]):
         if key in self._absent:
             return None
         while True:
-            flight = self._running.get(key)
-            if flight is None:
-                flight = self._running[key] = _Flight()
-                self._name(key)
-                self._tasks.start(self._load(key, flight), name="load a fact")
+            flight = self._running.get(key) or self._start(key)
             # A caller who goes away must not take the fetch from the others.
             value: V | None = await asyncio.shield(flight.answer)
             if not flight.overtaken:
@@ -97,6 +98,12 @@ class FactTable(Generic[K, V]):
             flight.overtaken = True
         self._running.clear()
         self._names.clear()
+
+    def _start(self, key: K) -> "_Flight":
+        flight = self._running[key] = _Flight()
+        self._name(key)
+        self._tasks.start(self._load(key, flight), name="load a fact")
+        return flight
 
     def _name(self, key: K) -> None:
         self._names[key] = None

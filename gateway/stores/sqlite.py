@@ -32,6 +32,7 @@ from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
 T = TypeVar("T")
+_TELL_SECONDS = 0.0005
 _WITH_GRANT = "FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id"
 _ADD_ASSUMPTION = """
     INSERT INTO assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
@@ -55,7 +56,7 @@ async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
     """
     store = SqliteStore(
         writer=Lane("store-writer", partial(connect_writer, path, busy_seconds), path),
-        reader=Lane("store-reader", partial(connect_reader, path, busy_seconds), path),
+        reader=Lane("store-reader", partial(connect_reader, path, busy_seconds), path, tell_seconds=_TELL_SECONDS),
         channel=local.channel_of(path),
     )
     try:
