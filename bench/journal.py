@@ -1,6 +1,7 @@
-"""What a record of the journal costs, and how long a start over many of them takes. `python -m bench.journal`.
+"""What a request costs in the journal, and how long a start over many records takes. `python -m bench.journal`.
 
-In process, without a gateway: those who record wait for each record, as requests do, and so many of them at a time.
+In process, without a gateway. A request has two records: that of its decision, which it waits for, and that of its
+completion, which nobody waits for. So many requests are under way at a time.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
 from gateway.audit.checkpoint import NoteSigner
+from gateway.audit.completion import Completion
 from gateway.audit.journal import Journal
-from gateway.audit.record import Record, name_actor
+from gateway.audit.record import Record, name_actor, seal
 from gateway.audit.verify import verify
 from gateway.clock import SteadyClock
 from gateway.workers.collector import spare
@@ -33,24 +35,24 @@ _SCORE = 100_000
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1, 100), default=10, show_default=True, help="The best one is printed.")
-@click.option("--records", type=click.IntRange(1000, 100_000), default=8000, show_default=True, help="Of each round.")
-@click.option("--durable", is_flag=True, help="Each record on the disk before the next one of the same requester.")
+@click.option("--requests", type=click.IntRange(1000, 100_000), default=8000, show_default=True, help="Of each round.")
+@click.option("--durable", is_flag=True, help="Each decision on the disk before its request goes on.")
 @click.option("--start", type=click.IntRange(0, 10_000_000), default=0, help="Measure a start over so many instead.")
 @click.option(
     "--directory", type=click.Path(path_type=Path), help="On the disk to measure; by default a temporary one."
 )
-def main(*, rounds: int, records: int, durable: bool, start: int, directory: Path | None) -> None:
-    """Print what a record costs: processor time, records a second, and how long one waits."""
+def main(*, rounds: int, requests: int, durable: bool, start: int, directory: Path | None) -> None:
+    """Print what a request costs: processor time, records a second, and how long it waits for its decision's."""
     spare()  # as in a worker
     with _room(directory) as room:
-        uvloop.run(_starts(room, start) if start else _costs(room, rounds, records, durable=durable))
+        uvloop.run(_starts(room, start) if start else _costs(room, rounds, requests, durable=durable))
 
 
-async def _costs(room: Path, rounds: int, records: int, *, durable: bool) -> None:
+async def _costs(room: Path, rounds: int, requests: int, *, durable: bool) -> None:
     journal = await _open(room)
-    click.echo("at a time   CPU µs a record   records a second   µs that each waits")
+    click.echo("at a time   CPU µs a request   records a second   µs that each waits")
     for at_a_time in _AT_A_TIME:
-        each = records // at_a_time
+        each = requests // at_a_time
         cpu, wall = float("inf"), float("inf")
         for _ in range(rounds):
             before, started = time.process_time(), time.perf_counter()
@@ -59,7 +61,7 @@ async def _costs(room: Path, rounds: int, records: int, *, durable: bool) -> Non
                     group.create_task(_append(journal, each, durable=durable))
             cpu = min(cpu, (time.process_time() - before) / (each * at_a_time) * 1e6)
             wall = min(wall, (time.perf_counter() - started) / (each * at_a_time) * 1e6)
-        click.echo(f"{at_a_time:9} {cpu:17.1f} {1e6 / wall:18,.0f} {wall * at_a_time:20.0f}")
+        click.echo(f"{at_a_time:9} {cpu:18.1f} {2e6 / wall:18,.0f} {wall * at_a_time:20.0f}")
     await journal.close()
 
 
@@ -70,7 +72,7 @@ async def _starts(room: Path, count: int) -> None:
         many = min(_SCORE, count - done)
         async with asyncio.TaskGroup() as group:
             for number in range(32):
-                group.create_task(_append(journal, (many + 31 - number) // 32, durable=False))
+                group.create_task(_append(journal, (many // 2 + 31 - number) // 32, durable=False))
     click.echo(f"{journal.size:,} records written in {time.perf_counter() - started:.1f} s")
     await journal.close()
     await _time_start(room, "start behind the newest checkpoint")
@@ -94,9 +96,28 @@ async def _append(journal: Journal, count: int, *, durable: bool) -> None:
     for _ in range(count):
         # What differs from one request of somebody to the next; the rest is remembered.
         record = structs.replace(
-            _RECORD, method="GET", path="/tickets/1", request_id="req_0123456789abcdef", rule="ticket-show"
+            _RECORD,
+            method="GET",
+            path="/tickets/1",
+            request_id="req_0123456789abcdef",
+            rule="ticket-show",
+            upstream="http://127.0.0.1:3000",
         )
-        await journal.append(record, durable=durable)
+        seq = await journal.append(record, durable=durable)
+        journal.note(
+            Completion(
+                kind="completion",
+                account=_ACCOUNT,
+                assumption=_ASSUMPTION,
+                completes=seq,
+                request_id="req_0123456789abcdef",
+                duration_us=1234,
+                ended="complete",
+                status=200,
+                bytes_received=0,
+                bytes_sent=1024,
+            )
+        )
 
 
 async def _open(room: Path) -> Journal:
@@ -112,12 +133,14 @@ def _room(directory: Path | None) -> Iterator[Path]:
         shutil.rmtree(room)
 
 
+_ACCOUNT = AccountId("acme")
+_ASSUMPTION = AssumptionId("as_0123456789abcdef0123")
 _RECORD = Record(
     kind="decision",
     decision="allow",
-    actor=name_actor(ActorId(issuer="https://idp.vendor.example", subject="dana"), "Dana"),
+    actor=name_actor(ActorId(issuer="https://idp.vendor.example", subject="dana"), "Dana", frozenset({"support"})),
     subject=AgentId("maria"),
-    account=AccountId("acme"),
+    account=_ACCOUNT,
     grant_id=GrantId("grant_0123456789abcdef"),
     grant_epoch=3,
     granted_by="owner@acme.example",
@@ -128,9 +151,10 @@ _RECORD = Record(
     user_agent="Mozilla/5.0 (X11; Linux x86_64) bench",
     token_id=TokenId("abcdefghijklmnopqrstuv"),
     client_id=ClientId("desk"),
-    assumption=AssumptionId("as_0123456789abcdef0123"),
+    assumption=_ASSUMPTION,
     scopes=("tickets:read",),
 )
+seal(_RECORD)  # as for the requests of one connection
 
 if __name__ == "__main__":
     main()

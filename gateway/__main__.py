@@ -1,5 +1,6 @@
 """The entry point of the command `locum`."""
 
+import gc
 import signal
 
 
@@ -8,6 +9,9 @@ def main() -> None:
     # To a gateway a hang-up means a reload, and it would end one that is still being imported. So it waits for somebody
     # who hears it: `gateway.cli.root` and `gateway.workers.hang_up` let it through.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+    # What is imported stays, and is half of what there is to do: `gateway.cli.root` has it looked through only then.
+    gc.disable()
 
     from gateway.cli.root import cli  # noqa: PLC0415 - see above
 

@@ -12,9 +12,11 @@ from aiohttp import web
 from gateway.audit.log import AuditLog, JournalError
 from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.config.model import Config, ConfigError
+from gateway.console.door import without_staff
 from gateway.doors import Doors
 from gateway.generation import Generation, open_generation
 from gateway.grants.follow import Follower
+from gateway.grants.patience import FACTS_SECONDS
 from gateway.health import Health
 from gateway.profiles import load_profile
 from gateway.proxy.listener import make_listener
@@ -45,16 +47,24 @@ _MOST_LINES = 20_000
 
 @asynccontextmanager
 async def open_gateway(
-    config: Config, *, post: Post = _ALONE, clock: Clock | None = None, ticks: Ticks = boot_seconds
+    config: Config,
+    *,
+    post: Post = _ALONE,
+    clock: Clock | None = None,
+    ticks: Ticks = boot_seconds,
+    patience_seconds: float = FACTS_SECONDS,
 ) -> AsyncIterator["Gateway"]:
     """Run a gateway until the block ends; raises one of START_ERRORS if it cannot start.
 
     A store that cannot be opened is no reason not to: staff are kept out until it can, and customers are served.
+    Staff who wait longer than `patience_seconds` for what is known of them are refused.
     At its end it takes no more connections, and what is under way gets `server.shutdown_seconds`.
     """
     async with AsyncExitStack() as stack:
-        profile = with_door(load_profile(config.upstream.profile))
-        state = await open_state(stack, config, profile, post=post, clock=clock, ticks=ticks)
+        profile = without_staff(with_door(load_profile(config.upstream.profile)))
+        state = await open_state(
+            stack, config, profile, post=post, clock=clock, ticks=ticks, patience_seconds=patience_seconds
+        )
         socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locum-"))) / "control.sock"
         way = Pool(parse_upstream_url(f"unix:{socket}"), limits=PoolLimits(max_connections=config.limits.max_in_flight))
         generation = await open_generation(config, profile, state, control=way)
@@ -169,7 +179,8 @@ class Gateway:
                 return
 
     async def _renew(self, config: Config) -> None:
-        profile = with_door(load_profile(config.upstream.profile))
+        profile = without_staff(with_door(load_profile(config.upstream.profile)))
+        sinks = self._state.sinks.prepare(config)
         new = await open_generation(config, profile, self._state, control=self._way_to_control)
         try:
             self._doors.renew_certificate(config)
@@ -181,6 +192,7 @@ class Gateway:
         self._state.live.renew(profile, new.keys)
         self._state.facts.renew(config.grants.trial_permissions, new.accounts.find_account, read_rules(config))
         self._listener.renew(new.answer, config.listener, trusting(config))
+        self._state.sinks.renew(sinks)
         self._control.renew(new.control)
         self._admin.renew(new.admin)
         self._retiring.start(self._retire(old), name="retire the old configuration")
@@ -189,6 +201,11 @@ class Gateway:
         except Exception:
             # The new one is in force all the same, and what is open is looked at again each second.
             log.exception("what is open could not be looked at")
+
+    def keep_index(self, tasks: Tasks) -> None:
+        """Have the index over the journal kept by a process of its own, as long as `tasks` run."""
+        if self._state.indexer is not None:
+            tasks.start(self._state.indexer.keep(), name="keep the index")
 
     def cut(self) -> None:
         """Wait for no request under way any more, now or at the end."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 CLIENT_HEADER = "X-Locum-Client"
+ACCOUNT_HEADER = "X-Locum-Account"
+"""Which account a request to the control plane is for, by our front's own reading; missing where it names none."""
+ASSUMED_HEADER = "X-Locum-Assumed"
+"""Whether in front of the app it would be staff's: by its credential, good or not, or by a catch rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

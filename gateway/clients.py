@@ -10,7 +10,11 @@ from urllib.parse import unquote_plus
 from gateway.stores.store import Client, Store
 from policy.model import ClientId
 
-ROLES = ("token", "introspect", "grants", "kill_switch", "device")
+ROLES = ("token", "introspect", "grants", "kill_switch", "audit", "device")
+"""Exchange tokens and take them back; ask about tokens; read and change grants; read and set the kill-switch; read the
+log; ask staff for a token, which only a public client may, and nothing else."""
+AUDIT_ROLE = "audit"
+"""Of a client that may read the log: of all accounts, or of its own only."""
 DEVICE_ROLE = "device"
 """Of a public client (RFC 6749 section 2.1): whoever names it is it, so it may do nothing that staff do not approve."""
 _MOST_BYTES = 1024

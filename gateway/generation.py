@@ -9,12 +9,16 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.assumptions.opening import open_browser_service, open_browsers
+from gateway.assumptions.opening import open_banner, open_browser_service, open_browsers
+from gateway.audit.api import LogApi
+from gateway.audit.door import open_log_door
 from gateway.audit.log import JournalError
 from gateway.audit.owed import PAUSE_SECONDS, Debts
+from gateway.audit.receipt_api import ReceiptApi
 from gateway.clients import ClientAuthenticator
 from gateway.config.check import parse_network
 from gateway.config.model import Config
+from gateway.console.opening import open_console
 from gateway.devices.page import DevicePage
 from gateway.grants.api import GrantsApi
 from gateway.grants.opening import open_grants, open_hook, open_source
@@ -170,6 +174,7 @@ class _Builder:
         trusted = tuple(parse_network(text, "server.trusted_proxies") for text in config.server.trusted_proxies)
         self.accounts = AccountReader(config.accounts, trusted)
         self.clients = ClientAuthenticator(state.store)
+        self.pages = Pages()
         self.places = Places(issuer=config.server.issuer, host_of=self.accounts.host_of)
         self.proofs = Proofs(Nonces(keys, state.clock), state.clock)
         self.verifier = TokenVerifier(keys, issuer=config.server.issuer)
@@ -191,7 +196,9 @@ class _Builder:
         staff = StaffVerifier(
             issuer, config.staff, read_rules(config), state.clock, store=state.store, forget=state.facts.forget_staff
         )
-        visitors, pages = Visitors(config, state.store, staff, state.clock), Pages()
+        patience = state.facts.patience_seconds
+        visitors = Visitors(config, state.store, staff, state.clock, patience_seconds=patience)
+        pages = self.pages
         tokens = open_token_service(
             stack,
             config,
@@ -207,7 +214,7 @@ class _Builder:
             agents=self._probe(),
             clients=self.clients,
         )
-        sign_outs = open_sign_outs(stack, state)
+        sign_outs = open_sign_outs(stack, config, state)
         grants = open_grants(stack, config, state)
         accounts = await open_source(stack, config, state, grants=grants)
         hook = open_hook(stack, config, state, accounts=accounts)
@@ -222,6 +229,7 @@ class _Builder:
             ender=tokens.ender,
             agents=self._probe(),
         )
+        run_on(stack, begun.hand_overs.keep_sweeping(), name="end what no browser has come for")
         device_page = DevicePage(
             visitors=visitors,
             desk=tokens.devices,
@@ -242,7 +250,19 @@ class _Builder:
             visitors=visitors,
             pages=pages,
             sign_outs=sign_outs,
-            parts=(begun.form,),
+            parts=begun.parts,
+        )
+        console = open_console(
+            config,
+            state,
+            keys=self.keys,
+            accounts=accounts,
+            grants=grants,
+            ender=tokens.ender,
+            cookies=self.browsers.cookies,
+            pages=pages,
+            upstream=self.upstream,
+            lines_for=self.accounts.lines_for,
         )
         notices = notice_routes(config, state, issuer=issuer, sign_outs=sign_outs)
         api = GrantsApi(
@@ -255,29 +275,37 @@ class _Builder:
         )
         switch = Switch(state.store, state.journal, clock=state.clock)
         run_on(stack, switch.debts.keep_settling(), name="record the kill-switch")
-        cuts = Debts(state.journal)
-        run_on(stack, cuts.keep_settling(), name="record what was cut")
         return Generation(
             config,
             keys=self.keys,
-            handler=self._handler(control, cuts),
+            handler=self._handler(control),
             control=[
                 *tokens.routes,
                 *sign_in,
                 *begun.routes,
                 *device_page.routes(),
                 *hook.routes(),
+                *console,
                 *notices,
+                *open_log_door(stack, config, ticks=state.ticks).routes(),
                 *door.routes(),
             ],
-            admin=[*api.routes(), *SwitchApi(switch, self.clients).routes()],
-            debts=(grants.debts, sign_outs.debts, tokens.debts, switch.debts, cuts),
+            admin=[
+                *api.routes(),
+                *SwitchApi(switch, self.clients).routes(),
+                *self._receipts().routes(),
+                *self._log().routes(),
+            ],
+            debts=(grants.debts, sign_outs.debts, tokens.debts, switch.debts),
             accounts=accounts,
             upstream=self.upstream,
             stack=stack.pop_all(),
         )
 
-    def _handler(self, control: Upstream, cuts: Debts) -> ProxyHandler:
+    def _log(self) -> LogApi:
+        return LogApi(self.state.log_index, self.clients, self.state.journal, ticks=self.state.ticks)
+
+    def _handler(self, control: Upstream) -> ProxyHandler:
         config, state = self.config, self.state
         identity = config.identity
         trusts = trusting(config)
@@ -288,7 +316,6 @@ class _Builder:
             facts=state.facts,
             profile=self.profile,
             journal=state.journal,
-            owed=cuts,
             assertions=self.assertions,
             challenges=Challenges(
                 self.places, acr=config.staff.require_acr, max_age_seconds=config.staff.max_age_seconds
@@ -302,8 +329,10 @@ class _Builder:
             control=control,
             counts=state.counts,
             clock=state.clock,
+            banner=open_banner(config, self.pages, self.places),
         )
         return ProxyHandler(
+            accounts=self.accounts,
             upstream=self.upstream,
             control=control,
             shares=ControlShares(trusts),
@@ -319,6 +348,10 @@ class _Builder:
             append_forwarded_for=config.upstream.forwarded_for == "append",
             trusts=trusts,
         )
+
+    def _receipts(self) -> ReceiptApi:
+        config = self.config
+        return ReceiptApi(self.clients, self.state.journal, directory=config.journal_directory, key=config.journal_key)
 
     def _own_host(self) -> bytes | None:
         """Return the host where staff sign in, unless it may be an account's, and so the app's, too."""
@@ -339,4 +372,5 @@ class _Builder:
             journal=self.state.journal,
             issuer=self.config.server.issuer,
             clock=self.state.clock,
+            ticks=self.state.ticks,
         )

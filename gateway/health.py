@@ -5,7 +5,6 @@ import asyncio
 import msgspec
 from aiohttp import web
 
-from gateway.grants.patience import FACTS_SECONDS
 from gateway.state import State
 from gateway.stores.store import KillSwitch, Store, StoreError
 
@@ -29,16 +28,19 @@ class Health:
 
         Without the push, or with a clock that was set back, they can: it is shown as degraded, and answered with 200.
         """
-        switch = await ask_kill_switch(self._state.store)
+        switch = await ask_kill_switch(self._state.store, patience_seconds=self._state.facts.patience_seconds)
         parts = {"store": self._store(switch), "journal": "ok" if self._state.journal.healthy else "failing"}
         ready = set(parts.values()) == {"ok"}
         parts["push"] = "lost" if self._state.follower.is_lost else "ok"
         parts["clock"] = "set_back" if self._state.seconds_set_back() else "ok"
-        document = {
+        document: dict[str, object] = {
             "status": "ok" if set(parts.values()) == {"ok"} else "degraded",
             "parts": parts,
             "kill_switch": "unknown" if switch is None else "on" if switch.on else "off",
         }
+        if statuses := self._state.sinks.statuses:
+            # For information: whatever becomes of them, the journal has every record.
+            document["sinks"] = {status.name: status.state for status in statuses}
         return web.Response(
             status=200 if ready else 503, body=msgspec.json.encode(document), content_type="application/json"
         )
@@ -49,10 +51,10 @@ class Health:
         return "stale" if self._state.follower.is_stale else "ok"
 
 
-async def ask_kill_switch(store: Store) -> KillSwitch | None:
-    """Return the kill-switch as the store has it, or None if it does not answer within the time that staff wait."""
+async def ask_kill_switch(store: Store, *, patience_seconds: float) -> KillSwitch | None:
+    """Return the kill-switch as the store has it, or None if it does not answer in time."""
     try:
-        async with asyncio.timeout(FACTS_SECONDS):
+        async with asyncio.timeout(patience_seconds):
             return await store.find_kill_switch()
     except (StoreError, TimeoutError):
         return None

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from gateway.audit.checkpoint import NoteSigner
+from gateway.audit.completion import Completion
 from gateway.audit.journal import Journal
-from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.log import AuditLog, Instead, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock, Ticks
 from gateway.config.model import Config
@@ -27,6 +28,7 @@ START_SECONDS = 5.0
 """So long customers may wait for a store of which nobody knows whether it will answer."""
 _PATIENT_SECONDS = 60.0
 """And so long a try may take while they are served: longer than a store takes to say that it cannot."""
+_UNOPENED = "the journal has not been opened yet, because its key is in the store"
 
 
 class LateStore:
@@ -64,10 +66,42 @@ class LateJournal(AuditLog):
         """How many records there are."""
         return 0 if self.opened is None else self.opened.size
 
-    async def append(self, record: Record, *, durable: bool = False) -> int:
+    @property
+    def failures(self) -> int:
+        """How often writing has failed."""
+        return 0 if self.opened is None else self.opened.failures
+
+    @property
+    def notes_waiting(self) -> int:
+        """How many notes are kept in memory."""
+        return 0 if self.opened is None else self.opened.notes_waiting
+
+    @property
+    def notes_lost(self) -> int:
+        """How many were more than could be kept."""
+        return 0 if self.opened is None else self.opened.notes_lost
+
+    async def append(self, record: Record, *, durable: bool = False, instead: Instead | None = None) -> int:
         if self.opened is None:
-            raise JournalError("the journal has not been opened yet, because its key is in the store")
-        return await self.opened.append(record, durable=durable)
+            raise JournalError(_UNOPENED)
+        return await self.opened.append(record, durable=durable, instead=instead)
+
+    def note(self, note: Record | Completion) -> None:
+        if self.opened is None:
+            raise JournalError(_UNOPENED)  # a bug: nothing can have been recorded that there is anything to say of
+        self.opened.note(note)
+
+    async def checkpoint(self) -> None:
+        """Sign what there is; raises JournalError."""
+        if self.opened is None:
+            raise JournalError(_UNOPENED)
+        await self.opened.checkpoint()
+
+    async def rotate(self) -> None:
+        """Go on in a new segment; raises JournalError."""
+        if self.opened is None:
+            raise JournalError(_UNOPENED)
+        await self.opened.rotate()
 
     async def close(self) -> None:
         if self.opened is not None:
@@ -129,6 +163,8 @@ class Late:
             signer=NoteSigner(keys.journal.private, name=self._origin),
             segment_bytes=config.audit.segment_mib * 1024 * 1024,
             checkpoint_seconds=config.audit.checkpoint_seconds,
+            patience_seconds=config.audit.patience_seconds,
+            always_durable=config.audit.durability == "power",
         )
         stack.push_async_callback(journal.close)
         return store, journal

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import random
 
+from gateway.audit.index.asking import LogIndex
+from gateway.audit.index.opening import open_index
+from gateway.audit.index.process import Indexer
 from gateway.audit.journal import Journal
+from gateway.audit.keeping import held_accounts, read_retention
+from gateway.audit.sinks.held import Sinks
+from gateway.audit.upkeep import Upkeep
+from gateway.audit.witnesses.opening import open_witnesses
+from gateway.audit.witnesses.showing import Witnesses
 from gateway.clock import Clock, SteadyClock, Ticks
 from gateway.config.model import Config
 from gateway.counts import Counts
@@ -68,6 +76,16 @@ class State:
     proofs_taken: Taken
     tasks: Tasks
     """What runs as long as the process."""
+    upkeep: Callable[[], Upkeep]
+    """Makes what takes care of the journal once that is open."""
+    witnesses: Witnesses
+    """To whom checkpoints are shown."""
+    sinks: Sinks
+    """Where records go."""
+    indexer: Indexer | None
+    """Who keeps the index over the journal; None: nobody."""
+    log_index: LogIndex | None
+    """Whom to ask about the journal."""
 
     async def keys(self, config: Config) -> KeyRing:
         """Return the keys for `config`, which know no stored one until the store is open.
@@ -88,6 +106,7 @@ class State:
             log.warning("the store does not answer: staff are kept out until it does: %s", exc)
         self.follower.start(self.tasks)
         self.tasks.start(keep_tidy(self.store, self.clock), name="tidy what browsers held")
+        self.tasks.start(self.upkeep().run(), name="take care of the journal")
 
     async def open_late(self) -> None:
         """Go on trying to open what could not be opened at the start; returns once that is done."""
@@ -109,12 +128,19 @@ class State:
 
 
 async def open_state(
-    stack: AsyncExitStack, config: Config, profile: Profile, *, post: Post, clock: Clock | None, ticks: Ticks
+    stack: AsyncExitStack,
+    config: Config,
+    profile: Profile,
+    *,
+    post: Post,
+    clock: Clock | None,
+    ticks: Ticks,
+    patience_seconds: float,
 ) -> State:
     """Open the state until `stack` ends; raises ConfigError, JournalError, OSError.
 
     If the store cannot be opened within some seconds, that is left to `State.open_late`. Without a `clock` it is kept
-    by the wall clock, which is not followed backwards.
+    by the wall clock, which is not followed backwards. Staff wait no longer than `patience_seconds` for facts.
     """
     steady = SteadyClock()
     clock = clock or steady.now
@@ -135,9 +161,18 @@ async def open_state(
         rules=read_rules(config),
         ticks=ticks,
         tasks=tasks,
+        patience_seconds=patience_seconds,
     )
-    live = Live(profile, clock)
+    live = Live(profile, clock, patience_seconds=patience_seconds)
     stored_keys = StoredKeys(late.store, clock)
+    witnesses = open_witnesses(config, ticks=ticks)
+    tasks.start(witnesses.run(), name="show checkpoints to witnesses")
+
+    sinks = Sinks(clock, ticks)
+    sinks.renew(sinks.prepare(config))
+    stack.push_async_callback(sinks.close)
+
+    indexer, log_index = open_index(config) if config.audit.index else (None, None)
 
     async def read_keys() -> None:
         await stored_keys.renew()
@@ -163,8 +198,20 @@ async def open_state(
         seconds_set_back=steady.seconds_set_back,
         late=late,
         stored_keys=stored_keys,
+        upkeep=lambda: Upkeep(
+            config.journal_directory,
+            origin=post.origin,
+            journal=late.journal,
+            terms=read_retention(config.audit.retention),
+            held=lambda: held_accounts(late.store),
+            clock=clock,
+        ),
         proofs_taken=Taken(seconds=(LIFE + 2 * LEEWAY).total_seconds(), ticks=ticks),
         tasks=tasks,
+        witnesses=witnesses,
+        sinks=sinks,
+        indexer=indexer,
+        log_index=log_index,
     )
     if late.is_open:
         await state.begin()

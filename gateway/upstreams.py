@@ -99,6 +99,10 @@ class Upstreams:
         """See `Upstream.send`."""
         return await self.choose(head).send(head, body, upgrade=upgrade, inform=inform, trailers=trailers)
 
+    def where(self, head: RequestHead) -> str:
+        """See `Upstream.where`."""
+        return self.choose(head).where(head)
+
     async def close(self) -> None:
         """Close every connection of every upstream."""
         await asyncio.gather(*(upstream.close() for upstream in self._all()))

@@ -65,6 +65,7 @@ def decide(request: AccessRequest, facts: Facts, profile: Profile, *, now: datet
         rules=matched.ids,
         writes=writes,
         ends_at=ends_at(request.claims, facts),
+        query_recorded=matched.query_recorded,
     )
 
 

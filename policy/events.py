@@ -55,6 +55,8 @@ class Notice:
     """Whose assumptions have to end; None: nobody's."""
     account: AccountId | None = None
     """The only account in which they have to end; None: every one."""
+    session: str = ""
+    """The session at the issuer, its `sid`, where nothing else says whose assumptions have to end."""
 
 
 def is_type(header: Mapping[str, Any], *types: str | None) -> bool:
@@ -87,11 +89,14 @@ def read_logout(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Not
     if event != LOGOUT:
         raise NoticeError("its event is not a logout")
     subject, session = (_text(claims, name) if name in claims else None for name in ("sub", "sid"))
-    if subject is None:
-        missing = "`sub` or `sid`" if session is None else "`sub`: sessions of the provider are not known here by `sid`"
-        raise NoticeError(f"it lacks {missing}")
-    person = ActorId(issuer=terms.issuer, subject=subject)
-    return Notice(id=_text(claims, "jti"), event=event, issued_at=issued_at, person=person)
+    id_ = _text(claims, "jti")
+    if subject is not None:
+        # All of theirs: what was begun in one of their sessions is not told apart from the rest.
+        person = ActorId(issuer=terms.issuer, subject=subject)
+        return Notice(id=id_, event=event, issued_at=issued_at, person=person)
+    if session is None:
+        raise NoticeError("it lacks `sub` or `sid`")
+    return Notice(id=id_, event=event, issued_at=issued_at, session=session)
 
 
 def read_event(header: Mapping[str, Any], claims: Mapping[str, Any], terms: NoticeTerms, *, now: datetime) -> Notice:

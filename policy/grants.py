@@ -63,6 +63,8 @@ class GrantRefusal(StrEnum):
     ACTING_STAFF = "acting_staff"
     UNKNOWN_DURATION = "unknown_duration"
     UNKNOWN_PERMISSION = "unknown_permission"
+    OVERTAKEN = "overtaken"
+    """What it was made of is not so any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +131,13 @@ def choose(
     accepted_roles: frozenset[str],
     new_id: GrantId,
     now: datetime,
+    keeps_end: bool = False,
 ) -> GrantChange | GrantRefusal:
     """Return the change that an administrator's choice of a duration makes, or why it is refused.
 
     The end counts from `now`. While a grant is on, choosing again extends or reduces it under its id; after it
-    was off or had expired, enabling makes a new grant, so that no older token comes to life again.
+    was off or had expired, enabling makes a new grant, so that no older token comes to life again. With `keeps_end`
+    the grant, which must be on, ends when it would have, whatever `duration` says.
     """
     if administrator.is_acting_staff:
         return GrantRefusal.ACTING_STAFF
@@ -143,15 +147,18 @@ def choose(
     step = _TABLE[state(account, current, now), choice]
     if isinstance(step, GrantRefusal):
         return step
+    kept = current if keeps_end and state(account, current, now) is GrantState.ON else None
+    if keeps_end and kept is None:
+        return GrantRefusal.OVERTAKEN
     after = replace(account, epoch=account.epoch + 1)
     wanted = Grant(
         id=new_id,
         account=account.id,
         epoch=after.epoch,
-        duration=duration,
+        duration=kept.duration if kept else duration,
         permissions=permissions | {Permission.READ},
         not_before=now,
-        expires_at=expiry(duration, now),
+        expires_at=kept.expires_at if kept else expiry(duration, now),
         given_by=administrator.id,
     )
     change, grant = step(current, wanted, now)

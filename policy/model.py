@@ -300,6 +300,9 @@ class Rules(Protocol):
     ) -> frozenset[Permission] | DenyReason:
         """Return what a person may do in the place of that agent, or why they may not stand in."""
 
+    def looked_at(self, staff: Staff, account: Account, agent: Agent, *, asking: bool = False) -> frozenset[str]:
+        """Return the groups of a person that the rules looked at which let them stand in for that agent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -328,6 +331,15 @@ class Facts:
         else:
             object.__setattr__(self, "sign_in", self.rules.demand(self.assumption))
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups of the person that the rules looked at which let them in, as far as all that is known."""
+        account, assumption, staff = self.account, self.assumption, self.staff
+        if self.rules is None or account is None or assumption is None or staff is None:
+            return frozenset()
+        agent = Agent(assumption.subject, assumption.agent_roles)
+        return self.rules.looked_at(staff, account, agent, asking=self.asking)
+
     def _judge(self) -> frozenset[Permission] | DenyReason:
         account, grant, assumption, staff = self.account, self.grant, self.assumption, self.staff
         if self.rules is None or account is None or grant is None or assumption is None or staff is None:
@@ -352,6 +364,8 @@ class Permit(NamedTuple):
     ends_at: datetime
     """When this leave ends by itself: the earliest end of the token, the assumption, the grant and the sign-in's use.
     Until then time alone takes nothing away."""
+    query_recorded: frozenset[str] = frozenset()
+    """The folded names of the query's fields whose values may go on record: all those rules say so."""
 
     def __bool__(self) -> bool:
         """Refuse to be a flag."""

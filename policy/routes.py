@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from policy.documents import is_pointer
 from policy.model import Scope, Target
 from policy.scopes import ScopeError, parse_scope
-from policy.setting import is_pointer
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -24,7 +24,9 @@ _LONGEST_REMEMBERED = 512
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _PARAMETER = re.compile(r"\{[a-z_]+(?::(int))?\}", re.ASCII)
 _COOKIE_NAME = re.compile(r"(?!(?i:__))[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 6265 section 4.1.1
-_RULE_KEYS = frozenset({"id", "methods", "path", "scope", "never", "query_has", "query_only", "websocket"})
+_RULE_KEYS = frozenset(
+    {"id", "methods", "path", "scope", "never", "query_has", "query_only", "query_recorded", "websocket"}
+)
 _PROFILE_KEYS = frozenset(
     {"name", "description", "agent_probe", "agent_role", "withhold_cookies", "script_cookies", "scopes", "routes"}
 )
@@ -46,6 +48,8 @@ class RouteRule:
     never: str = ""
     query_has: frozenset[str] = frozenset()
     query_only: frozenset[str] | None = None
+    query_recorded: frozenset[str] = frozenset()
+    """The fields of the query whose values are nobody's secret and nobody's own, so that they may go on record."""
     websocket: bool = False
     """Whether a WebSocket may be opened here; what is sent on it is not judged, so all of it must fit the scope."""
 
@@ -71,12 +75,15 @@ class Matched:
     ids: tuple[str, ...]
     writes: bool
     """Whether any of them asks for a scope that writes."""
+    query_recorded: frozenset[str]
+    """What all of them say so of."""
 
     @classmethod
     def of(cls, rules: tuple[RouteRule, ...]) -> "Matched":
         """Put together what a decision asks of them."""
         writes = any(rule.scope is not None and rule.scope.write for rule in rules)
-        return cls(rules=rules, ids=tuple(rule.id for rule in rules), writes=writes)
+        recorded = frozenset.intersection(*(rule.query_recorded for rule in rules)) if rules else _NONE
+        return cls(rules=rules, ids=tuple(rule.id for rule in rules), writes=writes, query_recorded=recorded)
 
     def __iter__(self) -> Iterator[RouteRule]:
         """Yield the rules."""
@@ -235,6 +242,7 @@ def _rule(table: object, index: int, scopes: Mapping[Scope, str]) -> RouteRule:
         query_only=frozenset(map(fold_field, _texts(table["query_only"], f"{where}.query_only")))
         if "query_only" in table
         else None,
+        query_recorded=frozenset(map(fold_field, _texts(table.get("query_recorded", []), f"{where}.query_recorded"))),
         websocket=_websocket(table, f"{where}.websocket", methods),
     )
 

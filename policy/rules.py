@@ -126,6 +126,11 @@ class StandInRules:
             return DenyReason.AGENT_ADMINISTRATOR
         return may
 
+    def looked_at(self, staff: Staff, account: Account, agent: Agent, *, asking: bool = False) -> frozenset[str]:
+        """Return the groups of a person that the rules looked at which let them stand in for that agent."""
+        fitting = (rule for rule in self.rules if rule.fits(staff) and rule.reaches(account, agent, asking=asking))
+        return frozenset(group for rule in fitting for group in rule.groups)
+
     def _is_administrator(self, agent: Agent) -> bool:
         if not agent.roles:
             return False

@@ -4,21 +4,18 @@ Any JSON object can be read. Only what the map documents counts: a member that t
 value has to be one of the listed ones. What is odd is refused as a whole, never read halfway.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from policy.documents import Odd, OddError, find, parse, read_name
 from policy.model import AccountId, AccountType, Duration, Pairs, Permission
 from policy.rules import is_attribute
-from policy.unique import unique
 
 T = TypeVar("T")
 
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 # RFC 3339 section 5.6, with an offset; a leap second is no time that `datetime` knows.
 _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(\.[0-9]{1,18})?"
@@ -84,18 +81,6 @@ class Setting:
         return self.duration is not Duration.OFF and (self.expires_at is None or now < self.expires_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Odd:
-    """A document that cannot be taken as it is, and why, in one line without a word of the document."""
-
-    reason: str
-
-
-def is_pointer(text: str) -> bool:
-    """Tell whether a text is a JSON pointer to a member (RFC 6901 section 3)."""
-    return _POINTER.fullmatch(text) is not None
-
-
 def read_setting(body: bytes, form: Form, *, account: AccountId) -> Setting | Odd:
     """Return what an answer to the question about `account` says.
 
@@ -103,42 +88,38 @@ def read_setting(body: bytes, form: Form, *, account: AccountId) -> Setting | Od
     a week, a month and a year the answer has to say when it ends, because nobody else knows when it began.
     """
     try:
-        return _read(_parse(body), form, account)
-    except _OddError as exc:
-        return Odd(reason=str(exc))
+        return _read(parse(body), form, account)
+    except OddError as exc:
+        return exc.odd
 
 
 def read_account(body: bytes, pointer: str) -> str | Odd:
     """Return the account that a notice names at `pointer`."""
     try:
-        return _name(_find(_parse(body), pointer), pointer)
-    except _OddError as exc:
-        return Odd(reason=str(exc))
+        return read_name(find(parse(body), pointer), pointer, of="an account")
+    except OddError as exc:
+        return exc.odd
 
 
 def read_roles(body: bytes, pointer: str) -> frozenset[str] | Odd:
     """Return an agent's roles, in the app's words: one, a list of them, or an object with one for each product."""
     try:
-        return _roles(_find(_parse(body), pointer), pointer)
-    except _OddError as exc:
-        return Odd(reason=str(exc))
+        return _roles(find(parse(body), pointer), pointer)
+    except OddError as exc:
+        return exc.odd
 
 
 def _roles(found: Any, pointer: str) -> frozenset[str]:
     roles = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else [found]
     if not all(isinstance(role, str) and role for role in roles):
-        raise _OddError(f"`{pointer}` is neither a role nor a list of roles")
+        raise OddError(f"`{pointer}` is neither a role nor a list of roles")
     return frozenset(roles)
-
-
-class _OddError(Exception):
-    """The document is odd; never leaves this file."""
 
 
 def _read(document: Any, form: Form, account: AccountId) -> Setting:
     fields, words = form.fields, form.words
-    if fields.account and _name(_find(document, fields.account), fields.account) != account:
-        raise _OddError(f"`{fields.account}` names another account")
+    if fields.account and read_name(find(document, fields.account), fields.account, of="an account") != account:
+        raise OddError(f"`{fields.account}` names another account")
     assumable = _word(document, fields.assumable, words.assumable, absent=True)
     kind = _word(document, fields.account_type, words.account_type, absent=AccountType.PAID)
     attributes = _read_attributes(document, fields.attributes)
@@ -159,37 +140,8 @@ def _read(document: Any, form: Form, account: AccountId) -> Setting:
     )
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=_no_number)
-    except (ValueError, RecursionError) as exc:
-        raise _OddError("it is not JSON that can be read in one way only") from exc
-    if not isinstance(document, dict):
-        raise _OddError("it is not a JSON object")
-    return document
-
-
-def _find(document: Any, pointer: str) -> Any:
-    for token in pointer.split("/")[1:]:
-        name = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(document, dict) and name in document:
-            document = document[name]
-        elif isinstance(document, list) and _INDEX.fullmatch(name) is not None and int(name) < len(document):
-            document = document[int(name)]
-        else:
-            raise _OddError(f"`{pointer}` is not there")
-    return document
-
-
-def _name(value: Any, pointer: str) -> str:
-    """Return an account's name; apps that number their accounts may do it in digits."""
-    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18):
-        return str(value)
-    raise _OddError(f"`{pointer}` is not the name of an account")
-
-
 def _word(document: Any, pointer: str, words: Mapping[str, T], *, absent: T) -> T:
-    return _look_up(_find(document, pointer), pointer, words) if pointer else absent
+    return _look_up(find(document, pointer), pointer, words) if pointer else absent
 
 
 def _look_up(value: Any, pointer: str, words: Mapping[str, T]) -> T:
@@ -198,9 +150,9 @@ def _look_up(value: Any, pointer: str, words: Mapping[str, T]) -> T:
     elif isinstance(value, str) and value not in ("true", "false"):
         word = value
     else:
-        raise _OddError(f"`{pointer}` is neither a word nor true or false")
+        raise OddError(f"`{pointer}` is neither a word nor true or false")
     if word not in words:
-        raise _OddError(f"`{pointer}` is none of the values that are documented")
+        raise OddError(f"`{pointer}` is none of the values that are documented")
     return words[word]
 
 
@@ -208,9 +160,9 @@ def _read_permissions(document: Any, form: Form) -> frozenset[Permission]:
     pointer = form.fields.permissions
     if not pointer:
         return form.permissions
-    found = _find(document, pointer)
+    found = find(document, pointer)
     if not isinstance(found, list):
-        raise _OddError(f"`{pointer}` is not a list")
+        raise OddError(f"`{pointer}` is not a list")
     return frozenset(_look_up(item, pointer, form.words.permissions) for item in found)
 
 
@@ -218,22 +170,22 @@ def _read_attributes(document: Any, pointers: Mapping[str, str]) -> Pairs:
     """Return the attributes that the account has: a text, or true or false as these words; null is none."""
     attributes = {}
     for name, pointer in pointers.items():
-        value = _find(document, pointer) if pointer else None
+        value = find(document, pointer) if pointer else None
         if isinstance(value, bool):
             value = "true" if value else "false"
         if value is not None:
             if not isinstance(value, str) or not is_attribute(name, value):
-                raise _OddError(f"`{pointer}` is not a text of one line")
+                raise OddError(f"`{pointer}` is not a text of one line")
             attributes[name] = value
     return frozenset(attributes.items())
 
 
 def _read_end(document: Any, pointer: str, duration: Duration) -> datetime | None:
-    found = _find(document, pointer) if pointer else None
+    found = find(document, pointer) if pointer else None
     if found is not None:
         return _read_time(found, pointer)
     if duration is not Duration.ALWAYS:
-        raise _OddError(f"the duration is `{duration}`, and nothing says when it ends")
+        raise OddError(f"the duration is `{duration}`, and nothing says when it ends")
     return None
 
 
@@ -249,9 +201,4 @@ def _read_time(value: Any, pointer: str) -> datetime:
             return datetime.fromisoformat(spelled).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise _OddError(f"`{pointer}` is not a time such as 2027-01-31T23:59:59Z")
-
-
-def _no_number(text: str) -> None:
-    """Refuse what JSON has no number for (RFC 8259 section 6)."""
-    raise ValueError(f"{text} is not JSON")
+    raise OddError(f"`{pointer}` is not a time such as 2027-01-31T23:59:59Z")

@@ -8,8 +8,11 @@ from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
+from msgspec import structs
+
 from gateway.config.load import build
 from tests.gateway_world import document, open_world
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, response
 
 SECRET = "a secret of the app's and ours, long enough"
@@ -62,8 +65,21 @@ class App:
 
 
 @asynccontextmanager
-async def open_app_world(directory, *, script=None, tls=None, change=lambda _grants: None, server=None):
-    """Yield a world and its app; `change` may edit the section [grants], `server` edits the whole document."""
+async def open_app_world(
+    directory,
+    *,
+    script=None,
+    tls=None,
+    change=lambda _grants: None,
+    server=None,
+    answer_seconds=PATIENCE_SECONDS,
+    asks=False,
+):
+    """Yield a world and its app; `change` may edit the section [grants], `server` edits the whole document.
+
+    The app has `answer_seconds` to answer, which may be more than the configuration allows. Unless the gateway `asks`,
+    it does not ask by itself about what is open, in whose way a test that takes long would come.
+    """
     app = App()
     app.upstream = await app.stack.enter_async_context(RecordingUpstream(app.reply, tls=tls))
 
@@ -76,8 +92,16 @@ async def open_app_world(directory, *, script=None, tls=None, change=lambda _gra
             server(wanted)
 
     try:
-        async with open_world(directory, script=script, change=configure, account=None) as world:
+        async with open_world(
+            directory,
+            script=script,
+            change=configure,
+            account=None,
+            finish=lambda config: with_time(config, answer_seconds),
+        ) as world:
             world.app = app
+            if not asks:
+                await world.gateway.renew(without_asking(world.gateway.config))
             app.settings["acme"] = on(world.clock)
             yield world
     finally:
@@ -91,18 +115,33 @@ def grants_of(app):
         "http": {
             "url": app.url + "/accounts/{account}/settings",
             "credential": CREDENTIAL,
-            "timeout_seconds": 0.25,
         },
         "webhook": {"secret": SECRET},
     }
 
 
-async def renew(world, change=lambda _grants: None):
-    """Put the same configuration in force again, with changes of [grants]; every fact is forgotten by that."""
+def with_time(config, answer_seconds):
+    """Return a configuration in which the app has so many seconds to answer."""
+    http = structs.replace(config.grants.http, timeout_seconds=answer_seconds)
+    return structs.replace(config, grants=structs.replace(config.grants, http=http))
+
+
+def without_asking(config):
+    """Return a configuration under which, once it is renewed, nobody asks about what is open; facts last as before."""
+    return structs.replace(config, grants=structs.replace(config.grants, fact_ttl_seconds=86400.0))
+
+
+def configured(world, change=lambda _grants: None, *, answer_seconds=PATIENCE_SECONDS):
+    """Return the configuration of a world, with changes of [grants]."""
     wanted = document(world.directory, upstream=world.upstream.url, issuer=world.issuer.issuer)
     wanted["grants"] = grants_of(world.app)
     change(wanted["grants"])
-    await world.gateway.renew(build(wanted, {}, base=world.directory))
+    return without_asking(with_time(build(wanted, {}, base=world.directory), answer_seconds))
+
+
+async def renew(world, change=lambda _grants: None, *, answer_seconds=PATIENCE_SECONDS):
+    """Put the same configuration in force again, with changes of [grants]; every fact is forgotten by that."""
+    await world.gateway.renew(configured(world, change, answer_seconds=answer_seconds))
 
 
 def signed(body, *, at, secret=SECRET):

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.audit.segment import read_lines, split_line
+from gateway.audit.segment import read_entry, read_lines
 from tests.every_byte import check_every_cut
 from tests.gateway_world import HOST, World, open_world, parse
 from tests.oracle import RecordedRequest
@@ -99,11 +99,12 @@ class Attacker:
         return [entry.first_line for entry in late]
 
     def _tail(self):
+        """Return what was decided meanwhile; how it ended comes when nobody waits for it."""
         found = []
         for path in sorted((self.world.directory / "journal").glob("*.jsonl")):
             lines = [line for _, line in read_lines(path, start=self._read.get(path, 0))]
             self._read[path] = self._read.get(path, 0) + sum(map(len, lines))
-            found += [json.loads(split_line(line)[1]) for line in lines]
+            found += [entry for line in lines if (entry := read_entry(line)) and entry["kind"] != "completion"]
         return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.stores.store import Changes, KillSwitch, Store, StoreChange, StoreConflict, StoreError
 from policy.model import AccountId, AssumptionId
+from tests.patience import PATIENCE_SECONDS
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, CLIENT, NOW, STAFF, a_change, a_grant
 
 
@@ -130,7 +131,7 @@ class ChangesContract:
 
     async def test_every_listener_is_told_of_what_came_while_nobody_waited(self, store: Store):
         """Nothing committed after the block was entered is missed, by however many; other waits end when cancelled."""
-        async with asyncio.timeout(20), store.listen() as one, store.listen() as two:
+        async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as one, store.listen() as two:
             for number in range(5):
                 await store.add_account(replace(ACME, id=AccountId(str(number))))
                 for push in (one, two):
@@ -144,7 +145,7 @@ class ChangesContract:
 
     async def test_many_commits_are_few_returns(self, store: Store):
         """However much was committed while nobody waited, a few returns tell of all of it."""
-        async with asyncio.timeout(20), store.listen() as push:
+        async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
             await asyncio.gather(*(store.add_account(replace(ACME, id=AccountId(str(n)))) for n in range(300)))
             returns = 0
             with suppress(TimeoutError):
@@ -155,7 +156,7 @@ class ChangesContract:
 
     async def test_a_channel_of_a_closed_store_is_lost_for_ever(self, store: Store):
         """Every wait raises StoreError, the one under way and all that follow."""
-        async with asyncio.timeout(20), store.listen() as push:
+        async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
             waiting = asyncio.ensure_future(push.wait())
             await asyncio.wait([waiting], timeout=0.01)
             await store.close()

@@ -1,15 +1,22 @@
 """What holds for the whole suite: in CI no test may be skipped, and at its end it says what the raw suite has sent."""
 
 import asyncio
+import gc
 import importlib.util
 import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from tests.tally import TALLY
 
+# Thousands of stores and journals are made and thrown away: in memory where there is room for them, because nobody
+# needs them after the test, and what a disk takes to keep them is a good part of the time.
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 * 2**30
 _BYTES = re.compile(r"([0-9]+)(MiB|GiB)")
 
 
@@ -46,6 +53,16 @@ def pytest_xdist_auto_num_workers():
     return len(os.sched_getaffinity(0)) + 1
 
 
+# What is made until the tests begin is there to stay, and is not looked through for garbage again and again.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in _LONG)
 
@@ -74,6 +91,8 @@ class NoSkips:
 
 
 def pytest_configure(config):
+    if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(NoSkips())
 

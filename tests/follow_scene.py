@@ -18,8 +18,10 @@ from policy.target import parse_target
 from tests.fact_scene import DANA, NOON, READ, CountingStore, assumption_of, claims_of, grant_of, staff_of, turns
 from tests.journals import Ticks
 from tests.lenient_rules import AS_LAST_SEEN
+from tests.patience import PATIENCE_SECONDS
 
 PROFILE = load_profile("demo-helpdesk")
+
 TTL = 2.0
 
 
@@ -142,7 +144,7 @@ class FollowScene:
             self.live.close(exchange)
 
 
-async def until(condition, seconds=5):
+async def until(condition, seconds=PATIENCE_SECONDS):
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - it happens in the background, and there is nothing to wait on
             await asyncio.sleep(0.001)

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.gateway_world import HOST
+from tests.patience import PATIENCE_SECONDS
 from tests.started import environment
 
 MEBIBYTE = 1024 * 1024
-START_SECONDS = 20
 PIECE = bytes(range(256)) * 256
 """64 KiB."""
 
@@ -128,7 +128,7 @@ permissions = ["read"]
 
 
 def _until_accepting(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

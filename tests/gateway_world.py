@@ -22,6 +22,7 @@ from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests.oracle import parse_requests
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, exchange, response
 from tests.world_issuer import WorldIssuer
 
@@ -162,6 +163,13 @@ class World:
         return [record for record in every if all(record.get(key) == value for key, value in wanted.items())]
 
 
+    def ends(self, **wanted):
+        """Return the completions that have all of `wanted`, each put over what the decision's record says."""
+        decided = {(record["origin"], record["seq"]): record for record in self.records(kind="decision")}
+        ends = [decided[end["origin"], end["completes"]] | end for end in self.records(kind="completion")]
+        return [end for end in ends if all(end.get(key) == value for key, value in wanted.items())]
+
+
 def parse(raw: bytes):
     """Split a raw response into status, headers (lower-case names) and body."""
     head, _, body = raw.partition(b"\r\n\r\n")
@@ -197,6 +205,7 @@ def document(directory: Path, *, upstream: str, issuer: str):
             "rules": [{"group": "support", "permissions": ["read", "test_tickets", "write"]}],
             "max_assumptions": 10_000,
         },
+        "audit": {"patience_seconds": PATIENCE_SECONDS},
     }
 
 
@@ -226,8 +235,13 @@ async def open_world(
     change=lambda _document: None,
     account="acme",
     issuer_class=WorldIssuer,
+    finish=lambda config: config,
+    patience_seconds=PATIENCE_SECONDS,
 ):
-    """Run a gateway before a recording upstream; `change` may edit the configuration first."""
+    """Run a gateway before a recording upstream; `change` may edit the configuration first, `finish` what comes of it.
+
+    Staff wait for facts and records as long as the tests do; in production half a second is all that they get.
+    """
     clock = TestClock()
     async with (
         RecordingUpstream(script or (lambda _request: response()), answer_at_head=answer_at_head) as upstream,
@@ -236,8 +250,10 @@ async def open_world(
     ):
         wanted = document(directory, upstream=upstream.url, issuer=issuer.issuer)
         change(wanted)
-        config = build(wanted, {}, base=directory)
-        async with open_gateway(config, clock=clock.utc, ticks=clock.ticks) as gateway:
+        config = finish(build(wanted, {}, base=directory))
+        async with open_gateway(
+            config, clock=clock.utc, ticks=clock.ticks, patience_seconds=patience_seconds
+        ) as gateway:
             secret = new_secret()
             client = Client(id=ClientId("app"), secret_digest=digest_of(secret), roles=frozenset({"token", "grants"}))
             await gateway.store.add_client(client)

@@ -8,10 +8,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.checkpoint import NoteSigner
+from gateway.audit.completion import Completion, Ended
 from gateway.audit.journal import Journal
 from gateway.audit.record import Record
 from gateway.audit.search import read
 from gateway.audit.verify import verify
+from policy.model import AccountId, AssumptionId
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -65,6 +67,24 @@ def seqs_of(directory: Path) -> list[int]:
 def reasons_of(directory: Path) -> list[str | None]:
     """Return the reason of each record, likewise."""
     return [entry.get("reason") for entry in read(directory)]
+
+
+def end(of: int = 0, ended: Ended = "complete") -> Completion:
+    """Return how an exchange ended."""
+    return Completion(
+        kind="completion",
+        account=AccountId("acme"),
+        assumption=AssumptionId("as_1"),
+        completes=of,
+        request_id=f"req_{of}",
+        duration_us=1,
+        ended=ended,
+    )
+
+
+def ends_of(directory: Path) -> list[tuple[int, str]]:
+    """Return which decisions have a completion, and how each ended, in the order of reading."""
+    return [(entry["completes"], entry["ended"]) for entry in read(directory) if entry["kind"] == "completion"]
 
 
 def check(directory: Path) -> None:

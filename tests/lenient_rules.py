@@ -10,5 +10,8 @@ class AsLastSeen:
     def judge(self, staff, account, grant, agent, *, asking=False):
         return staff.permissions or DenyReason.STAFF_NOT_ALLOWED
 
+    def looked_at(self, staff, account, agent, *, asking=False):
+        return frozenset()
+
 
 AS_LAST_SEEN = AsLastSeen()

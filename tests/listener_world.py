@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from gateway.proxy.listener import Listener, ListenerLimits, make_listener
 from gateway.proxy.wire import ResponseHead
 from tests.oracle import parse_responses
-from tests.rawwire import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 from tests.tally import TALLY
 from tests.upstream_client import eventually
 
@@ -124,7 +124,7 @@ async def until_closed(reader) -> bytes:
 async def until_still(measure):
     """Wait until a measure has stopped changing: the claim is that nothing happens, so time is what must pass."""
     before = None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while before != (before := measure()):  # noqa: ASYNC110 - nothing to wait for
             await asyncio.sleep(0.05)
 

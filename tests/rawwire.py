@@ -14,10 +14,8 @@ from itertools import pairwise
 from typing import Self
 
 from tests.oracle import RecordedRequest, Tape, Violation, read_request_body, read_request_head, read_response
+from tests.patience import PATIENCE_SECONDS
 from tests.tally import TALLY
-
-PATIENCE_SECONDS = 10
-"""How long anything here waits before it fails the test."""
 
 Answer = bytes | Callable[["UpstreamConnection"], Awaitable[None]]
 """What the upstream does for one request: send these bytes, or run this with the connection."""

@@ -101,9 +101,10 @@ class RulesContract:
     async def test_so_many_are_open_at_once_and_no_more(self, store: Store):
         """The next begins when one has ended; whoever is refused leaves nothing behind."""
         for number in range(3):
-            assert number == await store.count_assumptions(ACTOR, at=NOW)
+            assert [begun(one) for one in range(number)] == list(await store.list_begun(ACTOR, at=NOW))
             await store.begin_assumption(begun(number), STAFF, at=NOW, most=3)
-        assert [3, 0] == [await store.count_assumptions(ACTOR, at=at) for at in (NOW, ASSUMPTION.expires_at)]
+        assert [3, 0] == [len(await store.list_begun(ACTOR, at=at)) for at in (NOW, ASSUMPTION.expires_at)]
+        assert [] == list(await store.list_begun(ACTOR._replace(subject="u9"), at=NOW))
         before = (await store.read_changes(0)).position
         with pytest.raises(TooManyAssumptions):
             await store.begin_assumption(begun(3), replace(STAFF, name="other"), at=NOW, most=3)

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from gateway.stores.awaiting import Awaiting
 from gateway.stores.counting import Counting
+from gateway.stores.holding import Holding
 from gateway.stores.store import (
     AccountRecord,
     Client,
@@ -28,8 +30,10 @@ from policy.model import (
     GrantId,
     Permission,
 )
+from tests.awaiting_contract import AwaitingContract
 from tests.browser_contract import HELD, JAR, BrowserContract
 from tests.changes_contract import ChangesContract
+from tests.hold_contract import HOLD, HoldContract
 from tests.key_contract import KeyContract
 from tests.rules_contract import RulesContract
 from tests.session_contract import DIGEST, SESSION, SessionContract
@@ -63,6 +67,9 @@ CALLS = {
     "touch_account": lambda store: store.touch_account(ACME.id),
     "find_kill_switch": lambda store: store.find_kill_switch(),
     "set_kill_switch": lambda store: store.set_kill_switch(KillSwitch(on=True, by="x", at=NOW)),
+    "add_hold": lambda store: store.add_hold(HOLD),
+    "list_holds": lambda store: store.list_holds(),
+    "remove_hold": lambda store: store.remove_hold(ACME.id),
     "find_account": lambda store: store.find_account(ACME.id),
     "add_account": lambda store: store.add_account(OTHER),
     "list_accounts": lambda store: store.list_accounts(),
@@ -71,7 +78,10 @@ CALLS = {
     "find_grant": lambda store: store.find_grant(GrantId("g1")),
     "add_assumption": lambda store: store.add_assumption(ASSUMPTION),
     "begin_assumption": lambda store: store.begin_assumption(ASSUMPTION, STAFF, at=NOW),
-    "count_assumptions": lambda store: store.count_assumptions(ACTOR, at=NOW),
+    "list_begun": lambda store: store.list_begun(ACTOR, at=NOW),
+    "expect_browser": lambda store: store.expect_browser(ASSUMPTION.id, until=NOW, now=NOW),
+    "list_unclaimed": lambda store: store.list_unclaimed(at=NOW),
+    "find_actor_of": lambda store: store.find_actor_of(ACTOR.issuer, "s1"),
     "find_assumption": lambda store: store.find_assumption(ASSUMPTION.id),
     "end_assumption": lambda store: store.end_assumption(ASSUMPTION.id, at=NOW),
     "end_assumptions_of": lambda store: store.end_assumptions_of(ACTOR, at=NOW),
@@ -109,7 +119,16 @@ CALLS = {
 }
 
 
-class StoreContract(BrowserContract, ChangesContract, KeyContract, RulesContract, SessionContract, SignOutContract):
+class StoreContract(
+    AwaitingContract,
+    BrowserContract,
+    ChangesContract,
+    HoldContract,
+    KeyContract,
+    RulesContract,
+    SessionContract,
+    SignOutContract,
+):
     async def test_nothing_is_known_at_first(self, store: Store):
         """An empty store says None, an empty list or False; it invents nothing and raises nothing."""
         assert None is await store.find_account(ACME.id)
@@ -404,5 +423,5 @@ class StoreContract(BrowserContract, ChangesContract, KeyContract, RulesContract
 
     def test_the_table_of_calls_is_complete(self):
         """Every call of the contract but `close` is in CALLS."""
-        calls = {name for part in (Store, Counting) for name in vars(part) if not name.startswith("_")}
+        calls = {name for part in (Store, Counting, Awaiting, Holding) for name in vars(part) if not name.startswith("_")}
         assert calls == {*CALLS, "close"}

@@ -78,5 +78,6 @@ CLIENT = Client(
     roles=frozenset({"token", "grants"}),
     jwks=AWKWARD,
     dpop=True,
+    account=AccountId(AWKWARD),
 )
 KEY = StoredKey(id="k1", algorithm="EdDSA", private_pem=b"-----BEGIN\x00\xff", created_at=NOW, signs_from=NOW)

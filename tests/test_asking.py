@@ -11,6 +11,7 @@ from gateway.resolving import OwnThreads
 from gateway.tokens.compact import read_compact
 from policy.model import AccountId
 from tests.app_world import OFF, answer, on, open_app_world
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted_idp import id_token, idp
 
 BOTH_LOOPS = True
@@ -88,7 +89,7 @@ async def test_lookups_that_hang_keep_their_own_threads_only(dns):
     resolver, loop = OwnThreads(3), asyncio.get_running_loop()
     hanging = [asyncio.ensure_future(resolver.resolve(f"a{n}.{SLOW}")) for n in range(3)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(OSError, match="waits for the DNS"):
             await resolver.resolve("localhost")
         assert await loop.getaddrinfo("localhost", 80)
@@ -133,7 +134,8 @@ async def test_customers_do_not_notice_a_dns_that_hangs(tmp_path, dns):
     def slow(grants):
         grants["http"]["url"] = f"https://{{account}}.{SLOW}/settings"
 
-    async with open_app_world(tmp_path, change=slow, server=rename) as world, asyncio.timeout(10):
+    opening = open_app_world(tmp_path, change=slow, server=rename, answer_seconds=0.25)
+    async with opening as world, asyncio.timeout(PATIENCE_SECONDS):
         for batch in ("a", "b"):
             asked = [world.ask(account=f"{batch}{n}") for n in range(16)]
             for status, document in await asyncio.gather(*asked):

@@ -19,7 +19,8 @@ from gateway.remote.tokens import Unreadable, read
 from tests import started
 from tests.certificates import Authority
 from tests.gateway_world import AUDIENCE
-from tests.process_world import PATIENCE_SECONDS, open_process_world
+from tests.patience import PATIENCE_SECONDS
+from tests.process_world import open_process_world
 from tests.provider_world import CLIENT_SECRET, Browser, Provider
 
 SIGN_IN = f"""

@@ -16,7 +16,7 @@ from gateway.remote.asking import GRACE_SECONDS, hear_out
 from gateway.remote.server import Server, ServerFault
 from gateway.remote.signals import ENDING, Signals
 from tests import started
-from tests.process_world import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 
 ASK = ("--account", "acme", "--agent", "maria", "--ticket", "SUP-1", "--reason", "cannot see it")
 TOKEN = {"access_token": "a.b.c", "token_type": "Bearer", "expires_in": 900, "scope": "\u009b2J\u202ex"}

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from policy.documents import Odd
 from policy.grants import Change, adopt
 from policy.model import Account, AccountId, AccountType, Duration, GrantId
-from policy.setting import Fields, Form, Odd, Setting, Words, read_roles, read_setting
+from policy.setting import Fields, Form, Setting, Words, read_roles, read_setting
 from tests.app_world import answer, on, open_app_world
 from tests.forgery import NOON
 

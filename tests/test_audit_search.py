@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.audit.record import Record, name_actor, to_json
 from gateway.audit.search import Follower, Query, QueryError, read, render
-from gateway.audit.segment import split_line
+from gateway.audit.segment import read_entry
 from gateway.cli.audit import audit
 from policy.model import AccountId, ActorId, AgentId, AssumptionId
 from tests.journals import KEY, NOON, SecondHand, only_segment, open_journal, write_journal
@@ -145,10 +145,10 @@ async def test_lines_that_are_none_do_not_stop_the_reader(directory):
 
 
 async def test_search_prints_what_was_hashed(directory):
-    """With --json the bytes are those of the journal, so that their leaf hash can be computed again."""
+    """With --json a record is as the journal has it, with what it seals put back in its place."""
     result = _run("search", "--journal", directory, "--json", "account:acme", "-decision:deny")
     (_, _, line) = only_segment(directory).read_bytes().splitlines(keepends=True)
-    assert (0, split_line(line)[1].decode() + "\n") == (result.exit_code, result.output)
+    assert (0, to_json(read_entry(line)).decode() + "\n") == (result.exit_code, result.output)
     assert to_json(msgspec.json.decode(result.output)).decode() + "\n" == result.output
 
 
@@ -198,7 +198,8 @@ async def test_verify_exits_with_the_verdict(directory, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"maria", b"mario"))
     result = _run(*arguments)
     assert 1 == result.exit_code
-    assert f"{path.name}:1 (byte 0): the record is not the one that was hashed" in result.output.splitlines()
+    what = "the opening of `agent` is not the one that the record seals"
+    assert f"{path.name}:1 (byte 0): {what}" in result.output.splitlines()
     path.write_bytes(path.read_bytes().replace(b"mario", b"maria"))
     assert 0 == _run(*arguments).exit_code
     other = Ed25519PrivateKey.generate().public_key()

@@ -23,6 +23,7 @@ from bench.processes import Fault, free_port, run, serving
 from bench.rows import ASKING, FORBIDDEN, LOCUM, PROXIES, ROWS, Kind, Row, Versus, claimable
 from bench.stage import Stage
 from gateway.config.load import load
+from tests.patience import PATIENCE_SECONDS
 
 # Burns processor time in the main thread, in a second thread and in a child, then says so and waits to be ended.
 _BUSY = """
@@ -60,7 +61,7 @@ async def test_time_of_threads_and_children_is_counted():
     """Three tenths of a second burnt in two threads and a child are found, and the child is known as family."""
     process = await _start("-c", _BUSY, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             said = await process.stdout.readline()
         used = used_microseconds(process.pid)
         members = family(process.pid)
@@ -360,7 +361,7 @@ signal.pause()
     members = family(process.pid)
     await processes.end(process)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             # Its end of the pipe is closed when the last of them has gone.
             assert b"" == await process.stdout.read()
     except TimeoutError:

@@ -18,6 +18,7 @@ from bench.peers import start_authoriser, start_peer
 from bench.processes import Fault, free_port, serving
 from bench.rows import ASKING, FORBIDDEN, PROXIES, ROWS
 from bench.stage import Stage
+from tests.patience import PATIENCE_SECONDS
 
 _CORES = choose_cores()
 _END = b"\r\n\r\n"
@@ -114,7 +115,7 @@ async def _opened(port, handshake):
 async def test_the_echo_takes_frames_as_they_come(app, handshake):
     """In pieces, several at a time, short and long: each comes back whole, and a close is answered by the end."""
     short, closing = bytes((0x81, 0x82)) + bytes(4) + b"hi", bytes((0x88, 0x80)) + bytes(4)
-    async with asyncio.timeout(20), _opened(app, handshake) as (reader, writer):
+    async with asyncio.timeout(PATIENCE_SECONDS), _opened(app, handshake) as (reader, writer):
         for at in range(1, 9):
             writer.write(MESSAGE[:at])
             # An answer in between says that the piece has been read by itself.
@@ -163,7 +164,7 @@ _SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade
 )
 async def test_who_echoes_wrongly_is_found_out(lines, why, handshake):
     """Another status, another key's answer, another payload: each is refused with its reason."""
-    async with asyncio.timeout(20), await _answering(lines) as server:
+    async with asyncio.timeout(PATIENCE_SECONDS), await _answering(lines) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(Refused, match=why):
             await converse("127.0.0.1", port, _first(handshake))
@@ -190,7 +191,7 @@ async def test_the_authoriser_denies_one_path_and_keeps_the_connection(tmp_path)
         b"GET / HTTP/1.1\r\nX-Forwarded-Uri: %s": (b"204", b"403"),
         b"GET /envoy%s HTTP/1.1": (b"200", b"403"),
     }
-    async with AsyncExitStack() as stack, asyncio.timeout(20):
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
         port = await start_authoriser(stack, directory=tmp_path, cores=_CORES.rest)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for question, statuses in asked.items():

@@ -11,7 +11,19 @@ from hashlib import sha256
 import pytest
 
 from policy.model import ActorId, AssumptionId
-from tests.browser_world import EVERYTHING, HOST, ISSUER, PAGE, STAFF_HOST, Browser, code_of, open_browser, value_of
+from tests.browser_world import (
+    EVERYTHING,
+    HOST,
+    ISSUER,
+    PAGE,
+    STAFF_HOST,
+    Browser,
+    code_of,
+    open_browser,
+    signing_in,
+    value_of,
+)
+from tests.gateway_world import open_world
 from tests.upstream_client import eventually
 
 
@@ -24,6 +36,11 @@ async def browser(tmp_path):
 
 def begun(browser):
     return browser.world.records(kind="token", decision="allow")
+
+
+def ended_in(directory):
+    with closing(sqlite3.connect(directory / "locum.sqlite3")) as connection:
+        return [found for [found] in connection.execute("SELECT id FROM assumptions WHERE ended_at IS NOT NULL")]
 
 
 def denied(browser):
@@ -337,6 +354,22 @@ async def test_what_nobody_takes_over_is_ended(tmp_path):
     await tasks.wait()
     assert [ASSUMPTION.id] == ended
     assert None is await hand_overs.redeem(left)
+
+
+async def test_what_nobody_takes_over_is_ended_by_whoever_comes_after(tmp_path):
+    """The process that gave the code is gone, and its task with it; the next one finds what was left in the store."""
+    async with open_browser(tmp_path, stand_in=False) as browser:
+        await browser.stand_in()
+        await browser.begin(agent="peter")
+        names = {record["subject"]: AssumptionId(record["assumption"]) for record in begun(browser)}
+    with closing(sqlite3.connect(tmp_path / "locum.sqlite3", isolation_level=None)) as connection:
+        assert 2 == connection.execute("UPDATE hand_overs SET ends_at = 0").rowcount
+        connection.execute("DELETE FROM clients")
+    async with open_world(tmp_path, change=signing_in, account=None) as after:
+        await eventually(lambda: ended_in(tmp_path))
+        [record] = after.records(kind="assumption", reason="ended")
+        assert ([names["peter"]], names["peter"]) == (ended_in(tmp_path), record["assumption"])
+        assert "dana" == record["by"]
 
 
 async def test_a_sign_out_ends_what_was_begun_in_the_browser(browser):

@@ -10,6 +10,7 @@ from gateway.stores.sqlite import open_sqlite
 from policy.model import AccountType
 from tests.browser_world import ASSUMPTION, ISSUER, ORIGIN, STAFF_HOST, Browser, signing_in
 from tests.gateway_world import HOST, open_world
+from tests.patience import within
 from tests.test_every_end import AT_ONCE_SECONDS, ENDS, KINDS, RULES, App, Open, all_cut, converted
 from tests.test_websockets import handshake
 from tests.upstream_client import eventually
@@ -125,7 +126,7 @@ async def test_staff_end_it_themselves(tmp_path, end):
             held = browser.held
             await browser.stand_in(scopes=WRITES)
             browser.held = held
-        async with asyncio.timeout(AT_ONCE_SECONDS):
+        async with within(AT_ONCE_SECONDS):
             await asyncio.gather(*(one.over for one in opened), *(app.ended[one.kind].wait() for one in opened))
         await eventually(lambda: len(browser.world.records(kind="decision", reason="assumption_ended")) == len(opened))
         await dead(browser)

@@ -9,6 +9,7 @@ from gateway.state import Post
 from gateway.stores.sqlite import open_sqlite
 from tests.browser_world import ASSUMPTION, EVERYTHING, Browser, code_of, open_browser, signing_in, value_of
 from tests.gateway_world import HOST, document
+from tests.patience import within
 from tests.process_world import open_process_world
 from tests.test_held_cookies import csrf, jar_of
 from tests.test_workers import AT_ONCE, BOTH, lines_to_both
@@ -65,7 +66,7 @@ async def test_two_workers_are_one_to_a_browser(tmp_path):
             assert [b"csrftoken=abc; session=s1"] == world.upstream.requests[heard + 1].values(b"cookie")
             assert 200 == (await browser.post("/.locum/session/end")).status
         # A new connection may be either worker's; one that is open when the end comes is cut without an answer.
-        async with asyncio.timeout(AT_ONCE):
+        async with within(AT_ONCE):
             statuses = {200}
             while statuses != {403}:
                 statuses = {(await browser.ask()).status for _ in range(8)}

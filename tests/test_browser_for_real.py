@@ -38,6 +38,8 @@ scope = "tickets:read"
 """
 FORM = b"""<!doctype html><title>Desk</title><h1>Tickets</h1>
 <form method=post action=/tickets/1/reply><input type=hidden name=csrf value=t1><button>Reply</button></form>"""
+STRICT = b"""<!doctype html><head><title>Strict</title><base href=http://elsewhere.localhost/ target=_blank>
+<script nonce=a>'<body>'</script><style nonce=a>h1 { color: red }</style></head><body><h1>Ticket 2</h1>"""
 EVIL = b"""<!doctype html><title>Prize</title><form method=post action=http://acme.localhost:%d/tickets/1/reply>
 <input name=csrf value=t1><button>Win</button></form>"""
 
@@ -56,6 +58,8 @@ def app(request):
         return page(EVIL % app.port)
     if request.target == b"/away":
         return page(AWAY % app.port)
+    if request.target == b"/tickets/2":
+        return page(STRICT, b"Content-Security-Policy: default-src 'none'; script-src 'nonce-a'; style-src 'nonce-a'")
     if request.method == b"GET":
         return page(FORM, b"Set-Cookie: csrf=t1; Path=/", b"Set-Cookie: session=s1; Path=/; HttpOnly")
     proved = b"csrf=t1" in b"".join(request.values(b"cookie"))
@@ -63,7 +67,7 @@ def app(request):
 
 
 @pytest.fixture
-async def scene(tmp_path):
+async def scene(tmp_path, request):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
@@ -79,6 +83,7 @@ async def scene(tmp_path):
             wanted["server"] |= {"issuer": f"http://localhost:{port}", "listen": f"127.0.0.1:{port}"}
             wanted["accounts"] = {"host": "{account}.localhost"}
             wanted["grants"] = {"trial_permissions": ["read", "write"]}
+            wanted["browser"] = {"banner": {"enabled": getattr(request, "param", False)}}
             profile = tmp_path / "demo-helpdesk.toml"
             profile.write_text(profile.read_text() + RULES)
             gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path)))
@@ -170,4 +175,23 @@ async def test_the_staff_origin_is_nobody_elses(scene):
     await begin(scene)
     await begin(scene, ticket="SUP-2")
     assert ["SUP-2"] == [one.ticket for one in await scene.gateway.store.list_assumptions(at=TestClock().now)]
+    assert [] == scene.faults
+
+
+@pytest.mark.parametrize("scene", [True], indirect=True)
+async def test_a_banner_stands_over_a_page_of_the_strictest_policy(scene):
+    """It is seen, in its colours, above the page; nothing of it is blocked; its link leads to the end of it all."""
+    await begin(scene)
+    await scene.page.goto(f"http://acme.localhost:{scene.port}/tickets/2")
+    banner = scene.page.get_by_role("note")
+    assert "Dana Reyes stands in for maria of acme until" in await banner.inner_text()
+    colour = await banner.evaluate("element => getComputedStyle(element).backgroundColor")
+    shown, heading = await banner.bounding_box(), await scene.page.get_by_role("heading").bounding_box()
+    assert ("rgb(122, 46, 0)", True) == (colour, 0 < shown["height"] <= heading["y"])
+    assert await scene.page.evaluate("document.documentElement.scrollWidth <= 320")
+    assert await scene.page.evaluate("document.body.firstElementChild.tagName === 'TABLE'")
+    await banner.get_by_role("link").click()
+    await scene.page.get_by_role("heading", name="Standing in for maria").wait_for()
+    await scene.page.get_by_role("button", name="End it").click()
+    await scene.page.get_by_role("heading", name="Standing in for nobody").wait_for()
     assert [] == scene.faults

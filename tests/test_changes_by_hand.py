@@ -10,6 +10,7 @@ import pytest
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import KillSwitch, StoreChange, StoreError
 from policy.model import AssumptionId
+from tests.patience import PATIENCE_SECONDS
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant
 
 # What each statement names, each in its turn.
@@ -63,7 +64,7 @@ async def closed_behind(store):
 
 @asynccontextmanager
 async def heard(store):
-    async with asyncio.timeout(10), store.listen() as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
         yield
         await push.wait()
 

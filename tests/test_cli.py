@@ -12,9 +12,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from gateway.cli.audit import audit
 from gateway.cli.root import cli
-from gateway.config.model import Config, Section
+from gateway.config.model import Config
+from gateway.config.section import Section
 from tests import started
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, exchange, response
 
 PROJECT = Path(__file__).parent.parent
@@ -116,20 +119,26 @@ async def test_clients_are_listed_and_removed(locum):
     secret = (await locum.process("client", "add", "app", "--role", "grants", "--role", "token")).strip()
     await locum("client", "add", "signer", "--role", "introspect", "--jwks", "keys.json", "--dpop")
     await locum("client", "add", "laptop", "--public", "--role", "device")
+    await locum("client", "add", "siem", "--role", "audit", "--account", "acme")
     listed = await locum("client", "list")
     assert [
         "app: token grants; a secret",
         "laptop: device; public, without a secret",
+        "siem: audit; a secret; acme only",
         "signer: introspect; keys k1; DPoP only",
     ] == listed.splitlines()
     assert secret not in listed
     told = [json.loads(line) for line in (await locum("client", "list", "--json")).splitlines()]
-    assert {"id": "signer", "roles": ["introspect"], "by": "keys", "keys": ["k1"], "dpop": True} == told[2]
-    assert ["secret", "nothing", "keys"] == [one["by"] for one in told]
+    expected = {"id": "signer", "roles": ["introspect"], "by": "keys", "keys": ["k1"], "dpop": True, "account": None}
+    assert expected == told[3]
+    assert "acme" == told[2]["account"]
+    assert ["secret", "nothing", "secret", "keys"] == [one["by"] for one in told]
 
     assert "app: removed\n" == await locum("client", "remove", "app", "--as", "robin")
     assert "there is no client `app`: `locum client list` shows all" in await locum("client", "remove", "app", code=1)
-    assert ["laptop", "signer"] == [line.partition(":")[0] for line in (await locum("client", "list")).splitlines()]
+    assert ["laptop", "siem", "signer"] == [
+        line.partition(":")[0] for line in (await locum("client", "list")).splitlines()
+    ]
     [record] = (await locum("audit", "search", "kind:client reason:removed")).splitlines()
     assert "robin" in record
 
@@ -143,6 +152,22 @@ async def test_a_client_is_removed_also_if_that_cannot_be_recorded(locum):
     said = await locum.process("client", "remove", "app", code=1)
     assert "this is done (client: removed), but not on the record: the journal" in said
     assert "" == await locum("client", "list")
+
+
+async def test_a_customer_s_off_holds_also_if_it_cannot_be_recorded(locum):
+    """Turned off and converted without a journal, which is said; nothing is turned on without one."""
+    await locum("account", "add", "acme")
+    await locum("account", "add", "umbra", "--type", "trial")
+    await locum("grant", "set", "acme", "year", "--as", "jane")
+    lock = locum.directory / "data" / "journal" / "cli.lock"
+    lock.unlink()
+    lock.mkdir()
+    assert "not on the record" in await locum.process("grant", "set", "acme", "off", "--as", "jane", code=1)
+    assert "assumption off" in await locum("grant", "show", "acme")
+    assert "not on the record" in await locum.process("account", "convert", "umbra", code=1)
+    assert "umbra: paid" in await locum("grant", "show", "umbra")
+    await locum.process("grant", "set", "acme", "day", "--as", "jane", code=1)
+    assert "assumption off" in await locum("grant", "show", "acme")
 
 
 async def test_an_account_is_described_for_the_rules(locum):
@@ -257,7 +282,7 @@ async def test_run_serves_until_it_is_told_to_stop(locum):
         locum.config(CONFIG % upstream.url)
         process = await locum.start("run")
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 line = (await process.stderr.readline()).decode()
                 while "for everybody" not in line:
                     line = (await process.stderr.readline()).decode()
@@ -280,8 +305,9 @@ async def test_two_commands_at_once_take_turns(locum):
 
 
 def test_every_command_is_listed_and_there():
-    """A file of the command line with a command in it is listed under its name, and nothing else is."""
-    modules = {path.stem: importlib.import_module(f"gateway.cli.{path.stem}") for path in CLI.glob("[a-z]*.py")}
+    """A file or folder of the command line with a command in it is listed under its name, and nothing else is."""
+    files = [*CLI.glob("[a-z]*.py"), *(path.parent for path in CLI.glob("*/__init__.py"))]
+    modules = {path.stem: importlib.import_module(f"gateway.cli.{path.stem}") for path in files}
     made = {
         stem: [name for name, value in vars(module).items() if isinstance(value, click.Command)]
         for stem, module in modules.items()
@@ -294,6 +320,18 @@ def test_every_command_is_listed_and_there():
         stem = name.replace("-", "_")
         assert vars(modules[stem])[stem] is command
     assert cli.get_command(context, "root") is None
+
+
+def test_every_command_of_the_journal_is_there():
+    """A file below `audit` with a command in it is listed in the group, under the name that the command has."""
+    modules = [importlib.import_module(f"gateway.cli.audit.{path.stem}") for path in CLI.glob("audit/[a-z]*.py")]
+    commands = [each for module in modules for each in vars(module).values() if isinstance(each, click.Command)]
+    with click.Context(audit) as context:
+        listed = [audit.get_command(context, name) for name in audit.list_commands(context)]
+    assert listed
+    assert sorted(commands, key=id) == sorted(listed, key=id)
+    assert [each.name for each in listed] == audit.list_commands(context)
+    assert None is audit.get_command(context, "options")
 
 
 def test_every_key_of_the_configuration_is_explained():

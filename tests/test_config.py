@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from gateway.config.load import build, load
-from gateway.config.model import Config, ConfigError, Secret, Section
+from gateway.config.model import Config, ConfigError
+from gateway.config.section import Secret, Section
 from gateway.profiles import load_profile
 from policy.model import Permission
 
@@ -145,6 +146,9 @@ REFUSED = {
     "negative idleness": ("upstream.idle_timeout_seconds", -1.0, "upstream.idle_timeout_seconds: must be"),
     "segments of nothing": ("audit.segment_mib", 0, "audit.segment_mib: must be"),
     "a checkpoint never": ("audit.checkpoint_seconds", float("inf"), "audit.checkpoint_seconds: must be"),
+    "no patience with the disk": ("audit.patience_seconds", 0, "audit.patience_seconds: must be"),
+    "all patience with the disk": ("audit.patience_seconds", 31, "audit.patience_seconds: must be"),
+    "another durability": ("audit.durability", "none", "audit.durability: invalid enum value 'none'"),
     "a stop that never waits": ("server.shutdown_seconds", -0.5, "server.shutdown_seconds: must be"),
     # addresses, networks, names
     "no port": ("server.listen", "127.0.0.1", "server.listen: `127.0.0.1` is not host:port"),

@@ -16,7 +16,8 @@ from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.pool import PoolLimits
 from tests.gateway_world import HOST, open_world
 from tests.listener_world import until_closed
-from tests.rawwire import PATIENCE_SECONDS, RecordingUpstream, exchange, hold, response
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
+from tests.rawwire import RecordingUpstream, exchange, hold, response
 from tests.test_config import BASE, ROOT, document, refusal
 from tests.test_websockets import App, handshake
 
@@ -161,29 +162,32 @@ CLIENT_CASES = {
 
 
 @pytest.mark.parametrize("name", CLIENT_CASES)
+@unless_it_stalls
 async def test_a_client_that_goes_beyond_a_limit_is_told_and_cut_off(tmp_path, name):
     """Size and time, of a head, a body, and nothing at all; who stays within it is served."""
     value, raw, expected = CLIENT_CASES[name]
     async with open_limited(tmp_path, **{name: value}) as world:
         assert 200 == status(await exchange("127.0.0.1", world.port, CLOSING_GET))
-        async with connect(world) as (reader, writer), asyncio.timeout(BEFORE_DEFAULTS):
+        async with connect(world) as (reader, writer), within(BEFORE_DEFAULTS):
             writer.write(raw)
             assert expected == status(await until_closed(reader))
 
 
+@unless_it_stalls
 async def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(tmp_path):
     """min_bytes_per_second: no pause is too long, and yet the body takes too long."""
     limits = {"body_idle_timeout_seconds": 0.2, "min_bytes_per_second": 10_000}
     async with open_limited(tmp_path, **limits) as world, connect(world) as (reader, writer):
         writer.write(POST.replace(b" 9", b" 99999"))
         answer = asyncio.ensure_future(until_closed(reader))
-        async with asyncio.timeout(BEFORE_DEFAULTS):
+        async with within(BEFORE_DEFAULTS):
             while not answer.done():
                 writer.write(b"x")
                 await asyncio.wait([answer], timeout=0.02)
         assert 408 == status(answer.result())
 
 
+@unless_it_stalls
 async def test_a_client_that_takes_nothing_is_cut_off(tmp_path):
     """write_stall_timeout_seconds: the app is let go as well."""
     async with (
@@ -196,6 +200,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(tmp_path):
         await world.upstream.until(lambda: world.upstream.connections and world.upstream.connections[0].ended.is_set())
 
 
+@unless_it_stalls
 async def test_a_client_that_does_not_leave_is_left(tmp_path):
     """linger_timeout_seconds: behind the last response both directions are closed, whatever the client does."""
     async with open_limited(tmp_path, linger_timeout_seconds=SOON) as world:
@@ -206,7 +211,7 @@ async def test_a_client_that_does_not_leave_is_left(tmp_path):
             while await loop.sock_recv(client, 65536):
                 pass
             with pytest.raises(ConnectionError):
-                async with asyncio.timeout(BEFORE_DEFAULTS):
+                async with within(BEFORE_DEFAULTS):
                     while True:  # what is sent to a closed socket comes back as a reset
                         await loop.sock_sendall(client, b"x")
                         await asyncio.sleep(0.01)
@@ -234,6 +239,7 @@ async def test_only_so_many_requests_are_answered_at_a_time(tmp_path):
 # --- the upstream's ---
 
 
+@unless_it_stalls
 async def test_an_app_that_does_not_finish_the_connection_is_given_up(tmp_path):
     """connect_timeout_seconds: TLS counts as well."""
     async with RecordingUpstream() as silent:
@@ -242,9 +248,9 @@ async def test_an_app_that_does_not_finish_the_connection_is_given_up(tmp_path):
         def change(wanted):
             wanted["upstream"]["url"] = silent.url.replace("http:", "https:")
 
-        async with open_limited(tmp_path, upstream={"connect_timeout_seconds": SOON}, change=change) as world:
-            async with asyncio.timeout(BEFORE_DEFAULTS):
-                assert 504 == (await world.get(target="/"))[0]
+        limits = {"connect_timeout_seconds": SOON}
+        async with open_limited(tmp_path, upstream=limits, change=change) as world, within(BEFORE_DEFAULTS):
+            assert 504 == (await world.get(target="/"))[0]
 
 
 class _Ignored(list):
@@ -252,6 +258,7 @@ class _Ignored(list):
         pass
 
 
+@unless_it_stalls
 async def test_an_app_that_does_not_answer_is_given_up(tmp_path):
     """response_timeout_seconds: the client is told."""
     never = hold(asyncio.Event())
@@ -259,6 +266,7 @@ async def test_an_app_that_does_not_answer_is_given_up(tmp_path):
         assert 504 == (await world.get(target="/"))[0]
 
 
+@unless_it_stalls
 async def test_an_app_that_pauses_in_its_answer_is_given_up(tmp_path):
     """idle_timeout_seconds: the answer breaks off, and never looks whole."""
     half = hold(asyncio.Event(), before=b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
@@ -266,6 +274,7 @@ async def test_an_app_that_pauses_in_its_answer_is_given_up(tmp_path):
         assert (200, b"half") == (await world.get(target="/"))[::2]
 
 
+@unless_it_stalls
 async def test_an_app_that_takes_nothing_is_given_up(tmp_path):
     """request_stall_timeout_seconds: the upload ends with a 504."""
     async with open_limited(tmp_path, upstream={"request_stall_timeout_seconds": SOON}) as world:
@@ -277,6 +286,7 @@ async def test_an_app_that_takes_nothing_is_given_up(tmp_path):
         world.upstream.reading.set()
 
 
+@unless_it_stalls
 async def test_only_so_many_connections_are_made_and_waited_for_so_long(tmp_path):
     """max_connections and queue_timeout_seconds."""
     go_on = asyncio.Event()
@@ -286,7 +296,7 @@ async def test_only_so_many_connections_are_made_and_waited_for_so_long(tmp_path
     ) as world:
         first = asyncio.ensure_future(world.get(target="/"))
         await world.upstream.until(lambda: world.upstream.requests)
-        async with asyncio.timeout(BEFORE_DEFAULTS):
+        async with within(BEFORE_DEFAULTS):
             assert 504 == (await world.get(target="/"))[0]
         go_on.set()
         assert (200, 1) == ((await first)[0], len(world.upstream.connections))
@@ -307,6 +317,7 @@ async def test_only_so_many_connections_are_kept(tmp_path):
         assert (3, 2) == (len(world.upstream.connections), ended())
 
 
+@unless_it_stalls
 async def test_a_connection_is_not_kept_for_longer_than_that(tmp_path):
     """max_idle_age_seconds: we close it, before the app does."""
     async with open_limited(tmp_path, upstream={"max_idle_age_seconds": SOON}) as world:
@@ -314,6 +325,7 @@ async def test_a_connection_is_not_kept_for_longer_than_that(tmp_path):
         await world.upstream.until(world.upstream.connections[0].ended.is_set)
 
 
+@unless_it_stalls
 async def test_an_app_that_is_down_is_not_tried_all_the_time(tmp_path):
     """unreachable_pause_seconds: until then it is taken for down, although it is up again."""
     path = tmp_path / "app.sock"
@@ -363,6 +375,7 @@ async def test_only_so_many_websockets_are_open(tmp_path):
         ]
 
 
+@unless_it_stalls
 async def test_a_websocket_may_be_silent_for_so_long(tmp_path):
     """websocket_idle_timeout_seconds: both sides are let go."""
     limits = {"websocket_idle_timeout_seconds": SOON}

@@ -8,7 +8,8 @@ import pytest
 
 from tests.attack_world import request
 from tests.gateway_world import open_world
-from tests.rawwire import PATIENCE_SECONDS, response
+from tests.patience import PATIENCE_SECONDS
+from tests.rawwire import response
 from tests.test_websockets import AGREED, LISTED, App, connected, handshake, open_app
 from tests.upstream_client import eventually
 
@@ -50,7 +51,8 @@ async def test_a_response_that_the_app_has_ended_is_still_cut(tmp_path, size):
             client.close()
         await eventually(lambda: not len(world.gateway.live))
         # What had left this machine counts, also what the client's side never handed on; what was dropped does not.
-        [cut] = [record for record in world.records(kind="decision") if record["decision"] == "deny"]
+        await eventually(lambda: world.records(kind="completion"))
+        [cut] = world.records(kind="completion", ended="cut")
         assert (True, 0) == (0 < cut["bytes_sent"] < size, cut["bytes_received"])
 
 

@@ -17,6 +17,7 @@ from policy.grants import Administrator, Change
 from policy.model import Account, AccountId, AccountType, Duration, Permission
 from tests.gateway_world import HOST, open_world
 from tests.memory_store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import hold, response
 
 
@@ -55,7 +56,7 @@ async def test_a_slow_reader_gets_nothing_more_once_it_is_cut(tmp_path):
         assert 200 == (await world.choose("off"))[0]
         got = 0
         with pytest.raises(ConnectionResetError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while piece := await loop.sock_recv(reader, 65536):
                     got += len(piece)
         reader.close()
@@ -73,7 +74,7 @@ async def test_a_revoke_while_the_app_is_asked_leaves_no_token(tmp_path):
     async with open_world(tmp_path, change=probing, script=lambda _request: hold(asked, after=response())) as world:
         await world.choose("day")
         asking = asyncio.ensure_future(world.ask(scope="tickets:read"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await world.upstream.until(lambda: world.upstream.requests)
             await world.choose("off")
             asked.set()

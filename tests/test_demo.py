@@ -132,6 +132,7 @@ def test_after_the_story_it_stays_to_be_tried_out_until_interrupted(tmp_path):
     folder = tmp_path / "demo"
     with staying(folder, NO_COLOR="1") as (demo, printed):
         config = tomllib.loads((folder / "config.toml").read_text())
+        assert f"  http://{config['server']['listen']}/.locum/\r\n" in printed, "where to sign in with a browser"
         request = urllib.request.Request(
             f"http://{config['server']['listen']}/tickets/1",
             headers={"Host": "acme.helpdesk.localhost", "Authorization": f"Bearer {(folder / 'token').read_text()}"},

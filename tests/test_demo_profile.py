@@ -40,7 +40,7 @@ VERDICTS = {
     ("GET", "/tickets/1/hold/"): set(),
     ("GET", "/tickets/one"): set(),
     ("GET", "/TICKETS"): set(),
-    ("GET", "/"): set(),
+    ("GET", "/"): {"tickets:read"},
     ("GET", "/new-in-the-next-version"): set(),
 }
 

@@ -55,6 +55,8 @@ class Stage:
             live.backup(copy)
             yield
             [seen] = live.execute("SELECT max(position) FROM changes").fetchone()
+            # Or nobody knows that there was more.
+            await eventually(lambda: self.world.gateway.follower.position >= seen)
             if trusted:
                 # As `raise_position` does, and before anybody can read it.
                 copy.execute("INSERT INTO changes (position) VALUES (?)", (seen + 2,))

@@ -69,8 +69,25 @@ async def test_nonsense_uses_up_nobody_else_s_requests(world):
     assert records + 1 == len(device.world.records())
     with closing(sqlite3.connect(device.world.gateway.config.store_path)) as connection, connection:
         connection.execute("UPDATE one_time_values SET payload = '1' WHERE payload IN ('2', '2000')")
-    spend("device requests", authorization.MOST_OF_ALL)
+    spend("few device requests", authorization.MOST_OF_ALL)
     assert (400, 429) == ((await device.ask(agent=None))[0], (await device.ask())[0])
+
+
+async def test_few_who_ask_all_the_time_keep_nobody_out_who_asks_now_and_then(world):
+    """Beyond its first three a network shares with those who ask as often; the first three have a budget of their own."""
+    device, _ = world
+    assert [200] * 4 == [(await device.ask())[0] for _ in range(authorization.FEW_OF_ONE + 1)]
+    rest, few = (sha256(f"tries\0{what}\0".encode()).digest() for what in ("device requests", "few device requests"))
+    others = sha256(b"tries\0few device requests of\x00127.0.0.1").digest()
+    with closing(sqlite3.connect(device.world.gateway.config.store_path)) as connection, connection:
+        set_to = "UPDATE one_time_values SET payload = ? WHERE digest = ? AND payload = ?"
+        assert 1 == connection.execute(set_to, (str(authorization.MOST_OF_ALL), rest, "1")).rowcount
+        assert 1 == connection.execute(set_to, ("3", few, "3")).rowcount
+    assert 429 == (await device.ask())[0]
+    with closing(sqlite3.connect(device.world.gateway.config.store_path)) as connection, connection:
+        # As if it were from a network that has not asked yet.
+        assert 1 == connection.execute("DELETE FROM one_time_values WHERE digest = ?", (others,)).rowcount
+    assert 200 == (await device.ask())[0]
 
 
 async def test_asking_at_the_same_time_is_not_asking_too_often(world):

@@ -1,11 +1,11 @@
 """The main job as people see it: staff work in a real helpdesk, in a browser, while and as far as a customer lets them."""
 
-import asyncio
 import json
 
 import pytest
 
 from gateway.demo.django_helpdesk.runner import PASSWORD
+from tests.patience import within
 
 pytest_plugins = ["tests.django_story_world"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
@@ -170,7 +170,7 @@ async def test_the_command_line_ends_it_from_another_process(chain):
         with chain.ticks.stopped():
             assert 200 == (await visit.open("/dashboard/")).status
             assert "turned_off" in await chain.locum("grant", "set", "acme", "off", "--as", "owner")
-            async with asyncio.timeout(CUT_SECONDS):
+            async with within(CUT_SECONDS):
                 while (answer := await visit.fetch("GET", "/dashboard/"))[0] == 200:
                     pass
 

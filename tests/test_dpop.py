@@ -218,7 +218,7 @@ async def test_a_bound_token_is_worth_nothing_to_whoever_bears_it(world):
         status, headers, found = await use(world, token, *proofs, scheme=scheme)
         assert (401, reason) == (status, found)
         assert headers["www-authenticate"].startswith('DPoP realm="locum", error="')
-        assert 'algs="EdDSA ES256 ' in headers["www-authenticate"]
+        assert 'algs="EdDSA Ed25519 ES256 ' in headers["www-authenticate"]
     assert heard == len(world.upstream.requests)
 
 

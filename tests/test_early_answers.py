@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from tests.attack_world import open_attack, request
 from tests.oracle import parse_responses
-from tests.rawwire import PATIENCE_SECONDS, cut_at, response, then_close
+from tests.patience import PATIENCE_SECONDS
+from tests.rawwire import cut_at, response, then_close
 from tests.striker import HOST_LINE, NONCE, SMUGGLED, Striker, message, splits_of
 
 whole = pytest.mark.asyncio(loop_scope="module")

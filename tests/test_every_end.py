@@ -10,6 +10,7 @@ from gateway.stores.store import KillSwitch
 from policy.grants import convert
 from policy.model import AccountType, ActorId
 from tests.gateway_world import HOST, open_world
+from tests.patience import within
 from tests.test_fail_closed import full_disk
 from tests.test_websockets import AGREED, handshake
 from tests.upstream_client import eventually
@@ -182,7 +183,7 @@ ENDS = {
 
 async def all_cut(world, app, opened, reason):
     """Every exchange ends on both sides in time, nothing comes after it, and each is on the record with its bytes."""
-    async with asyncio.timeout(2 * AT_ONCE_SECONDS if reason == "token_expired" else AT_ONCE_SECONDS):
+    async with within(2 * AT_ONCE_SECONDS if reason == "token_expired" else AT_ONCE_SECONDS):
         await asyncio.gather(*(one.over for one in opened), *(app.ended[one.kind].wait() for one in opened))
     await eventually(lambda: not len(world.gateway.live))
     by_kind = {one.kind: one.got.partition(b"\r\n\r\n")[2] for one in opened}
@@ -192,8 +193,10 @@ async def all_cut(world, app, opened, reason):
     # The socket is told, unless the cut came between two pieces of a frame or behind bytes on their way.
     assert by_kind["socket"].replace(FRAME, b"") in (b"", GOODBYE)
     assert (b"half", b"") == (app.heard["upload"], app.heard["download"])
-    await eventually(lambda: len(world.records(kind="decision", decision="deny")) == len(opened))
-    cut = {record["path"].rpartition("/")[2]: record for record in world.records(kind="decision", decision="deny")}
+    await eventually(lambda: len(world.records(kind="completion", ended="cut")) == len(opened))
+    paths = {record["request_id"]: record["path"] for record in world.records(kind="decision", decision="allow")}
+    cuts = world.records(kind="completion", ended="cut")
+    cut = {paths[record["request_id"]].rpartition("/")[2]: record for record in cuts}
     assert {one.kind for one in opened} == set(cut)
     assert {reason} == {record["reason"] for record in cut.values()}
     assert (4, 0, 0) == (cut["upload"]["bytes_received"], cut["upload"]["bytes_sent"], cut["poll"]["bytes_sent"])
@@ -224,7 +227,7 @@ async def test_a_reduction_ends_what_it_takes_and_nothing_else(tmp_path):
     async with everything_open(tmp_path) as (world, app, opened):
         upload = opened.pop()
         await world.choose("week", ["read"])
-        async with asyncio.timeout(AT_ONCE_SECONDS):
+        async with within(AT_ONCE_SECONDS):
             await asyncio.gather(upload.over, app.ended["upload"].wait())
         had = {one.kind: len(one.got) for one in opened}
         await eventually(lambda: all(len(one.got) > had[one.kind] for one in opened if one.kind != "poll"))
@@ -237,8 +240,8 @@ async def test_a_cut_while_the_disk_is_full_is_recorded_when_there_is_room(tmp_p
     async with everything_open(tmp_path) as (world, app, opened):
         with full_disk():
             world.clock.forward(days=8)
-            async with asyncio.timeout(2 * AT_ONCE_SECONDS):
+            async with within(2 * AT_ONCE_SECONDS):
                 await asyncio.gather(*(one.over for one in opened), *(app.ended[one.kind].wait() for one in opened))
-            assert [] == world.records(kind="decision", decision="deny")
+            assert [] == world.records(kind="completion")
         world.clock.forward(seconds=2)
-        await eventually(lambda: 5 == len(world.records(kind="decision", decision="deny", reason="token_expired")))
+        await eventually(lambda: 5 == len(world.records(kind="completion", ended="cut", reason="token_expired")))

@@ -21,6 +21,7 @@ from tests.fact_scene import DANA, NOON, READ, Scene, assumption_of, claims_of, 
 from tests.journals import Ticks
 from tests.lenient_rules import AS_LAST_SEEN
 from tests.memory_store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ async def test_who_goes_away_takes_nothing_along(scene):
     with pytest.raises(asyncio.CancelledError):
         await first
     scene.store.hold.set()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert "acme" == (await second).account.id
     await scene.of()
     assert 1 == scene.store.count()
@@ -167,7 +168,7 @@ async def test_a_failed_fetch_is_nobody_s_yes(scene):
 async def test_a_fault_in_the_store_s_code_reaches_the_asker(scene):
     """Also what is no StoreError ends the wait, and nobody waits for ever."""
     scene.store.fail_with = ZeroDivisionError("a fault of ours")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(ZeroDivisionError):
             await scene.of()
 
@@ -198,7 +199,7 @@ async def test_an_overtaken_fetch_serves_nobody(scene):
     await scene.revoke()
     scene.cache.forget_account("acme")
     scene.store.hold_accounts.set()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert DenyReason.GRANT_REVOKED == await asking
     assert DenyReason.GRANT_REVOKED == await verdict_of(scene)
     assert 2 == scene.store.count()
@@ -228,7 +229,7 @@ async def test_a_fact_at_hand_may_change_while_another_is_awaited(scene, how):
     await scene.revoke()
     getattr(scene.cache, how)(*(["acme"] if how == "forget_account" else []))
     scene.store.hold_assumptions.set()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert DenyReason.GRANT_REVOKED == await asking
 
 
@@ -267,7 +268,7 @@ async def test_closing_leaves_nobody_waiting(scene):
     asking = asyncio.ensure_future(scene.of())
     await turns()
     await scene.tasks.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(StoreError):
             await asking
 

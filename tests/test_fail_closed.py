@@ -10,6 +10,7 @@ import pytest
 from gateway.demo.issuer import Fault
 from tests.attack_world import open_attack, request
 from tests.live_world import caught_up
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls
 from tests.rawwire import RecordingUpstream, hold, response, then_close, then_reset
 
 # --- ourselves ---
@@ -152,6 +153,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
+@unless_it_stalls
 async def test_an_app_that_fails_is_nobodys_way_in(tmp_path, how):
     """Staff and customers are told that the app failed, and not where it is; the next request is a new one."""
     answer, status = BROKEN[how]
@@ -184,7 +186,7 @@ async def test_an_app_that_is_down_is_found_again(tmp_path):
             outcome = await attacker.refused(request(token))
             assert (502, False) == (outcome.status, path.encode() in outcome.answer)
         assert (503, "app_unavailable") == _told(await attacker.world.ask(scope="tickets:read"))
-        async with RecordingUpstream(unix_path=path) as back, asyncio.timeout(5):
+        async with RecordingUpstream(unix_path=path) as back, asyncio.timeout(PATIENCE_SECONDS):
             # For a moment after a failure nobody tries to connect; then it is found without anybody's help.
             while 200 != (await attacker.send(request())).status:
                 pass

@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from tests.attack_world import open_attack
 from tests.oracle import parse_responses
-from tests.rawwire import PATIENCE_SECONDS, chunked_response, drip, each_byte, exchange, hold, response
+from tests.patience import PATIENCE_SECONDS
+from tests.rawwire import chunked_response, drip, each_byte, exchange, hold, response
 from tests.striker import HOST_LINE
 from tests.tally import TALLY
 

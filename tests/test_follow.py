@@ -9,6 +9,7 @@ from gateway.stores.store import StoreError
 from policy.model import Account, AccountType, ActorId
 from tests.fact_scene import DANA, NOON, CountingStore, claims_of, staff_of, turns
 from tests.follow_scene import TTL, FollowScene, until
+from tests.patience import within
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ async def test_who_cannot_be_looked_at_in_time_is_cut(tmp_path, silent, cut):
     await scene.stop_everything(on=False)
     scene.store.silent = silent
     await scene.follower.hear()
-    async with asyncio.timeout(2):
+    async with within(2):
         await scene.follower.look()
     assert ({"store_unavailable"}, cut) == ({stream.cut for stream in acme}, beta.cut)
     await scene.close()

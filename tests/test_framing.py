@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from tests.attack_world import open_attack
-from tests.rawwire import PATIENCE_SECONDS, each_byte, exchange
+from tests.patience import PATIENCE_SECONDS
+from tests.rawwire import each_byte, exchange
 from tests.striker import (
     BROKEN,
     LAST,

@@ -7,7 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.config.model import GrantsWebhook, Secret
+from gateway.config.model import GrantsWebhook
+from gateway.config.section import Secret
 from gateway.grants.hooks import PATH, GrantHook
 from gateway.grants.source import Freshness
 from gateway.stores.store import StoreError

@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.app import open_gateway
-from gateway.config.load import build
 from gateway.state import Post
-from tests.app_world import OFF, SECRET, answer, grants_of, notify, on, open_app_world, opened, renew, signed
-from tests.gateway_world import document, open_world
+from tests.app_world import OFF, SECRET, answer, notify, on, open_app_world, opened, renew, signed
+from tests.gateway_world import open_world
+from tests.live_world import caught_up
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import hold, response, then_close
 
 shared = pytest.mark.asyncio(loop_scope="module")
@@ -33,7 +34,7 @@ def streaming(_request):
 
 async def until_cut(reader, writer):
     """Read until the stream is cut off."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(ConnectionResetError):
             while await reader.read(100):
                 pass
@@ -51,6 +52,7 @@ async def test_a_notice_cuts_and_forgets_at_once(tmp_path):
         token = await world.token()
         reader, writer = await opened(world, token)
         assert 200 == (await world.get(token, "/tickets/2"))[0]
+        await caught_up(world)  # or the gateway may ask by itself at the same time
         world.app.settings["acme"] = OFF
         assert (204, None) == (await notify(world))[:2]
         await until_cut(reader, writer)
@@ -71,18 +73,18 @@ async def test_a_notice_opens_at_once_too(tmp_path):
 async def test_every_worker_hears_of_it(tmp_path):
     """A notice to one process cuts what is open in another; when the app is gone, so does a notice that got a 503."""
     async with open_app_world(tmp_path, script=streaming) as world, AsyncExitStack() as stack:
-        wanted = document(world.directory, upstream=world.upstream.url, issuer=world.issuer.issuer)
-        wanted["grants"] = grants_of(world.app)
         other = await stack.enter_async_context(
             open_gateway(
-                build(wanted, {}, base=world.directory),
+                world.gateway.config,
                 post=Post(origin="second", shared=True),
                 clock=world.clock.utc,
                 ticks=world.clock.ticks,
+                patience_seconds=PATIENCE_SECONDS,
             )
         )
         first, world.gateway = world.gateway, other
         reader, writer = await opened(world, await world.token())
+        await caught_up(world)
         world.gateway = first
         world.app.settings["acme"] = OFF
         assert 204 == (await notify(world))[0]
@@ -90,7 +92,9 @@ async def test_every_worker_hears_of_it(tmp_path):
         world.app.settings["acme"] = on(world.clock)
         assert 204 == (await notify(world, b'{"account":"acme"}'))[0]
         world.gateway = other
+        await caught_up(world)
         reader, writer = await opened(world, await world.token())
+        await caught_up(world)
         world.gateway = first
         await world.app.stop()
         assert (503, "not_known") == (await notify(world, b'{ "account":"acme"}'))[:2]
@@ -152,7 +156,7 @@ async def test_a_notice_of_another_shape(tmp_path):
 
 async def test_notices_take_turns(tmp_path):
     """However many come at once, four questions are asked at a time, and beyond sixty-four waiting the rest come back."""
-    async with open_app_world(tmp_path, change=lambda grants: grants["http"].update(timeout_seconds=0.45)) as world:
+    async with open_app_world(tmp_path) as world:
         gate = asyncio.Event()
         under_way, most = 0, 0
 

@@ -17,7 +17,8 @@ from gateway.tls import listener_context
 from tests.certificates import Authority
 from tests.gateway_process import MEBIBYTE, running
 from tests.listener_world import GET, reply, until_closed
-from tests.rawwire import PATIENCE_SECONDS, RecordingUpstream
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
+from tests.rawwire import RecordingUpstream
 from tests.upstream_client import eventually
 
 SILENT = 2000
@@ -108,7 +109,7 @@ tls_handshake_timeout_seconds = 30
             assert (await visit(gateway.port, trusting)).endswith(b"ok")
             before = gateway.resident()
             async with silent(gateway.port, SILENT):
-                async with asyncio.timeout(5):
+                async with within(5):
                     assert (await visit(gateway.port, trusting, at=OTHER)).endswith(b"ok")
                 assert gateway.resident() - before < 24 * MEBIBYTE
 
@@ -139,6 +140,7 @@ async def test_a_handshake_waits_for_others_of_its_address(authority, pair, raw)
         assert (await waiting).endswith(b"ok")
 
 
+@unless_it_stalls
 async def test_who_waits_too_long_for_its_turn_is_gone(authority, pair):
     """The time for a handshake counts from the connection on, with the wait."""
     async with serving(authority, pair, seconds=0.3, tls_handshakes_per_peer=1) as public:

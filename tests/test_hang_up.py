@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.process_world import PATIENCE_SECONDS, Running, open_process_world
+from tests.patience import PATIENCE_SECONDS
+from tests.process_world import Running, open_process_world
 from tests.started import environment
 
 # What the imports come by, first to last.

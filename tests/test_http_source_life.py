@@ -16,6 +16,7 @@ from policy.setting import Setting
 from tests.app_world import OFF, on, open_app_world, opened, trial
 from tests.forgery import NOON
 from tests.memory_store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import hold
 from tests.upstream_client import eventually
 
@@ -152,16 +153,16 @@ async def test_an_open_stream_is_cut_though_nobody_tells(tmp_path):
 
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
     script = lambda _request: hold(released, before=body)  # noqa: E731 - one line of a test
-    async with open_app_world(tmp_path, script=script, server=quick) as world:
+    async with open_app_world(tmp_path, script=script, server=quick, asks=True) as world:
         reader, writer = await opened(world, await world.token())
         world.app.settings["acme"] = OFF
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(ConnectionResetError):
                 while await reader.read(100):
                     pass
         writer.close()
-        await eventually(lambda: world.records(kind="decision", decision="deny", reason="grant_revoked"))
-        [cut] = world.records(kind="decision", decision="deny", reason="grant_revoked")
+        await eventually(lambda: world.ends(ended="cut", reason="grant_revoked"))
+        [cut] = world.ends(ended="cut", reason="grant_revoked")
         assert "acme" == cut["account"]
 
 
@@ -174,10 +175,10 @@ async def test_an_open_stream_is_cut_when_the_app_is_gone(tmp_path):
 
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
     script = lambda _request: hold(released, before=body)  # noqa: E731 - one line of a test
-    async with open_app_world(tmp_path, script=script, server=quick) as world:
+    async with open_app_world(tmp_path, script=script, server=quick, asks=True) as world:
         reader, writer = await opened(world, await world.token())
         await world.app.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(ConnectionResetError):
                 while await reader.read(100):
                     pass

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.asking import open_asker
-from gateway.config.model import Secret, SignIn
+from gateway.config.model import SignIn
+from gateway.config.section import Secret
 from gateway.origin import Origin
 from gateway.staff.issuer import Issuer, IssuerError
 from gateway.staff.sign_in.attempt import Attempt

@@ -22,6 +22,8 @@ from tests.journals import (
     KEY,
     Ticks,
     check,
+    end,
+    ends_of,
     only_segment,
     open_journal,
     reasons_of,
@@ -155,10 +157,11 @@ def test_a_full_disk_refuses_at_once_and_recovers_by_itself(tmp_path, room):
     check(directory)
 
 
+LIFES = int(os.environ.get("LOCUM_LIVES", "500"))
 LIVES = """
 import asyncio, os, random, signal, sys, time
 from pathlib import Path
-from tests.journals import ENTRY, open_journal
+from tests.journals import ENTRY, end, open_journal
 
 def no_fsync(handle):
     pass  # no power is cut
@@ -171,6 +174,7 @@ async def write(opened):
         while True:
             seq = await journal.append(ENTRY, durable=number == 0)
             os.write(1, b"%d\\n" % seq)
+            journal.note(end(seq))
 
     await asyncio.gather(*(keep_appending(number) for number in range(8)))
 
@@ -197,7 +201,7 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
 
     One in five may be killed while it reads what the others have left. Eight append at a time, so that batches are long; numbers are told in one write each, so none is told in part.
     """
-    directory, lives = tmp_path / "journal", 500
+    directory, lives = tmp_path / "journal", LIFES
     run = subprocess.run(
         [sys.executable, "-c", LIVES, directory, str(lives)], stdout=subprocess.PIPE, check=True, timeout=200
     )
@@ -205,6 +209,10 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path):
     assert lives == told.count(b"killed")
     acknowledged = [int(line) for line in told if line != b"killed"]
     asyncio.run(write_journal(directory, 1))
+    # An end is never told of what is not there, nor twice; a decision without one is one that nobody knows the end of.
+    told_of = [number for number, _ in ends_of(directory)]
+    assert sorted(set(told_of)) == sorted(told_of)
+    assert lives < len(told_of)
     kept = seqs_of(directory)
     assert list(range(len(kept))) == kept
     assert set() == set(acknowledged) - set(kept)
@@ -240,6 +248,7 @@ async def _live(directory, **calls) -> list[int]:
         return []
     for number in range(8):
         group = (journal.append(ENTRY, durable=each == number % 5) for each in range(4))
+        journal.note(end(number))
         for answer in await asyncio.gather(*group, return_exceptions=True):
             if isinstance(answer, int):
                 acknowledged.append(answer)
@@ -265,6 +274,8 @@ async def test_whichever_call_of_the_disk_fails_nothing_acknowledged_is_lost(tmp
         kept = seqs_of(directory)
         assert list(range(len(kept))) == kept, at
         assert acknowledged == sorted(set(acknowledged) & set(kept)), at
+        # What nobody waited for is there as well, once, if the disk was good for anything in the end.
+        assert len(set(ends_of(directory))) == len(ends_of(directory)) >= 7 * bool(acknowledged), at
         # One group at the most was refused, or two if the writer had to begin anew.
         assert len(acknowledged) >= 24 or (call, at) == ("fsync", 1), at
         check(directory)

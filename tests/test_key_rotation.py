@@ -17,7 +17,8 @@ from policy.keys import OVERLAP, PUBLISHED_FIRST
 from tests.forgery import NOON
 from tests.gateway_world import document, open_world
 from tests.memory_store import MemoryStore
-from tests.process_world import PATIENCE_SECONDS, Line
+from tests.patience import PATIENCE_SECONDS, within
+from tests.process_world import Line
 from tests.rawwire import hold, response
 
 FIRST = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
@@ -113,7 +114,7 @@ async def test_a_key_that_is_ended_counts_no_more_at_all(world):
         assert 200 == (await events.head())[0]
         await events.reader.readuntil(b"first\r\n")
         [new] = await change(world, life.ending, key_id=old)
-        async with asyncio.timeout(1):
+        async with within(1):
             assert b"" == await events.rest()
         assert [401, 401, 200] == [(await kept.get(token))[0], (await world.get(token))[0], (await customer.get())[0]]
         assert 3 == len(world.records(decision="deny", reason="token_invalid"))
@@ -160,7 +161,7 @@ async def test_a_given_key_that_is_taken_out_ends_what_it_has_begun(world):
         await renew(world, with_key(new_key(), given))
         assert 1 == len(world.gateway.live)
         await renew(world, with_key(new_key()))
-        async with asyncio.timeout(1):
+        async with within(1):
             assert b"" == await events.rest()
     assert 401 == (await world.get(token))[0]
 

@@ -15,7 +15,8 @@ from gateway.tokens.stored import carry_out, make_all, times_of
 from policy import keys as life
 from policy.keys import OVERLAP, PUBLISHED_FIRST
 from tests.gateway_world import document, open_world
-from tests.process_world import PATIENCE_SECONDS, open_process_world, until
+from tests.patience import PATIENCE_SECONDS, within
+from tests.process_world import open_process_world, until
 from tests.rawwire import response
 from tests.test_operators_end import FIRST, told
 
@@ -133,7 +134,7 @@ async def test_two_workers_change_their_keys_under_traffic(tmp_path):
                 assert 200 == (await line.head())[0]
                 await line.reader.readuntil(b"first\r\n")
             await told(world, "keys", "retire", old, "--now")
-            async with asyncio.timeout(1):
+            async with within(1):
                 assert {b""} == {await line.rest() for line in lines}
         assert {"gateway-0", "gateway-1"} == {
             record["origin"] for record in world.records(path="/events", decision="allow")

@@ -26,6 +26,7 @@ from tests.listener_world import (
     until_closed,
     until_still,
 )
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
 from tests.upstream_client import eventually
 
 BOTH_LOOPS = True
@@ -42,7 +43,7 @@ async def test_a_client_that_goes_away_ends_its_handler(how):
         writer.write(GET)
         await stuck.begun.wait()
         _go_away(writer, how)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await stuck.cancelled.wait()
         await server.until_empty()
 
@@ -138,7 +139,7 @@ async def test_a_cut_from_outside_drops_what_was_not_taken_and_ends_the_handler(
         with pytest.raises(ConnectionResetError):
             while await reader.read(65536):
                 pass
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await cancelled.wait()
 
 
@@ -153,13 +154,14 @@ async def test_a_handler_that_cuts_by_itself_goes_on_to_its_end():
 
     async with listening(handler) as server:
         assert b"" == await server.send(GET)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await over.wait()
 
 
 # --- time ---
 
 
+@unless_it_stalls
 async def test_a_head_that_trickles_in_is_ended():
     """The time counts from its first byte, however many follow."""
     async with listening(reply, header_timeout_seconds=4 * SOON) as server, server.connect() as (reader, writer):
@@ -174,6 +176,7 @@ async def test_a_head_that_trickles_in_is_ended():
 
 
 @pytest.mark.parametrize("raw", [b"", GET, b"\r\n"])
+@unless_it_stalls
 async def test_a_connection_that_stays_idle_is_closed(raw):
     """Without a word, since nothing was asked; an empty line is nothing."""
     async with listening(reply, idle_timeout_seconds=SOON) as server, server.connect() as (reader, writer):
@@ -182,6 +185,7 @@ async def test_a_connection_that_stays_idle_is_closed(raw):
     assert [200] * (raw == GET) == await statuses(answer)
 
 
+@unless_it_stalls
 async def test_an_idle_time_starts_anew_with_each_request():
     """A connection in steady use is never idle for long."""
     async with listening(reply, idle_timeout_seconds=4 * SOON) as server, server.connect() as (reader, writer):
@@ -193,6 +197,7 @@ async def test_an_idle_time_starts_anew_with_each_request():
         assert [200] == await statuses(await until_closed(reader))
 
 
+@unless_it_stalls
 async def test_a_body_that_pauses_is_ended():
     """Whoever waits for the rest learns that it will not come, and so does the client."""
     limits = {"body_idle_timeout_seconds": SOON}
@@ -201,6 +206,7 @@ async def test_a_body_that_pauses_is_ended():
         assert [408] == await statuses(await until_closed(reader))
 
 
+@unless_it_stalls
 async def test_the_time_of_a_decision_is_not_the_clients():
     """Nothing runs out while a handler works: no pause of a body that nobody waits for, no idle time, no head's."""
     begun, decided = asyncio.Event(), asyncio.Event()
@@ -230,6 +236,7 @@ async def test_the_time_of_a_decision_is_not_the_clients():
         assert [200] == await statuses(await until_closed(reader))
 
 
+@unless_it_stalls
 async def test_a_client_that_takes_nothing_is_cut():
     """A response that stalls holds neither its connection nor its handler for ever."""
     ended = asyncio.Event()
@@ -243,11 +250,12 @@ async def test_a_client_that_takes_nothing_is_cut():
     limits = {"write_stall_timeout_seconds": 2 * SOON}
     async with listening(handler, **limits) as server, server.connect(limit=1024) as (_, writer):
         writer.write(GET)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await ended.wait()
         await server.until_empty()
 
 
+@unless_it_stalls
 async def test_a_client_that_takes_little_is_not_cut():
     """It is slow, not stalled: each look finds that it has taken some, so it may take many times the limit."""
     async with (
@@ -278,11 +286,10 @@ async def test_slow_heads_and_idle_connections_do_not_slow_others():
             await loop.sock_connect(raw, ("127.0.0.1", server.port))
             await loop.sock_sendall(raw, b"GET / HT" if index % 2 else b"\r\n")
         async with server.connect() as (reader, writer):
-            begun = loop.time()
-            for _ in range(200):
-                writer.write(GET)
-                await reader.readuntil(b"ok")
-            assert loop.time() - begun < 2
+            async with within(2):
+                for _ in range(200):
+                    writer.write(GET)
+                    await reader.readuntil(b"ok")
             assert 2001 == server.listener.open_count
 
 
@@ -383,18 +390,20 @@ async def test_a_shutdown_ends_idle_connections_at_once_and_lets_the_others_fini
         await stopping
 
 
+@unless_it_stalls
 async def test_a_shutdown_does_not_wait_longer_than_it_says():
     """What is not done by then is cut, its handler cancelled and over before `shutdown` returns."""
     stuck = Stuck()
     async with listening(stuck) as server, server.connect() as (reader, writer):
         writer.write(GET)
         await stuck.begun.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await server.listener.shutdown(SOON)
         assert (0, 0, True) == (server.listener.open_count, server.listener.in_flight, stuck.cancelled.is_set())
         assert b"" == await until_closed(reader)
 
 
+@unless_it_stalls
 async def test_who_comes_during_a_shutdown_is_turned_away():
     """The socket may still be open for a moment."""
     async with listening(reply) as server:

@@ -18,11 +18,11 @@ from gateway.stores.local import channel_of, listen, tell
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import StoreError
 from policy.model import AccountId
+from tests.patience import PATIENCE_SECONDS
 from tests.sqlite_listener import see_nothing
 from tests.store_examples import ACME, NOW, OTHER, STAFF
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def program(name: str, path: Path) -> AsyncIterator[asyncio.subprocess.Pro
         sys.executable, "-m", f"tests.{name}", path, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             yield process
     finally:
         if process.returncode is None:
@@ -97,7 +97,7 @@ async def test_a_commit_is_told_to_every_process_and_a_killed_one_is_cleared_awa
 
 async def test_what_is_told_of_can_be_read(store: SqliteStore, path: Path):
     """A commit is told after it was made: whoever reads at once finds it."""
-    async with asyncio.timeout(PATIENCE), listen(channel_of(path), see_nothing) as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), listen(channel_of(path), see_nothing) as push:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             for number in range(1, 51):
                 write = asyncio.ensure_future(store.add_account(replace(ACME, id=AccountId(str(number)))))
@@ -108,7 +108,7 @@ async def test_what_is_told_of_can_be_read(store: SqliteStore, path: Path):
 
 async def test_a_write_whose_caller_was_cancelled_is_told(store: SqliteStore, path: Path):
     """Telling belongs to the commit, not to whoever asked for it."""
-    async with asyncio.timeout(PATIENCE), listen(channel_of(path), see_nothing) as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), listen(channel_of(path), see_nothing) as push:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             write = asyncio.ensure_future(store.add_account(ACME))
@@ -134,7 +134,7 @@ async def test_no_path_is_too_long(tmp_path: Path, length: int):
     path = tmp_path / ("d" * length) / "locum.db"
     store = await open_sqlite(path)
     before = open_files()
-    async with asyncio.timeout(PATIENCE), listen(channel_of(path), see_nothing) as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), listen(channel_of(path), see_nothing) as push:
         await store.add_account(ACME)
         await push.wait()
     assert before == open_files()
@@ -143,7 +143,7 @@ async def test_no_path_is_too_long(tmp_path: Path, length: int):
 
 async def test_a_listener_that_takes_nothing_holds_up_no_commit(store: SqliteStore, path: Path):
     """A full socket loses datagrams and nothing else: those that fitted in still tell."""
-    async with asyncio.timeout(PATIENCE), listen(channel_of(path), see_nothing) as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), listen(channel_of(path), see_nothing) as push:
         for _ in range(2000):
             tell(channel_of(path))
         await store.add_account(ACME)
@@ -153,7 +153,7 @@ async def test_a_listener_that_takes_nothing_holds_up_no_commit(store: SqliteSto
 async def test_garbage_does_nothing_but_wake(store: SqliteStore, path: Path):
     """Whatever is thrown at a listener, it returns, the facts stay, and the next commit is heard."""
     dice = random.Random(7)  # noqa: S311 - a test's dice
-    async with asyncio.timeout(PATIENCE), store.listen() as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
         for size in (0, 1, 2, 100, 4096, 60_000):
             throw(channel_of(path), dice.randbytes(size))
             await push.wait()
@@ -165,7 +165,7 @@ async def test_garbage_does_nothing_but_wake(store: SqliteStore, path: Path):
 
 async def test_strange_things_in_the_directory_are_left_alone(store: SqliteStore, path: Path):
     """Telling goes by what is no listener, and by a listener that is not quite there yet; it removes neither."""
-    async with asyncio.timeout(PATIENCE), listen(channel_of(path), see_nothing) as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), listen(channel_of(path), see_nothing) as push:
         directory = channel_of(path)
         (directory / "file").write_bytes(b"notes")
         (directory / "directory").mkdir()
@@ -186,7 +186,7 @@ async def test_strange_things_in_the_directory_are_left_alone(store: SqliteStore
 
 async def test_what_nobody_tells_of_is_seen_all_the_same(store: SqliteStore, path: Path):
     """Another program's commit is heard, and counted and named by the database itself, so by an older version too."""
-    async with asyncio.timeout(PATIENCE), store.listen() as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("INSERT INTO accounts (id, type, suspended, epoch) VALUES ('acme', 'paid', 0, 0)")
         await push.wait()
@@ -206,7 +206,7 @@ async def test_a_quiet_store_wakes_nobody(store: SqliteStore):
 @pytest.mark.parametrize("loss", ["removed", "moved"])
 async def test_a_channel_without_its_directory_is_lost_for_ever(store: SqliteStore, path: Path, loss: str):
     """Where no writer would find us, `wait` raises StoreError, again and again; a new channel works."""
-    async with asyncio.timeout(PATIENCE), store.listen() as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
         directory = channel_of(path)
         if loss == "removed":
             for listener in directory.iterdir():
@@ -276,7 +276,7 @@ async def test_a_process_without_room_for_a_file_gets_a_store_error(store: Sqlit
     await store.add_account(ACME)
     assert (await store.find_account(ACME.id)).account == ACME
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with asyncio.timeout(PATIENCE), store.listen() as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         try:
             with pytest.raises(StoreError, match="Too many open files"):
@@ -291,7 +291,7 @@ async def test_a_process_without_room_for_a_file_gets_a_store_error(store: Sqlit
 
 async def test_many_listeners_and_writers_at_once(path: Path):
     """Listeners that come and go while others write miss nothing that was committed after they came."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         stores = [await open_sqlite(path) for _ in range(3)]
 
         async def follow(store: SqliteStore) -> None:

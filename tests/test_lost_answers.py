@@ -11,6 +11,7 @@ from policy.grants import Administrator, Change
 from policy.model import Account, AccountId, AccountType, Duration, Permission
 from tests.fact_scene import NOON
 from tests.memory_store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 
 ACME = Account(id=AccountId("acme"), type=AccountType.PAID)
 LOST = StoreError("the database does not answer in time")
@@ -135,7 +136,7 @@ async def test_what_somebody_else_has_stored_is_not_taken_for_ours(office):
 async def test_what_nobody_can_tell_is_on_the_record_as_that(office):
     """The store stays away: the caller hears it within a moment, and the record denies nothing."""
     office.store.loses, office.store.away = "made", 10**6
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Uncertain, match="look at the account again"):
             await office.choose(Duration.DAY)
     assert [("allow", "enabled"), (None, "unknown")] == office.said

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.stores.store import StoreError
 from tests.memory_store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 from tests.store_contract import CALLS, StoreContract
 
 
@@ -28,7 +29,7 @@ async def test_a_failing_memory_store_fails_every_call_until_it_is_mended(call: 
 async def test_a_held_memory_store_answers_when_it_is_let_go(call: str):
     """`hold` blocks a call until the event is set."""
     store = MemoryStore(hold=asyncio.Event())
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(CALLS[call](store))
         await asyncio.wait([waiting], timeout=0)
         assert not waiting.done()

@@ -16,8 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from gateway.metrics.catalogue import METRICS
 from gateway.metrics.reading import ask_all
+from gateway.tasks import Tasks
 from policy.model import DenyReason
 from tests.gateway_world import HOST, open_world
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
 from tests.process_world import open_process_world
 from tests.rawwire import response
 
@@ -57,7 +59,7 @@ async def scrape(world, accept="", parse=parse_plain):
 
 async def scrape_until(world, condition):
     """Scrape again and again; one that meets a worker as it dies is no scrape."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with suppress(aiohttp.ClientError):
                 if condition(found := await scrape(world)):
@@ -82,9 +84,23 @@ async def test_the_docs_name_every_metric_and_no_other(tmp_path):
     """Name, type and labels, in both formats; and the alerts ask for metrics that there are."""
     section, table = documented()
     assert {metric.name: (metric.kind, set(metric.labels)) for metric in METRICS} == table
-    async with open_world(tmp_path) as world:
+    histograms = {metric.name for metric in METRICS if metric.kind == "histogram"}
+
+    def change(wanted):
+        wanted["audit"] = {
+            "sinks": [{"name": "siem", "kind": "file", "path": "siem.jsonl"}],
+            "witnesses": [{"name": "customer", "kind": "file", "path": "checkpoints"}],
+        }
+
+    async with open_world(tmp_path, change=change) as world:
+        await world.choose()
+        keeping = Tasks()
+        world.gateway.keep_index(keeping)
+        # A receiver has to have taken something, and the index to have been looked at.
+        seen = await scrape_until(world, lambda found: table.keys() <= {name for name, *_ in found.series} | histograms)
         plain, openmetrics = await scrape(world), await scrape(world, OPENMETRICS, parse_openmetrics)
-    assert plain.series.keys() == openmetrics.series.keys()
+        await keeping.close()
+    assert seen.series.keys() == plain.series.keys() == openmetrics.series.keys()
     for found in (plain, openmetrics):
         families = {}
         for family in found.families:
@@ -297,7 +313,7 @@ async def test_a_worker_that_does_not_answer_keeps_no_scrape_waiting(tmp_path):
         await asyncio.start_unix_server(hang, tmp_path / "hangs"),
         await asyncio.start_unix_server(babble, tmp_path / "babbles"),
     ]
-    async with asyncio.timeout(5):
+    async with within(5):
         assert [None] * 3 == await ask_all([tmp_path / "hangs", tmp_path / "babbles", tmp_path / "missing"])
     release.set()
     for server in servers:
@@ -311,6 +327,7 @@ def test_the_command_line_does_not_load_the_library():
     assert 0 == subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
 
 
+@unless_it_stalls
 async def test_how_long_requests_take_is_counted_by_bounds(tmp_path):
     """Each once, from its head to the end of its answer, below the first bound that it fits; in both formats."""
     release = asyncio.Event()

@@ -8,6 +8,7 @@ import pytest
 from policy.model import ActorId
 from tests.browser_world import open_browser
 from tests.gateway_world import open_world
+from tests.patience import within
 from tests.provider_world import Browser, open_sign_in
 from tests.rawwire import hold, response
 from tests.test_reload import AT_ONCE, FIRST, LAST, half_way, line_to
@@ -59,7 +60,7 @@ async def test_a_group_that_is_taken_away_ends_what_is_open(world):
         await half_way(line, token, "/events")
         refused = await world.ask(actor_token=told(world))
         assert (400, "staff_not_allowed") == (refused[0], refused[1]["reason"])
-        async with asyncio.timeout(AT_ONCE):
+        async with within(AT_ONCE):
             assert b"" == await line.rest()
     assert "staff_not_allowed" == await reason_at_the_door(world, token, REPLY, **POST)
     assert None is await reason_at_the_door(world, other)

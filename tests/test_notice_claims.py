@@ -193,9 +193,10 @@ def test_what_a_logout_token_must_say(case):
     assert refused(logout, **{"code": "invalid_audience"} if "audience" in case else {}, **LOGOUTS[case])
 
 
-def test_a_session_alone_is_refused_by_name():
-    """We do not know which sessions of the provider are whose, so nothing is guessed, and the provider is told."""
-    assert "`sid`" in refused(logout, sub=DROP, sid="08a5019c")
+def test_a_session_alone_names_no_person():
+    """Whose it is, is for whoever knows who has signed in with it."""
+    alone = logout(sub=DROP, sid="08a5019c")
+    assert (None, "08a5019c") == (alone.person, alone.session)
 
 
 def test_a_session_beside_a_person_narrows_nothing():

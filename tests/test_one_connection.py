@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from tests.attack_world import open_attack, request
 from tests.gateway_world import HOST
-from tests.rawwire import PATIENCE_SECONDS, cut_at
+from tests.patience import PATIENCE_SECONDS
+from tests.rawwire import cut_at
 
 whole = pytest.mark.asyncio(loop_scope="module")
 

@@ -2,13 +2,19 @@
 
 import asyncio
 import json
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis.checks import CHECKS
 
+from gateway.audit.index.building import Builder
+from gateway.audit.index.database import beside
+from gateway.clients import digest_of
+from gateway.stores.store import Client
+from policy.model import ClientId
 from tests.oauth_world import basic, open_oauth
 from tests.token_endpoint_world import form
 
@@ -20,6 +26,7 @@ LOOKED_AT = [
 ]  # fmt: skip
 OPERATIONS = {
     "exchange": "app", "introspect": "api", "revoke": "app", "device": None, "keys": None, "resource": None, "show": "app", "choose": "app",
+    "search": "auditor", "show_assumption": "auditor", "count_records": "auditor",
 }  # fmt: skip
 EXAMPLES = 12
 
@@ -28,9 +35,21 @@ EXAMPLES = 12
 async def world(tmp_path_factory):
     """One gateway for all of these."""
     async with open_oauth(tmp_path_factory.mktemp("openapi")) as world:
+        auditor = Client(id=ClientId("auditor"), secret_digest=digest_of("plain"), roles=frozenset({"audit"}))
+        await world.gateway.store.add_client(auditor)
+        await asyncio.to_thread(_index, world.gateway.config.journal_directory)
         world.described = await describe(world)
         world.operations = operations(world.described)
         yield world
+
+
+def _length(query):
+    return len(urlencode(query or {}, doseq=True))
+
+
+def _index(journal):
+    with Builder(journal, beside(journal)) as builder:
+        builder.catch_up()
 
 
 async def describe(world):
@@ -58,7 +77,7 @@ async def test_everything_is_described_and_nothing_else(world):
 async def test_no_input_gets_another_answer_than_is_described(world, name):
     """Status, headers, media type and body are as the document says, of good requests and of bad ones."""
     operation = world.operations[name]
-    admin = name in ("show", "choose")
+    admin = name in ("show", "choose") or OPERATIONS[name] == "auditor"
     base = world.gateway.admin_url if admin else world.gateway.public_url
     headers = {"Host": "acme.helpdesk.example"}
     if OPERATIONS[name] is not None:
@@ -81,6 +100,8 @@ async def test_no_input_gets_another_answer_than_is_described(world, name):
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def attempt(case):
+            # What is longer than a line may be is refused before anybody looks at it.
+            assume(len(case.as_transport_kwargs(base_url=base).get("url", "")) + _length(case.query) < 8000)
             response = case.call(base_url=base, headers=headers)
             tried.append(response.status_code)
             case.validate_response(response, checks=checks)

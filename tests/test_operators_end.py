@@ -15,6 +15,7 @@ from gateway.cli.root import cli
 from gateway.grants.mark import read_highest
 from gateway.stores.sqlite import open_sqlite
 from policy.model import AccountId, ActorId
+from tests.patience import PATIENCE_SECONDS
 from tests.process_world import open_process_world, until
 from tests.rawwire import response
 
@@ -38,7 +39,7 @@ async def watching(world, token):
     async with world.connection() as line:
         line.send(token, "/events")
         assert 200 == (await line.head())[0]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await line.reader.readuntil(b"first\r\n")
         yield line
 
@@ -219,7 +220,7 @@ async def test_one_assumption_and_one_person_are_ended_in_every_worker(tmp_path,
 
 
 async def until_reason(world, token, wanted):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while wanted != await reason_of(world, token):
             pass
 

@@ -11,7 +11,7 @@ from gateway.proxy.peers import Peers, network_of
 from tests.attack_world import open_attack, request
 from tests.gateway_world import HOST, open_world, parse
 from tests.listener_world import GET, listening, reply, statuses, until_closed
-from tests.rawwire import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
 from tests.test_config_limits import open_chat
 from tests.test_websockets import handshake
 from tests.upstream_client import eventually
@@ -75,6 +75,7 @@ def greedy(*, limits=None, trusted=()):
     return change
 
 
+@unless_it_stalls
 async def test_one_address_does_not_take_every_connection_to_the_app(tmp_path):
     """Uploads just above the least rate: half get through, the others are told to come back, and nobody else waits."""
     async with open_attack(tmp_path, change=greedy(), token=False) as attacker:
@@ -82,7 +83,7 @@ async def test_one_address_does_not_take_every_connection_to_the_app(tmp_path):
         async with uploading(world, CONNECTIONS) as lines:
             await world.upstream.until(lambda: len(world.upstream.requests) == CONNECTIONS // 2)
             await world.note_sent(request())
-            async with asyncio.timeout(1):
+            async with within(1):
                 assert 200 == (await ask(world.port, request(), at=OTHER))[0]
             told = [parse(await until_closed(reader)) for reader, _ in lines[CONNECTIONS // 2 :]]
             assert [(503, "1")] * (CONNECTIONS // 2) == [(status, said["retry-after"]) for status, said, _ in told]
@@ -170,6 +171,7 @@ async def test_one_address_does_not_take_every_websocket(tmp_path):
         assert 200 == (await ask(world.port, request()))[0]
 
 
+@unless_it_stalls
 async def test_websockets_take_nothing_of_the_requests_under_way(tmp_path):
     """They last, so an office behind one address would soon have no request left."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.proxy.pool import Pool
 from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
+from tests.patience import unless_it_stalls
 from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response, then_close, then_reset
 from tests.upstream_client import body_of, eventually, fetch, pool_to, read_all, request
 
@@ -56,6 +57,7 @@ async def test_no_more_connections_stay_idle_than_allowed():
         await upstream.until(lambda: 3 == sum(connection.ended.is_set() for connection in upstream.connections))
 
 
+@unless_it_stalls
 async def test_an_idle_connection_is_closed_when_it_is_too_old():
     """The upstream would close it anyway, perhaps under a request."""
     async with RecordingUpstream() as upstream, pool_to(upstream.url, max_idle_age_seconds=SOON) as pool:
@@ -65,6 +67,7 @@ async def test_an_idle_connection_is_closed_when_it_is_too_old():
         assert (200, b"ok") == await fetch(pool)
 
 
+@unless_it_stalls
 async def test_the_idle_age_counts_from_the_last_use():
     """A connection in use never grows old, though it makes no timer per request."""
     async with RecordingUpstream() as upstream, pool_to(upstream.url, max_idle_age_seconds=4 * SOON) as pool:
@@ -240,6 +243,7 @@ async def test_no_more_connections_are_open_than_allowed_and_the_rest_wait_their
         assert 3 == len(upstream.connections)
 
 
+@unless_it_stalls
 async def test_a_request_that_waits_too_long_for_its_turn_is_a_timeout():
     """And it takes nobody's place: once there is room again, all goes on."""
     async with (
@@ -255,6 +259,7 @@ async def test_a_request_that_waits_too_long_for_its_turn_is_a_timeout():
 
 
 @pytest.mark.parametrize("answer", [then_close(b""), b"garbage", then_reset(b"HTTP/1.1 200 OK\r\n")])
+@unless_it_stalls
 async def test_a_fault_gives_its_place_back(answer):
     """However many exchanges fail, the pool does not shrink."""
     async with (
@@ -321,6 +326,7 @@ async def test_after_a_failed_attempt_others_fail_without_one():
         assert [] == attempts
 
 
+@unless_it_stalls
 async def test_an_upstream_that_is_back_is_found_by_the_next_request_after_the_pause():
     """Nothing has to be reset, and nothing tries by itself."""
     port = unused_port()
@@ -346,6 +352,7 @@ async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     writer.close()
 
 
+@unless_it_stalls
 async def test_while_one_request_tries_again_the_others_do_not():
     """An upstream that lets everybody wait costs one of them the wait."""
     async with RecordingUpstream(hold(asyncio.Event())) as upstream:
@@ -380,6 +387,7 @@ async def test_a_name_that_does_not_resolve_is_a_fault():
             await fetch(pool)
 
 
+@unless_it_stalls
 async def test_a_connection_that_does_not_come_about_is_a_timeout():
     """TLS to a server that never says a word is not waited for without end."""
     gate = asyncio.Event()

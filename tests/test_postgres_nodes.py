@@ -19,8 +19,9 @@ from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import StoreChange, StoreError
 from tests.certificates import Authority
 from tests.gateway_world import document, open_world
+from tests.patience import PATIENCE_SECONDS
 from tests.postgres_config import CONFIG
-from tests.postgres_server import PATIENCE_SECONDS, Server, Wire, asyncpg, open_store, shape
+from tests.postgres_server import Server, Wire, asyncpg, open_store, shape
 from tests.store_examples import ACME, NOW, OTHER, a_change, a_grant
 
 SCRIPT = """

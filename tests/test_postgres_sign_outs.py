@@ -9,7 +9,8 @@ import pytest
 
 from policy.model import ActorId
 from tests.gateway_world import open_world
-from tests.postgres_server import PATIENCE_SECONDS, asyncpg, open_store
+from tests.patience import PATIENCE_SECONDS
+from tests.postgres_server import asyncpg, open_store
 from tests.store_examples import ASSUMPTION
 
 _GATE = """

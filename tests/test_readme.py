@@ -82,7 +82,7 @@ def test_every_command_that_the_docs_name_is_known():
             assert group is not None, (words, word)
 
     for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md"), PROJECT / "config.example.toml"]:
-        for line in re.findall(r"\blocum ((?:--config \S+ )?[a-z][a-z ]+)", document.read_text()):
+        for line in re.findall(r"\blocum ((?:--config \S+ )?[a-z][a-z -]+)", document.read_text()):
             words = re.sub(r"--config \S+ ", "", line).split()
             if words[0] in cli.list_commands(None):
                 known(words, cli)

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from gateway.audit.record import MAX_CHARACTERS, MAX_ITEMS, Actor, Record, encode, name_actor
+from gateway.audit.sealed import commit, split_openings
 from gateway.audit.search import printable, render
+from gateway.audit.segment import build_line, read_entry
 from policy.model import AccountId, ActorId, AgentId
 from tests.journals import NOON
 
@@ -37,7 +39,14 @@ TEXTS = ("ticket", "stated_reason", "path", "user_agent", "host", "reason", "req
 
 
 def _encode(record: Record) -> bytes:
-    return encode(record, origin="node", seq=7, at=NOON)
+    """Return the whole line: what is sealed stands in it as well."""
+    return build_line(*encode(record, origin="node", seq=7, at=NOON))[1]
+
+
+def _read(line: bytes) -> dict:
+    entry = read_entry(line)
+    assert entry is not None
+    return entry
 
 
 @pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
@@ -46,34 +55,36 @@ def test_no_value_can_break_its_line_or_steer_a_terminal(field, poison):
     """Whatever the value is, the record is one line of printable text that strict and lax readers understand alike."""
     data = _encode(Record(kind="decision", **{field: poison}))
     text = data.decode()
+    assert text.endswith("}\n")
     assert 1 == len(text.splitlines())
+    text = text.rstrip("\n")
     assert not [char for char in text if not char.isprintable() and char < "\U00010000"]
     assert json.loads(data) == msgspec.json.decode(data)
-    assert {"at", "origin", "seq", "kind", field} == set(json.loads(data))
+    assert {"at", "origin", "seq", "kind", field} == set(_read(data))
     assert len(data) < 8 * MAX_CHARACTERS
 
 
 @pytest.mark.parametrize("poison", [text for text in POISON.values() if len(text) < MAX_CHARACTERS and text.isascii()])
 def test_a_hostile_value_is_kept_as_it_was(poison):
     """Escaping is undone by reading: the evidence is what was sent."""
-    assert poison == json.loads(_encode(Record(kind="decision", path=poison)))["path"]
+    assert poison == _read(_encode(Record(kind="decision", path=poison)))["path"]
 
 
 def test_characters_that_reorder_text_are_kept_but_escaped():
     """Bidi controls come back on reading and are not in the bytes."""
     data = _encode(Record(kind="decision", path="\u202egnp", ticket="\\\u2028"))
     assert data.isascii()
-    assert ("\u202egnp", "\\\u2028") == (json.loads(data)["path"], json.loads(data)["ticket"])
+    assert ("\u202egnp", "\\\u2028") == (_read(data)["path"], _read(data)["ticket"])
 
 
 def test_a_lone_surrogate_is_written_as_the_text_of_its_escape():
     """Strict readers refuse a lone surrogate, so that one could hide a record from them."""
-    assert "a\\ud800b" == msgspec.json.decode(_encode(Record(kind="decision", path="a\ud800b")))["path"]
+    assert "a\\ud800b" == _read(_encode(Record(kind="decision", path="a\ud800b")))["path"]
 
 
 def test_a_long_value_is_cut_and_says_so():
     """64 KiB of padding do not reach the disk, and nobody takes what is left for the whole."""
-    value = json.loads(_encode(Record(kind="decision", ticket="SUP-1", user_agent="A" * 65536)))
+    value = _read(_encode(Record(kind="decision", ticket="SUP-1", user_agent="A" * 65536)))
     assert f"{'A' * MAX_CHARACTERS}…[cut, 65536 characters]" == value["user_agent"]
     assert "SUP-1" == value["ticket"]
 
@@ -81,7 +92,7 @@ def test_a_long_value_is_cut_and_says_so():
 def test_a_long_list_is_cut_and_says_so():
     """The number of query parameters is the stranger's choice."""
     names = tuple(f"parameter{number}" for number in range(5000))
-    kept = json.loads(_encode(Record(kind="decision", query_names=names)))["query_names"]
+    kept = _read(_encode(Record(kind="decision", query_names=names)))["query_names"]
     assert [*names[:MAX_ITEMS], "…[cut, 5000 items]"] == kept
 
 
@@ -97,12 +108,20 @@ def test_the_bytes_are_canonical():
         scopes=("tickets:read",),
         grant_epoch=0,
     )
+    record, openings = encode(record, origin="node", seq=7, at=NOON)
+    actor, agent = (commit(opening) for opening in split_openings(openings).values())
     expected = (
-        '{"account":"acme","actor":{"issuer":"https://login.vendor.example","name":"Dana","subject":"s-1"},'
-        '"at":"2026-11-23T12:00:00.000000Z","decision":"deny","grant_epoch":0,"kind":"decision","origin":"node",'
-        '"reason":"grant_off","scopes":["tickets:read"],"seq":7,"subject":"maria"}'
+        '{"account":"acme","at":"2026-11-23T12:00:00.000000Z","decision":"deny","grant_epoch":0,"kind":"decision",'
+        f'"origin":"node","reason":"grant_off","scopes":["tickets:read"],"sealed":{{"actor":"{actor}","agent":"{agent}"}},'
+        '"seq":7}'
     )
-    assert expected == _encode(record).decode()
+    assert expected == record.decode()
+    salts = [msgspec.json.decode(opening)["salt"] for opening in split_openings(openings).values()]
+    expected = (
+        '{"actor":{"actor":{"issuer":"https://login.vendor.example","name":"Dana","subject":"s-1"},'
+        f'"salt":"{salts[0]}"}},"agent":{{"salt":"{salts[1]}","subject":"maria"}}}}'
+    )
+    assert expected == openings.decode()
 
 
 def test_the_order_of_the_fields_is_canonical():
@@ -115,7 +134,7 @@ def test_the_order_of_the_fields_is_canonical():
 def test_time_is_kept_to_the_microsecond():
     """Two records of one millisecond can be told apart."""
     at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC) + timedelta(microseconds=1)
-    assert "2026-01-02T03:04:05.000007Z" == json.loads(encode(Record(kind="token"), origin="o", seq=0, at=at))["at"]
+    assert "2026-01-02T03:04:05.000007Z" == json.loads(encode(Record(kind="token"), origin="o", seq=0, at=at)[0])["at"]
 
 
 @pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
@@ -132,7 +151,7 @@ def test_a_rendered_record_is_one_printable_line(poison):
         reason=poison,
         ticket=poison,
     )
-    line = render(json.loads(_encode(record)))
+    line = render(_read(_encode(record)))
     assert line.isprintable()
     assert line.startswith("12:00:00 deny   ")
 

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.clock import utc_now
 from gateway.config.load import build
-from gateway.config.model import ConfigError, Secret
+from gateway.config.model import ConfigError
+from gateway.config.section import Secret
 from gateway.generation import Generation
 from gateway.tokens.signing import SigningKey
 from gateway.workers.fixed import FIXED, settle
@@ -21,7 +22,8 @@ from policy.model import Account, AccountId, AccountType, Duration
 from tests.certificates import Authority
 from tests.gateway_world import document, open_world
 from tests.memory_store import MemoryStore
-from tests.process_world import PATIENCE_SECONDS, SHIPPED, Line, open_process_world, until
+from tests.patience import PATIENCE_SECONDS, within
+from tests.process_world import SHIPPED, Line, open_process_world, until
 from tests.rawwire import RecordingUpstream, hold, response
 from tests.test_cuts import Moody, a_choice, a_service
 
@@ -118,17 +120,19 @@ async def test_a_new_profile_decides_on_what_is_open_and_what_comes(world, gate)
 
         await renew(world, with_profile(world, NO_DOWNLOADS))
 
-        async with asyncio.timeout(AT_ONCE / 2):  # a second after it began, time itself would look at it again
+        async with within(AT_ONCE / 2):  # a second after it began, time itself would look at it again
             assert b"" == await download.rest()
         await until(lambda: 1 == len(world.gateway.live))  # its end is being recorded
         assert 200 == (await kept.get(token))[0]
         assert 403 == (await kept.get(token, "/attachments/1"))[0]
-        assert ["no_route_rule"] * 2 == [
+        await until(world.ends)
+        assert ["no_route_rule"] == [end["reason"] for end in world.ends(ended="cut")]
+        assert ["no_route_rule"] == [
             record["reason"] for record in world.records(path="/attachments/1", decision="deny")
         ]
 
         assert 200 == (await world.choose("off"))[0]
-        async with asyncio.timeout(AT_ONCE):
+        async with within(AT_ONCE):
             assert b"" == await events.rest()
         gate.set()
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -361,7 +365,15 @@ def test_what_is_fixed_stays_and_all_else_is_new(tmp_path, caplog):
             "min_connections": 2,
             "max_connections": 3,
         },
-        "audit": {"segment_mib": 3, "checkpoint_seconds": 4.5},
+        "audit": {
+            "segment_mib": 3,
+            "checkpoint_seconds": 4.5,
+            "retention": {"days": 9},
+            "index": False,
+            "durability": "power",
+            "patience_seconds": 0.25,
+            "witnesses": [{"name": "w", "kind": "file", "path": "kept"}],
+        },
     }
     fresh = document(tmp_path, upstream="http://127.0.0.1:3", issuer="http://127.0.0.1:2")
     for section, keys in changed.items():
@@ -382,6 +394,7 @@ def test_a_configuration_goes_to_a_worker_whole(tmp_path):
     fresh = document(tmp_path, upstream="unix:/run/app.sock", issuer="http://127.0.0.1:2")
     with_key(key)(fresh)
     fresh["catch"] = [{"header": "X-Staff"}]
+    fresh["audit"] = {"witnesses": [{"name": "w", "kind": "http", "url": "https://w.example/", "token": "t0ken"}]}
     config = build(fresh, {}, base=tmp_path)
     for order in (Begin(origin="gateway-0", config=config), Renew(config=config)):
         line = encode(order)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.head import ClientFault, HeadReader
 from tests.attack_world import open_attack, request
+from tests.patience import PATIENCE_SECONDS
 from tests.upstream_client import eventually
 
 LONG = b"Cookie: " + b"x" * 5000 + b"\r\n"
@@ -91,7 +92,7 @@ async def test_what_is_kept_ends_with_the_configuration_it_was_made_under(tmp_pa
         raw = request(attacker.token)
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 for _ in range(8):
                     await world.note_sent(raw)
                     writer.write(raw)
@@ -115,7 +116,7 @@ async def test_a_revoke_counts_between_two_equal_requests_of_one_connection(tmp_
         raw = request(attacker.token)
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await world.note_sent(raw)
                 writer.write(raw)
                 assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.forgery import Forger
 from tests.oauth_world import REVOKE, basic, introspect, open_oauth, payload_of, revoke
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import hold
 from tests.token_endpoint_world import post
 from tests.upstream_client import eventually
@@ -51,7 +52,7 @@ async def test_what_is_open_is_cut(tmp_path):
     async with open_oauth(tmp_path, script=lambda _request: hold(asyncio.Event())) as world:
         token = await world.token()
         waiting = asyncio.ensure_future(world.get(token, "/tickets/1"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await world.upstream.until(lambda: len(world.upstream.requests) == 1)
             assert 200 == (await revoke(world, token))[0]
             status, _, body = await waiting

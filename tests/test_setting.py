@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gateway.config.model import GrantsHttp
 from gateway.grants.http_source import read_form
+from policy.documents import Odd, is_pointer
 from policy.grants import Change, GrantState, adopt, grant_in_force, state
 from policy.model import Account, AccountId, AccountType, Duration, Grant, GrantId, Permission
-from policy.setting import Fields, Form, Odd, Setting, Words, is_pointer, read_account, read_setting
+from policy.setting import Fields, Form, Setting, Words, read_account, read_setting
 
 ACME = AccountId("acme")
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -4,7 +4,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config.load import build
-from gateway.config.model import ConfigError, Secret
+from gateway.config.model import ConfigError
+from gateway.config.section import Secret
 from gateway.tokens.signing import SigningKey
 from tests.provider_world import Browser, open_sign_in
 from tests.test_config import BASE, document, refusal

@@ -3,6 +3,7 @@ answered."""
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,12 +16,14 @@ from gateway.staff.logout import LogoutEndpoint
 from gateway.staff.sign_outs import SignOuts
 from gateway.stores.store import StoreError
 from policy.model import AccountId, ActorId, AgentId, Assumption, AssumptionId, GrantId
-from tests.forgery import NOON
+from tests.forgery import DROP, NOON
 from tests.gateway_world import document, open_world, parse
 from tests.memory_store import MemoryStore
 from tests.notices import IDP, KINDS, forged, notices, person
 from tests.rawwire import exchange
+from tests.session_contract import SESSION
 from tests.sign_out_world import EVENTS_URL, LOGOUT_URL, answer, event_token, logout_token, push, tell
+from tests.store_examples import STAFF
 from tests.test_cuts import Moody
 
 PUSH_TOKEN = "h480djs93hd8-of-at-least-32-letters"
@@ -75,7 +78,7 @@ class Doors:
         self.store = Failing()
         self.journal = Diary()
         self.cut = []
-        self.sign_outs = SignOuts(self.store, self.journal, clock=lambda: NOON, ended=self._ended)
+        self.sign_outs = SignOuts(self.store, self.journal, issuer=IDP, clock=lambda: NOON, ended=self._ended)
         self.routes = [
             *LogoutEndpoint(notices("logout"), self.sign_outs).routes(),
             *EventReceiver(notices("event"), self.sign_outs, push_token=PUSH_TOKEN).routes(),
@@ -121,6 +124,23 @@ async def test_it_is_answered_when_it_is_stored(doors, kind):
     doors.store.fail_with = None
     assert GOOD[kind] == (await doors.send(kind, forged(kind)))[0]
     assert ["as_1"] == doors.cut
+
+
+async def test_a_session_alone_signs_out_whoever_came_with_it(doors):
+    """By the session in which they signed in here; where nobody is known by it, the provider is told, and none ends."""
+    await doors.store.add_assumption(assumption(1))
+    only = {"sub": DROP, "sid": "s1"}
+    status, _, body = await doors.send("logout", forged("logout", **only))
+    assert (400, True, []) == (status, "'sid'" in body.decode(), doors.cut)
+    dana, before = ActorId(issuer=IDP, subject="dana"), NOON - timedelta(hours=1)
+    session = replace(
+        SESSION, actor=dana, claims=json.dumps({"sid": "s1"}), signed_in_at=before, ends_at=NOON + timedelta(hours=1)
+    )
+    await doors.store.begin_session(session, replace(STAFF, id=dana, signed_out_at=None), at=NOON)
+    assert 400 == (await doors.send("logout", forged("logout", jti="j2", **only | {"sid": "s2"})))[0]
+    assert [] == doors.cut
+    assert 200 == (await doors.send("logout", forged("logout", **only)))[0]
+    assert (["as_1"], None) == (doors.cut, await doors.store.find_session(SESSION.digest))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from urllib.parse import urlencode
 
-from tests.process_world import PATIENCE_SECONDS, open_process_world
+from tests.patience import PATIENCE_SECONDS, within
+from tests.process_world import open_process_world
 from tests.rawwire import hold, response
 from tests.sign_out_world import FORM, LOGOUT_URL, logout_token
 from tests.test_workers import AT_ONCE, BOTH, FIRST, LAST, lines_to_both
@@ -38,7 +39,7 @@ async def test_a_sign_out_through_one_worker_holds_in_both(tmp_path):
             told = await doors.enter_async_context(world.connection())
             told.writer.write(raw)
             assert 200 == (await told.head())[0]
-            async with asyncio.timeout(AT_ONCE):
+            async with within(AT_ONCE):
                 assert [b"", b""] == [await stream.rest() for stream in streams.values()]
                 for line in lines.values():
                     assert 403 == (await line.get(dana))[0]

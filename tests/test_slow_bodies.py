@@ -6,12 +6,14 @@ import socket
 
 from tests.attack_world import open_attack, request
 from tests.listener_world import GET, SOON, head, listening
+from tests.patience import PATIENCE_SECONDS, unless_it_stalls
 from tests.upstream_client import eventually
 
 UPLOAD = b"POST /tickets HTTP/1.1\r\nHost: acme.helpdesk.example\r\nContent-Length: 100000\r\n\r\n"
 CONNECTIONS = 4
 
 
+@unless_it_stalls
 async def test_uploads_that_trickle_do_not_stop_others(tmp_path):
     """A byte now and then earns less time than it takes, so the connections to the app are free again soon."""
 
@@ -35,7 +37,7 @@ async def test_uploads_that_trickle_do_not_stop_others(tmp_path):
             answer.cancel()
             writer.transport.abort()
 
-    async with open_attack(tmp_path, change=change, token=False) as attacker, asyncio.timeout(20):
+    async with open_attack(tmp_path, change=change, token=False) as attacker, asyncio.timeout(PATIENCE_SECONDS):
         world = attacker.world
         strangers = [asyncio.ensure_future(trickle(world)) for _ in range(CONNECTIONS)]
         await world.upstream.until(lambda: len(world.upstream.requests) == CONNECTIONS)
@@ -45,6 +47,7 @@ async def test_uploads_that_trickle_do_not_stop_others(tmp_path):
             assert told.startswith(b"HTTP/1.1 408 "), told
 
 
+@unless_it_stalls
 async def test_a_slow_upload_that_earns_its_time_is_let_through():
     """Whoever sends steadily may take many times the pause that is allowed between two pieces."""
     rounds = 40
@@ -63,6 +66,7 @@ async def test_a_slow_upload_that_earns_its_time_is_let_through():
     assert b"\r\n4000\r\n" in answer
 
 
+@unless_it_stalls
 async def test_a_client_that_takes_nothing_is_reset():
     """What it has not taken when its time is up is dropped, not kept by the kernel and delivered later."""
 
@@ -93,6 +97,7 @@ async def test_a_client_that_takes_nothing_is_reset():
         assert len(received) < 65536
 
 
+@unless_it_stalls
 async def test_a_client_that_reads_steadily_is_served_however_slowly():
     """The kernel takes off our hands in lumps what it delivers steadily: that is no pause, over many of its limits."""
     size = 1_500_000

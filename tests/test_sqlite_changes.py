@@ -14,6 +14,7 @@ from gateway.stores.migrate import load_migrations, migrate, transaction
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import Changes, KillSwitch, StoreChange, StoreError
 from policy.model import ActorId, Assumption, AssumptionId
+from tests.patience import PATIENCE_SECONDS
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, OTHER, STAFF, a_change, a_grant
 
 KEPT = 4096
@@ -215,7 +216,7 @@ async def test_a_file_replaced_while_in_use_is_a_store_error(path: Path, tmp_pat
     store, other = await open_sqlite(path), await open_sqlite(tmp_path / "copy.db")
     await store.add_account(ACME)
     await other.close()
-    async with asyncio.timeout(20), store.listen() as push:
+    async with asyncio.timeout(PATIENCE_SECONDS), store.listen() as push:
         path.rename(tmp_path / "old.db")
         if loss == "replaced":
             (tmp_path / "copy.db").rename(path)

@@ -17,6 +17,7 @@ import pytest
 from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import StoreConflict, StoreError
 from policy.model import AccountId, GrantId
+from tests.patience import PATIENCE_SECONDS, within
 from tests.store_contract import StoreContract
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant
 
@@ -225,7 +226,7 @@ async def test_another_writer_is_seen(store: SqliteStore, path: Path):
 
 async def test_two_stores_at_one_file_cannot_both_win(path: Path):
     """The epoch is compared where it is written, not in a process's memory."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         ours, theirs = await open_sqlite(path), await open_sqlite(path)
         await ours.add_account(ACME)
         changes = [a_change(ACME, grant=a_grant(ACME, id=f"g{n}")) for n in range(10)]
@@ -240,7 +241,7 @@ async def test_two_stores_at_one_file_cannot_both_win(path: Path):
 async def test_reads_do_not_wait_for_a_write(store: SqliteStore, path: Path):
     """While a writer waits for another's lock, reads are answered; when the lock goes, the write is done."""
     await store.add_account(ACME)
-    async with asyncio.timeout(4):  # less than the writer's own patience
+    async with within(4):  # less than the writer's own patience
         with raw(path) as other:
             other.execute("BEGIN IMMEDIATE")
             write = asyncio.ensure_future(store.add_account(OTHER))
@@ -321,7 +322,7 @@ async def test_kill_9_loses_no_acknowledged_change_and_leaves_no_half(path: Path
         sys.executable, "-m", "tests.sqlite_writer", path, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             read = b"".join([await process.stdout.readline() for _ in range(lines)])
             process.send_signal(signal.SIGKILL)
             read += await process.stdout.read()

@@ -10,24 +10,24 @@ import sqlite3
 import pytest
 
 from gateway.config.load import build
+from gateway.grants.patience import FACTS_SECONDS
 from tests.gateway_world import document, open_world
+from tests.patience import PATIENCE_SECONDS, within
 from tests.postgres_server import Wire
 
-IN_TIME_SECONDS = 0.5
+IN_TIME_SECONDS = FACTS_SECONDS
 
 
 async def kept_out(world, token):
     """Staff are refused in time and told when to come back; a customer is served as ever."""
-    loop = asyncio.get_running_loop()
-    seen, began = len(world.upstream.requests), loop.time()
-    status, headers, body = await world.get(token)
-    assert loop.time() - began < IN_TIME_SECONDS + 0.2  # the answer's own way, on a busy machine
+    seen = len(world.upstream.requests)
+    async with within(IN_TIME_SECONDS + 0.2):  # the answer's own way
+        status, headers, body = await world.get(token)
     assert (503, "1") == (status, headers["retry-after"])
     assert b"store_unavailable" in body
     assert seen == len(world.upstream.requests)
-    began = loop.time()
-    assert (200, b"ok") == (await world.get(None))[0::2]
-    assert loop.time() - began < IN_TIME_SECONDS
+    async with within(IN_TIME_SECONDS):
+        assert (200, b"ok") == (await world.get(None))[0::2]
 
 
 async def is_let_in(world, token):
@@ -43,9 +43,11 @@ async def forget(world, change):
 
 async def through(world, fault, *, change=lambda _document: None):
     """Go through warm, old and cold facts with the fault there, and see it mend by itself."""
-    await world.choose("day")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await world.choose("day"))[0] == 503 or (await world.ask())[0] == 503:
+            pass  # a slow machine may need more time than a store gets
     token = await world.token()
-    assert await is_let_in(world, token)
+    await eventually_let_in(world, token)
     async with fault:
         # Warm and fresh: what was known may count, unless the channel's loss has made all of it old already.
         assert (await world.get(token))[0] in (200, 503)
@@ -59,11 +61,11 @@ async def through(world, fault, *, change=lambda _document: None):
             assert 503 == ready.status
     await eventually_let_in(world, token)
     await forget(world, change)
-    assert await is_let_in(world, token)
+    await eventually_let_in(world, token)
 
 
 async def eventually_let_in(world, token):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await is_let_in(world, token):  # noqa: ASYNC110 - nobody tells when the pause before a new try is over
             await asyncio.sleep(0.05)
 
@@ -104,7 +106,7 @@ async def test_a_fault_of_the_shared_database_keeps_staff_out_and_nobody_else(tm
         def change(wanted):
             wanted["store"] = {"url": postgres.url(database, port=wire.port)}
 
-        async with open_world(tmp_path, change=change) as world:
+        async with open_world(tmp_path, change=change, patience_seconds=FACTS_SECONDS) as world:
             server = {"stopped": server_stopped, "killed": server_killed}
             there = server[fault](postgres) if fault in server else wire_that(wire, fault)
             await through(world, there, change=change)

@@ -14,7 +14,7 @@ import pytest
 from gateway.grants.mark import Mark, Place, read_highest
 from gateway.stores.store import StoreError
 from tests.follow_scene import FollowScene, until
-from tests.process_world import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 from tests.stuck_disk import StuckDisk
 
 PROJECT = Path(__file__).parent.parent

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.proxy.connection import HIGH_WATER_BYTES
 from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
+from tests.patience import unless_it_stalls
 from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response, then_close, then_reset
 from tests.upstream_client import body_of, fetch, pool_to, read_all, request
 
@@ -169,6 +170,7 @@ async def test_an_upstream_that_does_not_read_stops_the_sender():
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: %d" % BULK, b"Transfer-Encoding: chunked", b"X: to the end"])
+@unless_it_stalls
 async def test_a_reader_that_does_not_read_stops_the_upstream(framing):
     """A large download waits at the upstream; it arrives whole when the reader reads on."""
     given = 0
@@ -201,6 +203,7 @@ async def test_a_reader_that_does_not_read_stops_the_upstream(framing):
 
 
 @pytest.mark.parametrize("before", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "])
+@unless_it_stalls
 async def test_an_upstream_that_does_not_answer_in_time_is_a_timeout(before):
     """Neither silence, nor interim answers, nor half a head hold a request for ever."""
     async with (
@@ -213,6 +216,7 @@ async def test_an_upstream_that_does_not_answer_in_time_is_a_timeout(before):
         assert (200, b"ok") == await fetch(pool)
 
 
+@unless_it_stalls
 async def test_a_head_that_trickles_in_is_a_timeout():
     """The limit is for the whole head; a byte now and then does not extend it."""
 
@@ -230,6 +234,7 @@ async def test_a_head_that_trickles_in_is_a_timeout():
             await fetch(pool)
 
 
+@unless_it_stalls
 async def test_the_time_to_answer_counts_from_the_end_of_the_request():
     """A slow client's upload is not the upstream's delay."""
 
@@ -242,6 +247,7 @@ async def test_the_time_to_answer_counts_from_the_end_of_the_request():
         assert (200, b"ok") == await fetch(pool, request(b"POST"), slow())
 
 
+@unless_it_stalls
 async def test_an_upstream_that_stops_reading_is_a_timeout():
     """A stalled upload ends."""
 
@@ -259,6 +265,7 @@ async def test_an_upstream_that_stops_reading_is_a_timeout():
         upstream.reading.set()
 
 
+@unless_it_stalls
 async def test_an_answer_that_pauses_too_long_is_a_timeout():
     """The body so far is handed out, then the iterator raises."""
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf"

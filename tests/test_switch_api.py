@@ -18,6 +18,7 @@ from policy.model import ClientId
 from tests.forgery import NOON
 from tests.gateway_world import open_world
 from tests.memory_store import MemoryStore
+from tests.patience import PATIENCE_SECONDS
 from tests.test_cuts import Moody
 
 OPERATOR = "Basic " + base64.b64encode(b"siem:a secret").decode()
@@ -51,12 +52,12 @@ async def test_it_stops_everything_until_it_is_turned_off(world):
     status, document = await switch(world, ON)
     assert (200, "on", "robin", "an incident") == (status, *(document[key] for key in ("kill_switch", "by", "reason")))
     assert (200, document) == await switch(world)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while b"kill_switch" not in (await world.get(token))[2]:  # noqa: ASYNC110 - it is heard of in the background
             await asyncio.sleep(0.005)
     assert 200 == (await world.get())[0]
     assert "off" == (await switch(world, OFF))[1]["kill_switch"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while 200 != (await world.get(token))[0]:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.005)
     found = [(r["reason"], r["by"], r.get("stated_reason"), r["client_id"]) for r in world.records(kind="kill_switch")]

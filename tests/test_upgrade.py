@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
+from tests.patience import unless_it_stalls
 from tests.rawwire import RecordingUpstream, UpstreamConnection, each_byte, hold, response, then_close
 from tests.upgrades import handshake, switching
 from tests.upstream_client import eventually, fetch, pool_to, request
@@ -159,6 +160,7 @@ async def test_cutting_the_stream_ends_both_sides(cut):
         assert upstream.requests[0].head == upstream.connections[0].received
 
 
+@unless_it_stalls
 async def test_an_upstream_that_does_not_read_is_not_waited_for_without_end():
     """The limit for a stalled request holds for a write, and from then on the stream is closed."""
     async with (
@@ -175,6 +177,7 @@ async def test_an_upstream_that_does_not_read_is_not_waited_for_without_end():
         upstream.reading.set()
 
 
+@unless_it_stalls
 async def test_closing_does_not_wait_without_end_for_what_was_written():
     """The same limit, and then the rest is thrown away."""
     async with (
@@ -260,6 +263,7 @@ async def test_a_slow_reader_stops_the_upstream_and_a_slow_upstream_the_writer()
 # --- time and number ---
 
 
+@unless_it_stalls
 async def test_a_silent_stream_outlives_the_limits_of_an_exchange():
     """A WebSocket may be quiet; the limit between pieces of a body is not for it."""
     limits = {"idle_timeout_seconds": SOON, "response_timeout_seconds": SOON, "max_idle_age_seconds": SOON}
@@ -272,6 +276,7 @@ async def test_a_silent_stream_outlives_the_limits_of_an_exchange():
         await answer.stream.close()
 
 
+@unless_it_stalls
 async def test_a_stream_may_have_a_limit_of_its_own():
     """Counted from the last byte of either side."""
     async with (
@@ -290,6 +295,7 @@ async def test_a_stream_may_have_a_limit_of_its_own():
         await answer.close()
 
 
+@unless_it_stalls
 async def test_open_streams_take_no_place_of_ordinary_requests():
     """However many agents leave a page open, the app stays within reach; and however they end, no place is given twice."""
     script = lambda seen: switching() if seen.values(b"upgrade") else response()  # noqa: E731 - one line says it

@@ -14,7 +14,7 @@ import pytest
 from gateway.proxy.wire import UpstreamFault
 from tests.certificates import Authority
 from tests.gateway_world import open_world
-from tests.rawwire import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, within
 from tests.upstream_client import eventually, fetch, pool_to, request
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -165,7 +165,7 @@ async def test_an_app_that_does_not_speak_tls_is_down(tmp_path, authority, name)
         url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
         document["upstream"] |= {"url": url, "tls": {"ca": str(authority.file)}}
 
-    async with open_world(tmp_path, change=change) as world, asyncio.timeout(2):
+    async with open_world(tmp_path, change=change) as world, within(2):
         assert 502 == (await world.get(target="/"))[0]
     server.close()
     await server.wait_closed()

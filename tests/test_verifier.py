@@ -16,7 +16,7 @@ from locum_verify import Assertion, KeySet, Refused, Verifier
 
 from tests.asserting import AUDIENCE, ISSUER, KEYS, TYPE, assertion, b64, claims, compact, jwk, publishing
 from tests.gateway_world import HOST, open_world
-from tests.process_world import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 from tests.rsa_keys import rsa_key
 
 ALGORITHMS = sorted(KEYS)

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from tests.gateway_world import HOST, open_world
-from tests.rawwire import PATIENCE_SECONDS, each_byte, response
+from tests.patience import PATIENCE_SECONDS
+from tests.rawwire import each_byte, response
 from tests.upstream_client import eventually
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -263,9 +264,9 @@ async def test_a_websocket_of_staff_carries_the_identity_and_ends_with_the_grant
             await app.ended.wait()
         assert FRAME == app.received
         await eventually(lambda: not len(world.gateway.live))
-        assert [("allow", None), ("deny", "grant_revoked")] == [
-            (record["decision"], record.get("reason")) for record in world.records(kind="decision")
-        ]
+        assert ["allow"] == [record["decision"] for record in world.records(kind="decision")]
+        await eventually(lambda: world.records(kind="completion"))
+        assert [("cut", "grant_revoked")] == [(end["ended"], end["reason"]) for end in world.records(kind="completion")]
 
 
 async def test_a_cut_says_goodbye_between_two_frames_and_the_record_says_how_much_went_each_way(tmp_path):
@@ -285,8 +286,11 @@ async def test_a_cut_says_goodbye_between_two_frames_and_the_record_says_how_muc
         mask, hidden = app.received[len(whole) + 2 :][:4], app.received[len(whole) + 6 :]
         assert b"\x03\xf0not permitted any more" == bytes(b ^ mask[i % 4] for i, b in enumerate(hidden))
         await eventually(lambda: not len(world.gateway.live))
-        cut = [record for record in world.records(kind="decision") if record["decision"] == "deny"]
-        assert [(len(whole), len(whole))] == [(record["bytes_received"], record["bytes_sent"]) for record in cut]
+        await eventually(lambda: world.records(kind="completion"))
+        cut = [(record["ended"], record["status"], record["reason"]) for record in world.records(kind="completion")]
+        assert [("cut", 101, "grant_revoked")] == cut
+        [record] = world.records(kind="completion")
+        assert (len(whole), len(whole)) == (record["bytes_received"], record["bytes_sent"])
 
 
 # --- other people's ends ---

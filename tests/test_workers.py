@@ -9,17 +9,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from gateway.config.load import build
 from gateway.config.model import ConfigError
 from gateway.workers.supervisor import count_workers
 from tests.gateway_world import document
-from tests.process_world import PATIENCE_SECONDS, open_process_world, until
+from tests.patience import PATIENCE_SECONDS, within
+from tests.process_world import open_process_world, until
 from tests.rawwire import hold, response
 
 BOTH = {"gateway-0", "gateway-1"}
 FIRST = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
 LAST = b"4\r\nlast\r\n0\r\n\r\n"
+shared = pytest.mark.asyncio(loop_scope="module")
 AT_ONCE = 1.0
 """Seconds within which a change reaches every worker: the promise is one."""
 
@@ -85,7 +88,7 @@ async def test_a_revoke_through_one_worker_holds_in_both(world):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await stream.reader.readuntil(b"first\r\n")
             assert 200 == (await world.choose("off"))[0]
-            async with asyncio.timeout(AT_ONCE):
+            async with within(AT_ONCE):
                 assert [b"", b""] == [await stream.rest() for stream in streams.values()]
                 for line in lines.values():
                     assert 403 == (await line.get(token))[0]
@@ -198,45 +201,59 @@ if "--worker" in sys.orig_argv:
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGUSR1])
-async def test_a_worker_that_hangs_is_noticed_and_replaced(world, tmp_path, how):
-    """A process that is stopped, and one whose event loop alone stands still; meanwhile the other one serves."""
-    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
-    paths = f"{tmp_path}{os.pathsep}{Path(__file__).parent.parent}"
-    settings = {"environment": {"PYTHONPATH": paths}, "server": "worker_deadline_seconds = 1.0"}
-    async with world.running(workers=2, **settings) as running:
+DEADLINE_SECONDS = 2.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def watched(tmp_path_factory):
+    """Two workers that may be silent for so long; whoever lets one be replaced leaves two that serve."""
+    directory = tmp_path_factory.mktemp("watched")
+    (directory / "sitecustomize.py").write_text(BLOCKED)
+    paths = f"{directory}{os.pathsep}{Path(__file__).parent.parent}"
+    settings = {"environment": {"PYTHONPATH": paths}, "server": f"worker_deadline_seconds = {DEADLINE_SECONDS}"}
+    async with open_process_world(directory) as world, world.running(workers=2, **settings) as running:
         assert 200 == (await world.choose("day"))[0]
-        token = await world.token()
-        async with lines_to_both(world, token) as lines:
-            said = await running.says("worker gateway-0 serves")
-            hanging = int(said.rpartition("process ")[2].rstrip(")"))
-            os.kill(hanging, how)
-            assert 200 == (await lines["gateway-1"].get(token))[0]
-            await running.says(f"process {hanging} has given no sign of life for 1 s: killed")
-            assert b"" == await lines["gateway-0"].rest()
-            assert 200 == (await lines["gateway-1"].get(token))[0]
-            await running.says("worker gateway-0 serves", times=2)
-        assert (True, 2) == (gone(hanging), len(running.workers()))
+        yield world, running
 
 
-async def test_a_machine_that_stands_still_kills_no_worker(world):
+@shared
+async def test_a_machine_that_stands_still_kills_no_worker(watched):
     """Everything is stopped for longer than the deadline and goes on, the supervisor first: nobody was at fault."""
-    async with world.running(workers=2, server="worker_deadline_seconds = 1.0") as running:
-        everybody = [running.pid, *running.workers()]
-        for pid in running.workers():
-            os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(0.5)  # so that each owes a sign of life
-        os.kill(running.pid, signal.SIGSTOP)
-        await asyncio.sleep(1.5)  # the machine stands still
-        os.kill(running.pid, signal.SIGCONT)
-        await asyncio.sleep(0.3)  # it looks after its workers, and they cannot answer yet
-        for pid in everybody:
-            os.kill(pid, signal.SIGCONT)
-        await asyncio.sleep(1.2)  # a deadline: that nobody is killed can only be seen by waiting
-        running.send(signal.SIGHUP)
-        await running.says("the new configuration is in force")
-        assert everybody == [running.pid, *running.workers()]
-        assert [] == [line for line in running.lines if "killed" in line]
+    _, running = watched
+    everybody = [running.pid, *running.workers()]
+    for pid in running.workers():
+        os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(0.5)  # so that each owes a sign of life
+    os.kill(running.pid, signal.SIGSTOP)
+    await asyncio.sleep(DEADLINE_SECONDS + 0.5)  # the machine stands still
+    os.kill(running.pid, signal.SIGCONT)
+    await asyncio.sleep(0.3)  # it looks after its workers, and they cannot answer yet
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
+    await asyncio.sleep(DEADLINE_SECONDS + 0.2)  # that nobody is killed can only be seen by waiting
+    running.send(signal.SIGHUP)
+    await running.says("the new configuration is in force")
+    assert everybody == [running.pid, *running.workers()]
+    assert [] == [line for line in running.lines if "killed" in line]
+
+
+@shared
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGUSR1])
+async def test_a_worker_that_hangs_is_noticed_and_replaced(watched, how):
+    """A process that is stopped, and one whose event loop alone stands still; meanwhile the other one serves."""
+    world, running = watched
+    token = await world.token()
+    async with lines_to_both(world, token) as lines:
+        said = await running.says("worker gateway-0 serves")
+        begun = sum("worker gateway-0 serves" in line for line in running.lines)
+        hanging = int(said.rpartition("process ")[2].rstrip(")"))
+        os.kill(hanging, how)
+        assert 200 == (await lines["gateway-1"].get(token))[0]
+        await running.says(f"process {hanging} has given no sign of life for {DEADLINE_SECONDS:g} s: killed")
+        assert b"" == await lines["gateway-0"].rest()
+        assert 200 == (await lines["gateway-1"].get(token))[0]
+        await running.says("worker gateway-0 serves", times=begun + 1)
+    assert (True, 2) == (gone(hanging), len(running.workers()))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

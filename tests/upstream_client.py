@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
 from gateway.proxy.wire import RequestHead, Upstream, UpstreamResponse
-from tests.rawwire import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 
 
 @asynccontextmanager

@@ -27,6 +27,8 @@ HAND_OVER_SECONDS: Final = 60.0
 BROWSER: Final = ClientId("browser")
 """What stands in the record in place of a program that asks for a token."""
 
+_SWEEP_SECONDS: Final = 30.0
+_MARGIN: Final = timedelta(seconds=10)
 _LEFT = "an assumption that nobody took over could not be ended, and ends by itself: %s"
 
 
@@ -50,6 +52,20 @@ class HandOvers:
         self._tasks = tasks
         self.seconds = seconds
 
+    async def keep_sweeping(self) -> None:
+        """End what no browser has come for, again and again; also what another process has left that is no more."""
+        while True:
+            await self.sweep()
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """End it once; what cannot be ended now is left to the next time, and ends by itself."""
+        try:
+            for left in await self._store.list_unclaimed(at=self._clock()):
+                await self.give_up(left, Caller(client_ip=None, user_agent=None, request_id=f"sweep_{left.id}"))
+        except StoreError as exc:
+            log.warning(_LEFT, exc)
+
     async def offer(self, issue: Issue, caller: Caller) -> str:
         """Return a code for an assumption that has begun; raises StoreError, and then it is ended if it can be."""
         code, now = secrets.token_urlsafe(32), self._clock()
@@ -58,6 +74,8 @@ class HandOvers:
         # Kept a little longer, so that what nobody has come for is still there to be taken back.
         ends_at = now + timedelta(seconds=2 * self.seconds)
         try:
+            # Behind the end of the code, so that nothing is ended that somebody is entering just then.
+            await self._store.expect_browser(issue.assumption.id, until=ends_at + _MARGIN, now=now)
             await self._store.add_one_time(digest, claims, expires_at=ends_at, now=now)
         except StoreError:
             await self.give_up(issue.assumption, caller)

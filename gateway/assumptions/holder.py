@@ -1,5 +1,6 @@
 """What the browser of a control-plane request holds at the host that it asks."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from gateway.proxy.browsers import Browsers
 from gateway.proxy.cookies import CookieCredential
 from gateway.proxy.triage import name_of
 from gateway.proxy.wire import Headers, RequestHead
+from gateway.stores.store import StoreError
 from gateway.tokens.ending import Ender
 from policy.decide import check_standing, ends_at
 from policy.model import AssumptionClaims, Deny, DenyReason, Facts
@@ -55,10 +57,15 @@ class Holder:
         credential = self._credential(request)
         if credential is None or isinstance(credential, Deny):
             return credential
-        claims = await self._browsers.admit(credential)
-        if isinstance(claims, Deny):
-            return claims
-        facts, now = await self._facts.of_request(claims.account, claims), self._clock()
+        try:
+            async with asyncio.timeout(self._facts.patience_seconds):
+                claims = await self._browsers.admit(credential)
+                if isinstance(claims, Deny):
+                    return claims
+                facts = await self._facts.of_request(claims.account, claims)
+        except TimeoutError as exc:
+            raise StoreError("what the browser holds could not be told in time") from exc
+        now = self._clock()
         reason = check_standing(
             claims, facts, account=claims.account, audience=_host(request).decode("latin-1"), now=now
         )

@@ -10,11 +10,15 @@ from gateway.assumptions.begin import BeginEndpoint, BeginForm
 from gateway.assumptions.enter import EnterEndpoint
 from gateway.assumptions.handing import HandOvers
 from gateway.assumptions.holder import Holder
+from gateway.assumptions.own import EndOwnEndpoint, OwnAssumptions
+from gateway.assumptions.painting import Painter
 from gateway.assumptions.session import SessionEndpoint
 from gateway.config.model import Config
 from gateway.pages.render import Pages
 from gateway.places import Places
+from gateway.proxy.banner import Banner
 from gateway.proxy.browsers import Browsers
+from gateway.staff.sign_in.home import HomePart
 from gateway.staff.sign_in.visitors import Visitors
 from gateway.state import State
 from gateway.tokens.ending import Ender
@@ -30,8 +34,10 @@ class BrowserService:
 
     routes: Sequence[web.AbstractRouteDef]
     """Of the control plane."""
-    form: BeginForm
-    """The part of the home page where an assumption begins."""
+    hand_overs: HandOvers
+    """What is on its way to a browser, and has to be swept."""
+    parts: Sequence[HomePart]
+    """Of the home page: what one has begun, and where another assumption begins."""
 
 
 def open_browsers(config: Config, profile: Profile, state: State) -> Browsers:
@@ -45,6 +51,11 @@ def open_browsers(config: Config, profile: Profile, state: State) -> Browsers:
         clock=state.clock,
         tasks=state.tasks,
     )
+
+
+def open_banner(config: Config, pages: Pages, places: Places) -> Banner | None:
+    """Return what puts a banner over the app's pages, if it is configured."""
+    return Banner(Painter(pages, places).draw) if config.browser.banner.enabled else None
 
 
 def open_browser_service(
@@ -90,9 +101,12 @@ def open_browser_service(
             staff_origin=visitors.origin,
             clock=state.clock,
         ),
+        EndOwnEndpoint(visitors=visitors, store=state.store, ender=ender, pages=pages),
         SessionEndpoint(holder=holder, pages=pages, staff_origin=visitors.origin, clock=state.clock),
     )
     form = BeginForm(
         pages, profile, require_ticket=config.tokens.require_ticket, require_reason=config.tokens.require_reason
     )
-    return BrowserService(routes=[route for endpoint in endpoints for route in endpoint.routes()], form=form)
+    own = OwnAssumptions(state.store, pages, most=config.staff.max_assumptions, clock=state.clock)
+    routes = [route for endpoint in endpoints for route in endpoint.routes()]
+    return BrowserService(routes=routes, hand_overs=hand_overs, parts=(own, form))

@@ -16,9 +16,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from gateway.audit.segment import Fsync, sync_directory
+from gateway.audit.segment import ORIGIN, Fsync, sync_directory
 from gateway.files import write_new
+from policy.merkle import EMPTY_ROOT
 
+_NEWEST = ".checkpoint"
 _SIGNATURE = "\u2014 "
 _KEY_TYPE_ED25519 = b"\x01"
 _SIZE = re.compile(r"[0-9]{1,18}")
@@ -89,12 +91,23 @@ def read_newest(directory: Path, *, origin: str) -> bytes | None:
         return None
 
 
-def read_history(directory: Path, *, origin: str) -> list[bytes]:
-    """Return all of the origin's notes, oldest first; raises OSError, or CheckpointError if the file is damaged."""
+def read_history(directory: Path, *, origin: str) -> bytes:
+    """Return all of the origin's notes, oldest first, for `split_notes`; raises OSError."""
     try:
-        blocks = (directory / f"{origin}.checkpoints").read_bytes().split(b"\n\n")
+        return (directory / f"{origin}.checkpoints").read_bytes()
     except FileNotFoundError:
-        return []
+        return b""
+
+
+def find_origins(directory: Path) -> list[str]:
+    """Return the origins that have a checkpoint, sorted; raises OSError."""
+    stems = (path.name.removesuffix(_NEWEST) for path in directory.iterdir() if path.name.endswith(_NEWEST))
+    return sorted(stem for stem in stems if ORIGIN.fullmatch(stem))
+
+
+def split_notes(content: bytes) -> list[bytes]:
+    """Return the notes of a text in which each ends in an empty line; raises CheckpointError."""
+    blocks = content.split(b"\n\n")
     if blocks.pop() or len(blocks) % 2:
         raise CheckpointError("the history of checkpoints is damaged")
     return [text + b"\n\n" + signature + b"\n" for text, signature in zip(blocks[::2], blocks[1::2], strict=True)]
@@ -105,6 +118,8 @@ def _parse(text: str) -> Checkpoint:
     if len(lines) < 4 or _SIZE.fullmatch(lines[1]) is None:
         raise CheckpointError("this is not a checkpoint: it needs an origin, a size and a root")
     checkpoint = Checkpoint(origin=lines[0], size=int(lines[1]), root=_decode(lines[2]))
+    if len(checkpoint.root) != len(EMPTY_ROOT):
+        raise CheckpointError("this is not a checkpoint: its root is not one of 32 bytes")
     if not text.encode().startswith(checkpoint.text()):
         raise CheckpointError("this is not a checkpoint: it is not in canonical form")
     return checkpoint

@@ -4,11 +4,13 @@ A directory (0700) holds, for each origin such as `node-worker0`, segments `<ori
 file, the newest signed checkpoint with its place in the files, and the history of checkpoints. A segment holds one JSON
 object a line:
 
-    {"leaf":"<64 hexadecimal digits>","record":{...}}
+    {"leaf":"<64 hexadecimal digits>","record":{...},"open":{...}}
 
-`leaf` is the RFC 6962 leaf hash of the record's exact bytes, so that a changed byte is found on its own line, with no
-key and no neighbour. The record holds `origin`, `seq` and `at`: `seq` counts from 0 over the origin's whole life, so
-that what is missing, doubled or moved shows. What a liar can make consistent again by hashing anew, the checkpoints'
+`open` is what the record seals (see `gateway.audit.sealed`), and can go; so can a record's content (see
+`gateway.audit.retention`). `leaf` is the RFC 6962 leaf hash of the record's exact bytes, so that a changed byte is
+found on its own line, with no key and no neighbour. The record holds `origin`, `seq` and `at`: `seq` counts from 0 over
+the origin's whole life, so that what is missing, doubled or moved shows. What a liar can make consistent again by
+hashing anew, the checkpoints'
 roots show: they are over all records of the origin. One writer per origin needs no lock between processes while it
 writes; a new segment at each start means that nobody ever writes behind lines that a crash may have spoilt.
 
@@ -27,9 +29,10 @@ from typing import Self
 
 from gateway.audit.checkpoint import Checkpoint, NoteSigner, write_note
 from gateway.audit.hand import Hand
-from gateway.audit.log import JournalBusy, JournalError
+from gateway.audit.log import Instead, JournalBusy, JournalError
+from gateway.audit.notes import Note
 from gateway.audit.place import Place, write_place
-from gateway.audit.record import Record
+from gateway.audit.record import Record, forget_commitments
 from gateway.audit.resume import read_past
 from gateway.audit.segment import ORIGIN, Fsync, sync_directory
 from gateway.audit.writer import Writer, mark
@@ -65,6 +68,7 @@ class Journal:
         checkpoint_seconds: float,
         patience_seconds: float,
         closing_seconds: float,
+        always_durable: bool,
         fsync: Fsync,
     ) -> None:
         """Use `open`."""
@@ -77,6 +81,7 @@ class Journal:
         self._checkpoint_seconds = checkpoint_seconds
         self._patience = patience_seconds
         self._closing_seconds = closing_seconds
+        self._always_durable = always_durable
         self._fsync = fsync
         self._lock = -1
         self._closed = False
@@ -98,11 +103,13 @@ class Journal:
         checkpoint_seconds: float = 1.0,
         patience_seconds: float = PATIENCE_SECONDS,
         closing_seconds: float = CLOSING_SECONDS,
+        always_durable: bool = False,
         write: Write = os.write,
         fsync: Fsync = os.fsync,
     ) -> Self:
         """Become the one writer of `origin`, reading what earlier ones left; starts unhealthy if the disk is full.
 
+        With `always_durable` every record that is waited for waits for an fsync.
         `signer` signs the checkpoints, and knows those of earlier writers; None writes none. Raises JournalError if
         another process writes this origin, or if the directory cannot be read.
         """
@@ -132,6 +139,7 @@ class Journal:
             checkpoint_seconds=checkpoint_seconds,
             patience_seconds=patience_seconds,
             closing_seconds=closing_seconds,
+            always_durable=always_durable,
             fsync=fsync,
         )
         try:
@@ -157,15 +165,49 @@ class Journal:
         """How many records the origin has, over all its segments."""
         return self._writer.tree.size
 
-    async def append(self, record: Record, *, durable: bool = False) -> int:
+    @property
+    def failures(self) -> int:
+        """How often writing has failed, or has taken too long, since it was opened."""
+        return self._writer.failures
+
+    @property
+    def notes_waiting(self) -> int:
+        """How many notes are kept in memory because they could not be written."""
+        return self._writer.notes.waiting
+
+    @property
+    def notes_lost(self) -> int:
+        """How many were more than could be kept, since it was opened."""
+        return self._writer.notes.lost
+
+    async def append(self, record: Record, *, durable: bool = False, instead: Instead | None = None) -> int:
         """Keep `record` and return its sequence number; raises JournalError."""
+        durable = durable or self._always_durable
         if durable and (segment := self._writer.segment) is not None and segment.is_late:
             raise JournalError(self._hangs())
-        seq, written = self._writer.put(record)
-        batch = await written
-        if durable:
-            await self._make_durable(batch)
+        seq, written, batch, index = self._writer.put(record)
+        try:
+            await written
+            if durable:
+                await self._make_durable(batch)
+        except BaseException:
+            if instead is not None:
+                self._writer.abandon(batch, index, instead)
+            raise
         return seq
+
+    def note(self, note: Note) -> None:
+        """See `AuditLog.note`."""
+        self._writer.notes.add(note)
+
+    async def rotate(self) -> None:
+        """Go on in a new segment: what there is in earlier ones by now is never written to again; raises JournalError.
+
+        What is recorded from now on has commitments of its own, so that they say nothing of what was before.
+        """
+        forget_commitments()
+        self._writer.is_rotating = True
+        await self.append(mark("rotated"))
 
     async def checkpoint(self) -> None:
         """Sign the tree as it is now and write it down, once all it covers is durable; raises JournalError."""

@@ -1,9 +1,16 @@
-"""What was done before it could be recorded, kept in memory until the journal can be written again."""
+"""What was done before it could be recorded, kept in memory until the journal can be written again.
+
+A process that ends before that loses the record, not the trace: what was done is in the store, with who and when, and
+a line of the log says what the journal lacks.
+"""
 
 import asyncio
+import logging
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
+
+log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
 """Between two tries to settle."""
@@ -27,8 +34,14 @@ class Debts:
         return not self._owed
 
     def add(self, record: Record) -> None:
-        """Owe `record`; until `settle` it is lost with the process."""
+        """Owe `record`; until `settle` it is lost with the process, but for a line of the log that names nobody."""
         self._owed.append(record)
+        said = {
+            name: value
+            for name in ("kind", "reason", "decision", "account", "assumption", "grant_id", "grant_epoch", "request_id")
+            if (value := getattr(record, name)) is not None
+        }
+        log.error("owed to the journal until it can be written: %s", said)
 
     async def settle(self) -> None:
         """Record what is owed, the oldest first; raises JournalError while that still cannot be done."""

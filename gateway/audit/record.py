@@ -1,45 +1,94 @@
 """One event of the journal, as a value and as canonical bytes."""
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+from gateway.audit.sealed import GROUPS, commit, encode_bytes, join_openings
 from policy.model import AccountId, ActorId, AgentId, Assumption, AssumptionId, ClientId, GrantId, TokenId
 
 Kind = Literal[
-    "decision", "token", "grant", "assumption", "account", "client", "staff", "key", "kill_switch", "store", "journal"
+    "account",
+    "assumption",
+    "audit",
+    "client",
+    "decision",
+    "erasure",
+    "grant",
+    "journal",
+    "key",
+    "kill_switch",
+    "retention",
+    "staff",
+    "store",
+    "token",
 ]
 
 MAX_CHARACTERS = 2048
 """The longest text value that is kept whole: a URL's practical limit, so only padding is ever cut."""
 MAX_ITEMS = 64
 """The longest list that is kept whole in a long record."""
+_SEALS_REMEMBERED = 4096
+"""Assumptions, each from one place, that can be busy at once without their commitments being made again."""
+_SALT_BYTES = 16
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Who really acted, with the name that the identity provider shows."""
 
+    groups: tuple[str, ...] | None = None
+    """Those of their groups that the rules looked at which let them stand in."""
     issuer: str
     name: str | None = None
     subject: str
 
 
 @lru_cache(maxsize=1024)
-def name_actor(actor: ActorId, name: str | None) -> Actor:
-    """Return who acted as the journal writes it."""
-    return Actor(issuer=actor.issuer, name=name, subject=actor.subject)
+def name_actor(actor: ActorId, name: str | None, groups: frozenset[str] = frozenset()) -> Actor:
+    """Return who acted as the journal writes it; `groups` are those that let them."""
+    return Actor(issuer=actor.issuer, name=name, subject=actor.subject, groups=tuple(sorted(groups)) or None)
+
+
+class Sealed(msgspec.Struct, kw_only=True, omit_defaults=True, dict=True):
+    """The commitments of a record's groups (see `gateway.audit.sealed`), with what they seal."""
+
+    actor: str | None = None
+    agent: str | None = None
+    giver: str | None = None
+    words: str | None = None
+
+    @property
+    def openings(self) -> bytes:
+        """What stands under `open`; no part of the record."""
+        openings: bytes = self.__dict__["openings"]
+        return openings
+
+
+class _Object(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """A group's object: its fields and the salt, in the order of their names."""
+
+    actor: Actor | None = None
+    by: str | None = None
+    client_ip: str | None = None
+    granted_by: str | None = None
+    salt: str
+    stated_reason: str | None = None
+    subject: AgentId | None = None
+    ticket: str | None = None
+    user_agent: str | None = None
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """What happened, to whom, by whom and why; a field that is None is left out of the journal.
 
-    Holds no credential and no value of a query parameter. Texts may come from strangers as they are: `encode` makes
-    them safe to store and `gateway.audit.search.render` makes them safe to show. The fields stand in the order of their
-    names, which is the canonical one.
+    Holds no credential, and no value of a query parameter that the app's profile does not call harmless. Texts may come
+    from strangers as they are: `encode` makes them safe to store and `gateway.audit.search.render` makes them safe to
+    show. The fields stand in the order of their names, which is the canonical one.
     """
 
     account: AccountId | None = None
@@ -49,12 +98,12 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Set by `encode` alone, like `origin` and `seq`: RFC 3339 in UTC, with microseconds."""
     by: str | None = None
     """Who did it: an operator by their own word, or the issuer or the app that said so."""
-    bytes_received: int | None = None
-    """Of what was cut while it was open: how much of a body, or of a WebSocket, had come from staff."""
-    bytes_sent: int | None = None
-    """Likewise: how much had gone to staff."""
     client_id: ClientId | None = None
     client_ip: str | None = None
+    commitments: tuple[str, ...] | None = None
+    """Of an erasure: those whose openings are taken away, MAX_ITEMS at the most."""
+    count: int | None = None
+    """Of the journal's own records: how many it speaks of."""
     decision: Literal["allow", "deny"] | None = None
     duration: str | None = None
     """Of a grant's change: the duration that was chosen."""
@@ -73,19 +122,32 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     path: str | None = None
     permissions: tuple[str, ...] | None = None
     query_names: tuple[str, ...] | None = None
+    query_values: tuple[str, ...] | None = None
+    """Of the query's parameters those, as `name=value` and as sent, whose values the app's profile calls harmless."""
     reason: str | None = None
     """The deny reason of a decision, or the change of anything else."""
     request_id: str | None = None
+    """Ours for one request; the decision and the completion of an exchange have the same."""
+    root: str | None = None
+    """Of a retention: the Merkle root over the leaf hashes of the lines whose content it takes away, in hexadecimal."""
     rule: str | None = None
     scopes: tuple[str, ...] | None = None
+    sealed: Sealed | None = None
+    """Set by `seal` alone: the commitments in whose place the personal fields stand."""
     segment: str | None = None
     """Of the journal's own records: the file they speak of."""
     seq: int | None = None
     stated_reason: str | None = None
     """Why the staff member came, or the operator did it, in their own words."""
+    status: int | None = None
+    """Of a request that was refused: what it was answered. Of one that was let through, the completion says it."""
     subject: AgentId | None = None
     ticket: str | None = None
     token_id: TokenId | None = None
+    traceparent: str | None = None
+    """The request's own (W3C Trace Context), where it was valid."""
+    upstream: str | None = None
+    """Of a request that was let through: the address of the app, as it is configured."""
     user_agent: str | None = None
 
 
@@ -105,8 +167,12 @@ def record_end(ended: Assumption, *, by: str, request_id: str | None = None) -> 
     )
 
 
-def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
-    """Return the canonical JSON of `record`, with its place in the journal set.
+Encoded = tuple[bytes, bytes]
+"""A record, and what it seals; the latter is empty if that is nothing."""
+
+
+def encode(record: Record, *, origin: str, seq: int, at: datetime) -> Encoded:
+    """Return the canonical JSON of `record`, with its place in the journal set and its personal fields sealed.
 
     `at` must be in UTC and is written in RFC 3339 with microseconds.
     """
@@ -114,10 +180,87 @@ def encode(record: Record, *, origin: str, seq: int, at: datetime) -> bytes:
     record.at = at if at.microsecond else at.isoformat(timespec="microseconds")[:26] + "Z"
     record.origin = origin
     record.seq = seq
-    return to_json(record)
+    if (sealed := record.sealed) is not None:
+        return to_json(record), sealed.openings
+    actor, client_ip, user_agent, subject = record.actor, record.client_ip, record.user_agent, record.subject
+    by, granted_by, stated_reason, ticket = record.by, record.granted_by, record.stated_reason, record.ticket
+    if not seal(record):
+        return to_json(record), b""
+    try:
+        return to_json(record), record.sealed.openings if record.sealed else b""
+    finally:
+        # Whoever gave it may look at it, or have to give it again.
+        record.actor, record.client_ip, record.user_agent, record.subject = actor, client_ip, user_agent, subject
+        record.by, record.granted_by, record.stated_reason, record.ticket = by, granted_by, stated_reason, ticket
+        record.sealed = None
 
 
-def to_json(document: Mapping[str, Any] | Record) -> bytes:
+def seal(record: Record) -> bool:
+    """Put commitments in the place of a record's personal fields; False if there are none.
+
+    `encode` does it by itself; do it before for a record of which many are copies. Records of one assumption have the
+    same commitments where they have the same values; of all others, strangers' above all, each has its own.
+    """
+    assumption = record.assumption
+    sealed = (_seal_alone if assumption is None else _seal)(
+        assumption,
+        record.actor,
+        record.client_ip,
+        record.user_agent,
+        record.subject,
+        record.by,
+        record.granted_by,
+        record.stated_reason,
+        record.ticket,
+    )
+    if sealed is None:
+        return False
+    record.sealed = sealed
+    record.actor = record.client_ip = record.user_agent = record.subject = None
+    record.by = record.granted_by = record.stated_reason = record.ticket = None
+    return True
+
+
+def forget_commitments() -> None:
+    """Make new commitments from now on, also for what was sealed before."""
+    _seal.cache_clear()
+    _commit.cache_clear()
+
+
+def _seal_alone(_assumption: AssumptionId | None, *values: Any) -> Sealed | None:
+    return _join([_make_opening(group, own) for group, own in _grouped(values)])
+
+
+@lru_cache(maxsize=_SEALS_REMEMBERED)
+def _seal(assumption: AssumptionId | None, *values: Any) -> Sealed | None:
+    return _join([_commit(assumption, group, own) for group, own in _grouped(values)])
+
+
+@lru_cache(maxsize=_SEALS_REMEMBERED)
+def _commit(_assumption: AssumptionId | None, group: str, values: tuple[Any, ...]) -> tuple[str, bytes]:
+    return _make_opening(group, values)
+
+
+def _make_opening(group: str, values: tuple[Any, ...]) -> tuple[str, bytes]:
+    """Return a group and its object, whose texts are made harmless as a record's are."""
+    fields = dict(zip(GROUPS[group], values, strict=True))
+    return group, to_json(_Object(salt=encode_bytes(os.urandom(_SALT_BYTES)), **fields))
+
+
+def _grouped(values: tuple[Any, ...]) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return the groups of which there is anything, with the values of their fields."""
+    return [(group, own) for group, place, width in _PLACES if (own := values[place]).count(None) != width]
+
+
+def _join(openings: list[tuple[str, bytes]]) -> Sealed | None:
+    if not openings:
+        return None
+    sealed = Sealed(**{group: commit(opening) for group, opening in openings})
+    sealed.__dict__["openings"] = join_openings(openings)
+    return sealed
+
+
+def to_json(document: Mapping[str, Any] | msgspec.Struct) -> bytes:
     r"""Return canonical JSON: UTF-8, keys sorted, no white space, always one line.
 
     Characters that could steer a terminal, break a line or reorder text are written `\uXXXX`. A lone surrogate, which
@@ -135,6 +278,12 @@ def to_json(document: Mapping[str, Any] | Record) -> bytes:
         return data
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
 
+
+_PLACES: Final = tuple(
+    (group, slice(start, start + len(names)), len(names))
+    for start, (group, names) in zip((0, 3, 4, 6), GROUPS.items(), strict=True)
+)
+"""Where the values of each group stand among those of all of them."""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 

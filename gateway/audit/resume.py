@@ -2,7 +2,9 @@
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -10,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, read_newest
 from gateway.audit.place import Place, read_place
-from gateway.audit.segment import Fsync, list_segments, parse_name, read_lines, split_line
+from gateway.audit.sealed import UNREADABLE
+from gateway.audit.segment import Fsync, decode_gone, list_segments, parse_line, parse_name, read_lines
 from policy.merkle import Frontier, leaf_hash
 
+_OF_THE_JOURNAL = b'"kind":"journal"'
 _MOST_LINE_BYTES = 1024 * 1024
 
 
@@ -73,7 +77,7 @@ class _Reading:
         self._newest_size = None if newest is None else newest.size
         self._tree = Frontier()
         self._start = self._first = 0
-        self._torn: set[tuple[str, int]] = set()
+        self._torn: dict[str, int] = {}
         self._end: tuple[str, int] | None = None
 
     def begin_at(self, place: Place, segments: list[Path], newest: Checkpoint) -> bool:
@@ -99,22 +103,24 @@ class _Reading:
             _make_durable(path, fsync=fsync)
 
     def past(self, *, covered: int, altered: bool) -> Past:
-        torn = tuple(sorted(self._torn))
+        torn = tuple(sorted(self._torn.items()))
         return Past(tree=self._tree, torn=torn, covered=covered, altered=altered, end=self._end)
 
     def _take(self, segment: str, offset: int, line: bytes) -> None:
         if not line.endswith(b"\n"):
-            self._torn.add((segment, offset))
+            self._torn[segment] = offset
             return
-        _, record = split_line(line) or (b"", line)
+        leaf, head = _read_line(line)
         if self._tree.size == self._first:
-            self.is_in_order = _read_head(record).seq == self._first
-        self._tree.append(leaf_hash(record))
+            self.is_in_order = head().seq == self._first
+        self._tree.append(leaf)
         self._end = (segment, offset + len(line))
         self._note_root()
-        if b'"kind":"journal"' in record:
-            head = _read_head(record)
-            self._torn.discard((head.segment or "", -1 if head.offset is None else head.offset))
+        if _OF_THE_JOURNAL in line:
+            # A segment can have one torn line; where that begins changes when content is taken out of the lines before.
+            spoken = head()
+            if spoken.segment is not None and spoken.offset is not None:
+                self._torn.pop(spoken.segment, None)
 
     def _note_root(self) -> None:
         if self._tree.size == self._newest_size:
@@ -132,8 +138,8 @@ def _ends_at(path: Path, place: Place) -> bool:
             return False
         file.seek(start)
         lines = file.read(place.offset - start).splitlines(keepends=True)
-    _, record = split_line(lines[-1]) or (b"", b"")
-    return _read_head(record).seq == place.size - 1
+    _, head = _read_line(lines[-1])
+    return head().seq == place.size - 1
 
 
 def _newest_checkpoint(directory: Path, *, origin: str, key: Ed25519PublicKey | None) -> tuple[Checkpoint | None, bool]:
@@ -147,10 +153,21 @@ def _newest_checkpoint(directory: Path, *, origin: str, key: Ed25519PublicKey | 
         return None, True
 
 
+def _read_line(line: bytes) -> tuple[bytes, Callable[[], Head]]:
+    """Return a line's leaf hash, and what reads its head."""
+    parts = parse_line(line)
+    if parts is None:
+        return leaf_hash(line), Head
+    if parts.gone:
+        gone = decode_gone(parts.gone)
+        return bytes.fromhex(parts.leaf.decode()), Head if gone is None else partial(Head, seq=gone.seq)
+    return leaf_hash(parts.record), partial(_read_head, parts.record)
+
+
 def _read_head(record: bytes) -> Head:
     try:
         return msgspec.json.decode(record, type=Head)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return Head()
 
 

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from gateway.audit.completion import Completion, encode_completion
 from gateway.audit.hand import Hand
-from gateway.audit.log import JournalError
+from gateway.audit.log import Instead, JournalError
+from gateway.audit.notes import Note, Notes
 from gateway.audit.record import Record, encode
 from gateway.audit.segment import Fsync, SegmentName
 from gateway.audit.writing import Batch, Segment, Write, as_ours
@@ -23,11 +25,14 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 """How long a failed journal refuses without asking the disk again."""
+NOTE_SECONDS = 0.05
+"""How long a note waits for a record that somebody waits for, so that both need one call of the disk."""
 MOST_RECORDS = 8192
 """So many may wait for the disk: what comes within half a second, at the most that one worker can answer."""
 MOST_BYTES = 8 * 1024 * 1024
 """And so much of them."""
 _CLOSED = "the journal is closed"
+_TOO_MUCH = "more is to be recorded than the disk takes"
 _STRANGERS_SHARE = 4
 """Only while less than one part in so many is taken do refusals of strangers wait for the disk: the rest is staff's."""
 
@@ -62,6 +67,12 @@ class Writer:
         """Why the last attempt to write failed."""
         self.is_hanging = False
         """Whether somebody has waited too long for a call that has not come back."""
+        self.is_rotating = False
+        """Whether the next batch begins a new segment, however small the one that is open."""
+        self.failures = 0
+        """How often writing has failed, or has taken too long."""
+        self.notes = Notes(self._note)
+        """What is recorded without anybody's waiting for it."""
         self._directory = directory
         self._origin = origin
         self._clock = clock
@@ -86,8 +97,10 @@ class Writer:
         """Go on behind the lines of `tree`; `marks` come before any other record."""
         self.tree, self._next, self._marks = tree, tree.size, marks
 
-    def put(self, record: Record) -> tuple[int, asyncio.Future[Batch]]:
+    def put(self, record: Record) -> tuple[int, asyncio.Future[Batch], Batch, int]:
         """Add a record to the batch that waits; return its number, and a future that is done once it is written.
+
+        Returned are also that batch and the record's index in it, for `abandon`.
 
         Raises JournalError, and so does the future, if it cannot be written, or not in time.
         """
@@ -96,24 +109,40 @@ class Writer:
         batch = self._filling or self._begin()
         if batch.bytes * _STRANGERS_SHARE >= MOST_BYTES or len(batch.lines) * _STRANGERS_SHARE >= MOST_RECORDS:
             _check_room(batch, record)
-        seq = self._next
+        seq, index = self._next, len(batch.lines)
         batch.add(encode(record, origin=self._origin, seq=seq, at=self._clock()))
         self._next = seq + 1
+        if not batch.is_urgent:
+            self._hurry(batch)
         waiter: asyncio.Future[Batch] = self._loop.create_future()
         batch.waiters.append(waiter)
-        return seq, waiter
+        return seq, waiter, batch, index
+
+    def abandon(self, batch: Batch, index: int, instead: Instead) -> None:
+        """See `AuditLog.append`: nobody waits for that record any more, which may be on the record all the same."""
+
+        def say() -> None:
+            for note in batch.abandon(index, instead):
+                self.notes.add(note)
+
+        # Not before whoever waited has heard of it.
+        self._loop.call_soon(say)
 
     async def write_marks(self) -> None:
         """Write what the next segment begins with, without waiting for a record; raises JournalError."""
         self._check()
         waiter: asyncio.Future[Batch] = self._loop.create_future()
-        (self._filling or self._begin()).waiters.append(waiter)
+        batch = self._filling or self._begin()
+        self._hurry(batch)
+        batch.waiters.append(waiter)
         await waiter
 
     async def finish(self) -> None:
         """Take no more records, and return once nothing waits or is being written."""
+        self.notes.retry()
         self._closed = True
         while (batch := self._filling or self._writing) is not None:
+            self._hurry(batch)
             waiter: asyncio.Future[Batch] = self._loop.create_future()
             # However it ends, and also if nobody waits for that any more.
             waiter.add_done_callback(lambda waiter: None if waiter.cancelled() else waiter.exception())
@@ -121,6 +150,7 @@ class Writer:
             await asyncio.wait([waiter])
         if self._opening is not None:
             await self._opening
+        self.notes.close()
 
     def release(self, last: Callable[[], None]) -> asyncio.Future[None]:
         """Close what is open, then do `last`, behind everything that either hand still does, and end both."""
@@ -130,6 +160,7 @@ class Writer:
         if self._writing is not None:
             self._writing.settle(_CLOSED)
         self._drop(_CLOSED)
+        self.notes.close()
         done: asyncio.Future[None] = self._loop.create_future()
         keeper, segment = self._keeper, self.segment
         self.segment = None
@@ -169,23 +200,45 @@ class Writer:
         if self._writing is not None or self._ticks() < self._retry_at:
             raise JournalError(self.fault)
 
+    def _note(self, note: Note) -> None:
+        """Add a note to the batch that waits, which is not handed over for that alone; raises JournalError."""
+        if self._closed or self.is_hanging or self.segment is None:
+            self._check()
+        if (batch := self._filling) is None:
+            batch = self._begin()
+            self._loop.call_later(NOTE_SECONDS, self._hurry, batch)
+        if batch.bytes >= MOST_BYTES or len(batch.lines) >= MOST_RECORDS:
+            raise JournalError(_TOO_MUCH)
+        if isinstance(note, Completion):
+            encoded = encode_completion(note, origin=self._origin, seq=self._next, at=self._clock())
+        else:
+            encoded = encode(note, origin=self._origin, seq=self._next, at=self._clock())
+        batch.add_note(note, encoded)
+        self._next += 1
+
+    def _hurry(self, batch: Batch) -> None:
+        """Hand a batch over at the end of this turn of the loop, or when the one before it is done."""
+        if batch.is_urgent:
+            return
+        batch.is_urgent = True
+        if self._writing is None:
+            self._loop.call_soon(self._hand_over)
+
     def _begin(self) -> Batch:
-        """Begin a batch; it is handed over at the end of this turn of the loop, or when the one before it is done."""
+        """Begin a batch; it is handed over as soon as anybody waits for it, or after a while."""
         batch = self._filling = Batch()
         batch.timer = self._loop.call_later(self._patience, self._late, batch)
         batch.marks, self._marks = self._marks, []
         for mark in batch.marks:
             batch.add(encode(mark, origin=self._origin, seq=self._next, at=self._clock()))
             self._next += 1
-        if self._writing is None:
-            self._loop.call_soon(self._hand_over)
         return batch
 
     def _hand_over(self) -> None:
         batch, segment = self._filling, self.segment
-        if batch is None or self._writing is not None or self._opening is not None:
+        if batch is None or not batch.is_urgent or self._writing is not None or self._opening is not None:
             return
-        if segment is None or segment.size >= self._segment_bytes:
+        if segment is None or segment.size >= self._segment_bytes or self.is_rotating:
             self._opening = self._loop.create_task(self._open(), name=f"segment of {self._origin}")
             return
         self._filling, self._writing = None, batch
@@ -197,7 +250,7 @@ class Writer:
         self._writing = None
         self.is_hanging = False
         count, error = outcome if isinstance(outcome, tuple) else (0, as_ours(outcome))
-        self._count(batch, segment, count)
+        whole = self._count(batch, segment, count)
         if segment.sealed:
             # An fsync has failed meanwhile.
             self._bury(segment)
@@ -209,13 +262,22 @@ class Writer:
         if self._filling is None:
             self._next = self.tree.size
         batch.settle(self.fault)
+        self._end(batch, whole)
         if batch.leaves:
             self._on_written()
         if self._filling is not None:
             self._hand_over()
 
-    def _count(self, batch: Batch, segment: Segment, count: int) -> None:
-        """Take note of the batch's lines that are in the file."""
+    def _end(self, batch: Batch, whole: int) -> None:
+        """Say of the batch's lines that so many are in the file."""
+        missed, instead = batch.end(whole)
+        if missed:
+            self.notes.keep(missed)
+        for note in instead:
+            self.notes.add(note)
+
+    def _count(self, batch: Batch, segment: Segment, count: int) -> int:
+        """Take note of the batch's lines that are in the file, and return how many that are."""
         segment.size += count
         batch.place(segment, segment.size)
         leaves = batch.leaves
@@ -224,6 +286,7 @@ class Writer:
             leaves = leaves[:whole]
             self._marks = batch.marks[whole:] + self._marks
         self.tree.extend(leaves)
+        return len(leaves)
 
     def _late(self, batch: Batch) -> None:
         """Refuse everybody who waits, and whoever comes, for as long as what hangs does."""
@@ -233,6 +296,7 @@ class Writer:
             return
         if not self.is_hanging:
             log.error("the journal hangs: %s takes more than %g s", self._directory, self._patience)
+            self.failures += 1
         self.is_hanging = True
         why = f"the journal could not be written within {self._patience:g} s"
         if self._writing is not None:
@@ -246,9 +310,11 @@ class Writer:
         if batch is not None:
             self._marks = batch.marks + self._marks
             batch.settle(why)
+            self._end(batch, 0)
 
     def _give_up(self, why: str) -> None:
         self.fault = why
+        self.failures += 1
         self._retry_at = self._ticks() + RETRY_SECONDS
         self._drop(why)
 
@@ -271,6 +337,7 @@ class Writer:
                 old.close()
                 self.segment = None
             self.segment = await self._keeper.run(partial(self._create, self.tree.size))
+            self.is_rotating = False
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be kept waiting for it
             if old is None or not old.sealed:
                 self._give_up(f"the journal cannot be opened: {as_ours(error).strerror}")
@@ -304,4 +371,4 @@ def _check_room(batch: Batch, record: Record) -> None:
     """Raise JournalError if there is no room for `record`; strangers have less of it, so that they starve nobody."""
     is_strangers = record.decision == "deny" and record.actor is None
     if is_strangers or batch.bytes >= MOST_BYTES or len(batch.lines) >= MOST_RECORDS:
-        raise JournalError("more is to be recorded than the disk takes")
+        raise JournalError(_TOO_MUCH)

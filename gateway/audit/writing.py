@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from gateway.audit.hand import Hand
-from gateway.audit.log import JournalError
-from gateway.audit.record import Record
+from gateway.audit.log import Instead, JournalError
+from gateway.audit.notes import Note
+from gateway.audit.record import Encoded, Record
 from gateway.audit.segment import Fsync, build_line, sync_directory
 
 Write = Callable[[int, bytes], int]
@@ -18,7 +19,19 @@ Write = Callable[[int, bytes], int]
 class Batch:
     """Lines that are written in one call, and those who wait for that."""
 
-    __slots__ = ("_written_to", "bytes", "leaves", "lines", "marks", "timer", "waiters")
+    __slots__ = (
+        "_abandoned",
+        "_notes",
+        "_whole",
+        "_written_to",
+        "bytes",
+        "is_urgent",
+        "leaves",
+        "lines",
+        "marks",
+        "timer",
+        "waiters",
+    )
 
     def __init__(self) -> None:
         """Hold nothing yet."""
@@ -28,16 +41,47 @@ class Batch:
         self.marks: list[Record] = []
         """The records of the journal itself with which it begins."""
         self.bytes = 0
+        self.is_urgent = False
+        """Whether anybody waits for it."""
         self.timer: asyncio.TimerHandle | None = None
         """Goes off when those who wait have waited long enough."""
         self._written_to: tuple[Segment, int] | None = None
+        self._notes: list[tuple[int, Note]] = []
+        self._abandoned: list[tuple[int, Instead]] = []
+        self._whole: int | None = None
 
-    def add(self, record: bytes) -> None:
+    def add(self, encoded: Encoded) -> None:
         """Add an encoded record."""
-        leaf, line = build_line(record)
+        leaf, line = build_line(*encoded)
         self.lines.append(line)
         self.leaves.append(leaf)
         self.bytes += len(line)
+
+    def add_note(self, note: Note, encoded: Encoded) -> None:
+        """Add an encoded record that nobody waits for, and that is taken back if it is not written."""
+        self._notes.append((len(self.lines), note))
+        self.add(encoded)
+
+    def abandon(self, index: int, instead: Instead) -> list[Note]:
+        """Nobody waits any more for the line of that index: if it is written, `instead` says what became of that.
+
+        Returns what is to be said of it now, if that is known already.
+        """
+        if self._whole is None:
+            self._abandoned.append((index, instead))
+            return []
+        return [instead()] if index < self._whole else []
+
+    def end(self, whole: int) -> tuple[list[Note], list[Note]]:
+        """So many of its lines are in the file, and no more will be.
+
+        Returns the notes that are not among them, and what is to be said of those that are and were abandoned.
+        """
+        self._whole = whole
+        if not (self._notes or self._abandoned):
+            return [], []
+        missed = [note for index, note in self._notes if index >= whole] if whole < len(self.lines) else []
+        return missed, [instead() for index, instead in self._abandoned if index < whole]
 
     def place(self, segment: "Segment", end: int) -> None:
         """Take note of the segment that has it, and of where in that its last line ends."""

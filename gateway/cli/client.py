@@ -11,12 +11,12 @@ import click
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
-from gateway.clients import DEVICE_ROLE, ROLES, digest_of, is_public, new_secret
+from gateway.clients import AUDIT_ROLE, DEVICE_ROLE, ROLES, digest_of, is_public, new_secret
 from gateway.config.model import ConfigError
 from gateway.stores.store import Client, Store, StoreError
 from gateway.tokens.client_keys import read_client_jwks
 from gateway.tokens.signing import KeyRefused
-from policy.model import ClientId
+from policy.model import AccountId, ClientId
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MOST_JWKS_BYTES = 64 * 1024
@@ -44,15 +44,26 @@ def client() -> None:
     is_flag=True,
     help="It has no secret at all, as a program on other people's machines; goes with the role device.",
 )
+@click.option("--account", metavar="ACCOUNT", help="With --role audit: it reads this account's records only.")
 @by_option
 @click.pass_obj
 def add(
-    context: Context, name: str, *, roles: tuple[str, ...], keys: Path | None, dpop: bool, public: bool, by: str
+    context: Context,
+    name: str,
+    *,
+    roles: tuple[str, ...],
+    keys: Path | None,
+    dpop: bool,
+    public: bool,
+    account: str | None,
+    by: str,
 ) -> None:
     """Add a client and print its secret, this once; what is stored of it cannot be turned back."""
     if _NAME.fullmatch(name) is None:
         raise click.UsageError("name a client with letters, digits, `.`, `_` and `-`")
-    if keys is not None and {"grants", "kill_switch"} & set(roles):
+    if account is not None and AUDIT_ROLE not in roles:
+        raise click.UsageError("--account goes with --role audit: it says whose records the client may read")
+    if keys is not None and {"grants", "kill_switch", AUDIT_ROLE} & set(roles):
         raise click.UsageError("the admin listener knows secrets only: add a client of its own for it, without --jwks")
     if public != (DEVICE_ROLE in roles) or (public and (keys is not None or set(roles) != {DEVICE_ROLE})):
         raise click.UsageError("--public goes with --role device and no other, and with no keys")
@@ -63,6 +74,7 @@ def add(
         roles=frozenset(roles),
         jwks=None if keys is None else _read_keys(keys),
         dpop=dpop,
+        account=None if account is None else AccountId(account),
     )
 
     async def work() -> None:
@@ -93,10 +105,12 @@ def list_clients(context: Context, *, as_json: bool) -> None:
         roles, keys = [role for role in ROLES if role in one.roles], _key_ids(one)
         by = "nothing" if is_public(one) else "secret" if keys is None else "keys"
         if as_json:
-            click.echo(json.dumps({"id": one.id, "roles": roles, "by": by, "keys": keys, "dpop": one.dpop}))
+            told = {"id": one.id, "roles": roles, "by": by, "keys": keys, "dpop": one.dpop, "account": one.account}
+            click.echo(json.dumps(told))
         else:
             words = f"{by} {' '.join(key or '(unnamed)' for key in keys)}" if keys else _BY[by]
-            click.echo(f"{one.id}: {' '.join(roles)}; {words}{'; DPoP only' if one.dpop else ''}")
+            only = f"; {one.account} only" if one.account is not None else ""
+            click.echo(f"{one.id}: {' '.join(roles)}; {words}{'; DPoP only' if one.dpop else ''}{only}")
 
 
 @client.command()

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from gateway.cli.context import Context
-from gateway.config.model import Secret
+from gateway.config.section import Secret
 from gateway.grants.http_source import read_tls
 from gateway.profiles import load_profile
 from gateway.tls import listener_context

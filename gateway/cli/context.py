@@ -25,7 +25,8 @@ from gateway.stores.store import Store
 from gateway.tokens.keys import open_keys, read_terms
 
 T = TypeVar("T")
-_ORIGIN = "cli"
+ORIGIN = "cli"
+"""Of the command line's own journal."""
 _PATIENCE_SECONDS = 5.0
 
 
@@ -81,7 +82,7 @@ async def open_store(config: Config) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def open_office(config: Config, *, origin: str = _ORIGIN) -> AsyncIterator[Office]:
+async def open_office(config: Config, *, origin: str = ORIGIN) -> AsyncIterator[Office]:
     """Open the store and the command line's own journal; a running gateway hears of changes within a moment."""
     async with open_store(config) as store:
         async with opening.one_at_a_time(store):

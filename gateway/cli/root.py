@@ -1,5 +1,6 @@
 """The root command: which configuration, which command, and what the exit code says."""
 
+import gc
 import importlib
 import os
 from pathlib import Path
@@ -39,6 +40,7 @@ class Root(click.Group):
             return None
         module = name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"gateway.cli.{module}"), module)
+        gc.enable()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from gateway.audit.log import JournalError
+from gateway.audit.completion import Completion
+from gateway.audit.log import Instead, JournalError
 from gateway.audit.record import Record
 from gateway.cli.context import open_office, open_store
 from gateway.config.model import Config, ConfigError
@@ -19,10 +20,20 @@ class Unwritten:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    async def append(self, record: Record, *, durable: bool = False) -> int:  # noqa: ARG002 - an AuditLog's
+    async def append(
+        self,
+        record: Record,
+        *,
+        durable: bool = False,  # noqa: ARG002 - an AuditLog's
+        instead: Instead | None = None,  # noqa: ARG002 - likewise
+    ) -> int:
         """Keep it here alone."""
         self.records.append(record)
         return len(self.records)
+
+    def note(self, note: Record | Completion) -> None:
+        """Refuse: a command has no exchanges."""
+        raise TypeError(f"a command has nothing to note: {note.kind}")
 
     async def close(self) -> None:
         """Keep what there is."""

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.config.check_audit import check_audit
+from gateway.config.check_console import check_console
 from gateway.config.check_rules import check_rules
 from gateway.config.check_sign_in import check_sign_in
 from gateway.config.model import (
@@ -19,8 +21,8 @@ from gateway.config.model import (
 )
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.loopback import LOOPBACK
+from policy.documents import is_pointer
 from policy.rules import is_attribute
-from policy.setting import is_pointer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -74,8 +76,6 @@ _MOST = {
     "store.write_timeout_seconds": 60,
     "store.min_connections": 1000,
     "store.max_connections": 1000,
-    "audit.segment_mib": 65536,
-    "audit.checkpoint_seconds": _DAY,
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # RFC 1123 section 2.1, with the underscore that some have
@@ -123,6 +123,8 @@ def check(config: Config) -> None:
     _check_limits(config)
     _check_tls(config)
     _check_upstreams(config.upstreams)
+    check_audit(config.audit)
+    check_console(config)
 
 
 def _is_issuer(text: str) -> bool:

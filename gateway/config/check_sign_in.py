@@ -8,6 +8,10 @@ from gateway.origin import Origin
 _WHERE = "staff.sign_in"
 _SCOPE = re.compile(r"[!#-\[\]-~]+", re.ASCII)  # RFC 6749 section 3.3
 _CLIENT = re.compile(r"[ -~]{1,512}", re.ASCII)  # RFC 6749 appendix A.1
+# What says who has signed in, when and how: it is believed with the provider's signature for this very sign-in only.
+_SIGNED_ONLY = frozenset(
+    {"iss", "sub", "aud", "azp", "exp", "iat", "nbf", "jti", "nonce", "sid", "auth_time", "acr", "amr"}
+)
 _LONGEST = {"idle_seconds": 86400, "absolute_seconds": 7 * 86400}
 
 
@@ -38,6 +42,9 @@ def _check_client(section: SignIn) -> None:
         raise ConfigError(f"{_WHERE}: give `client_secret` or `client_key`, not both")
     if "openid" not in section.scopes:
         raise ConfigError(f"{_WHERE}.scopes: `openid` has to be among them")
+    for index, name in enumerate(section.userinfo_claims):
+        if name in _SIGNED_ONLY:
+            raise ConfigError(f"{_WHERE}.userinfo_claims[{index}]: `{name}` counts from the ID token alone")
     for index, scope in enumerate(section.scopes):
         if _SCOPE.fullmatch(scope) is None:
             raise ConfigError(f"{_WHERE}.scopes[{index}]: `{scope}` is not a scope")

@@ -9,13 +9,15 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec.structs import replace
 
+from gateway.config.audit import resolve_audit
 from gateway.config.check import check
-from gateway.config.model import Config, ConfigError, Secret, Section, UpstreamTls
+from gateway.config.model import Config, ConfigError, UpstreamTls
+from gateway.config.section import Secret, Section
 
 _PREFIX = "LOCUM__"
 
@@ -90,9 +92,10 @@ def _scalar(text: str, kind: Any) -> Any:
 
 def _read_secrets(document: dict[str, Any], struct: type[Section], base: Path, where: str = "") -> None:
     for field in msgspec.structs.fields(struct):
-        table, section = document.get(field.name), _section(field.type)
-        if section is not None and isinstance(table, dict):
-            _read_secrets(table, section, base, f"{where}{field.name}.")
+        section = _section(field.type)
+        for place, table in _tables(document.get(field.name), f"{where}{field.name}"):
+            if section is not None:
+                _read_secrets(table, section, base, f"{place}.")
         if not _is_secret(field.type) or (name := f"{field.name}_file") not in document:
             continue
         if field.name in document:
@@ -114,9 +117,17 @@ def read_secret(path: Path, where: str) -> str:
     return text
 
 
+def _tables(value: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the table that a key holds, or each of an array of them, with its path."""
+    if isinstance(value, dict):
+        return [(where, value)]
+    rows = value if isinstance(value, list) else []
+    return [(f"{where}[{number}]", row) for number, row in enumerate(rows) if isinstance(row, dict)]
+
+
 def _section(kind: Any) -> type[Section] | None:
-    """Return which table a key holds, also one that may be left out; None for any other key."""
-    kinds = (kind, *(get_args(kind) if isinstance(kind, UnionType) else ()))
+    """Return which table a key holds, also one that may be left out, or an array of which; None for any other key."""
+    kinds = (kind, *(get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is tuple else ()))
     return next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
 
 
@@ -146,6 +157,7 @@ def _resolve(config: Config, base: Path) -> Config:
         config,
         server=replace(server, data_directory=str(base / server.data_directory), tls=server_tls),
         grants=grants,
+        audit=resolve_audit(config.audit, base),
         upstream=replace(upstream, profile=profile, tls=_resolve_tls(upstream.tls, base)),
         upstreams=tuple(replace(other, tls=_resolve_tls(other.tls, base)) for other in config.upstreams),
     )

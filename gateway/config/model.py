@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import fields
-from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from gateway.config.audit import Audit
+from gateway.config.console import Console
+from gateway.config.section import Secret, Section
 from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.pool import PoolLimits
 from gateway.stores.postgres.address import Address, parse_url
@@ -23,35 +25,6 @@ _TERMS = StoreTerms()
 
 class ConfigError(Exception):
     """The operator's fault: a key is unknown, missing or of the wrong kind; the message starts with its path."""
-
-
-class Secret:
-    """A text that never shows in a log, an error or a traceback."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself; call it only where it is used."""
-        return self._text
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether both hold the same text, as a reload asks."""
-        return isinstance(other, Secret) and compare_digest(self._text.encode(), other._text.encode())
-
-    def __hash__(self) -> int:
-        """Go with equality."""
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        """Hide the text."""
-        return "Secret(…)"
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file."""
 
 
 class ServerTls(Section, frozen=True, kw_only=True):
@@ -210,6 +183,7 @@ class SignIn(Section, frozen=True, kw_only=True):
     client_key: Secret | None = None
     client_key_id: str = ""
     scopes: tuple[str, ...] = ("openid", "profile")
+    userinfo_claims: tuple[str, ...] = ()
     idle_seconds: int = 1800
     absolute_seconds: int = 28800
 
@@ -240,11 +214,18 @@ class Tokens(Section, frozen=True, kw_only=True):
     signing_key: Secret | None = None
 
 
+class BrowserBanner(Section, frozen=True, kw_only=True):
+    """Whether the app's pages say who stands in for whom."""
+
+    enabled: bool = False
+
+
 class Browser(Section, frozen=True, kw_only=True):
     """An assumption that staff begin and use with a browser."""
 
     lifetime_seconds: int = 28_800
     idle_seconds: int = 1_800
+    banner: BrowserBanner = BrowserBanner()
 
 
 class AnswerFields(Section, frozen=True, kw_only=True):
@@ -346,13 +327,6 @@ class StoreSection(Section, frozen=True, kw_only=True):
         )
 
 
-class Audit(Section, frozen=True, kw_only=True):
-    """The journal."""
-
-    segment_mib: int = 64
-    checkpoint_seconds: float = 1.0
-
-
 class Config(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -369,6 +343,7 @@ class Config(Section, frozen=True, kw_only=True):
     grants: Grants = Grants()
     store: StoreSection = StoreSection()
     audit: Audit = Audit()
+    console: Console = Console()
 
     @property
     def listener(self) -> ListenerLimits:

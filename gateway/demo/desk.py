@@ -50,6 +50,8 @@ class Account:
     name: str
     seats: int
     agents: dict[str, Role]
+    explore: dict[str, Role] = field(default_factory=dict)
+    """Who has a role in the other product, Explore, which takes no seat."""
     requesters: set[str]
     tickets: dict[int, Ticket] = field(default_factory=dict)
     sessions: dict[str, str] = field(default_factory=dict)
@@ -71,6 +73,11 @@ class Account:
         if len(self.agents) >= self.seats:
             raise SeatsFullError
         self.agents[name] = Role.AGENT
+
+    def roles_of(self, agent: str) -> dict[str, str]:
+        """Return an agent's role in each product."""
+        found = {"support": self.agents.get(agent), "explore": self.explore.get(agent)}
+        return {product: str(role) for product, role in found.items() if role is not None}
 
     def create_token(self) -> str:
         """Return a new API token, a credential that outlives whoever asked for it."""
@@ -108,6 +115,7 @@ class Account:
 def demo_accounts() -> dict[str, Account]:
     """Return fresh accounts: `acme` with every seat taken, `globex` with one left, and the trial `initech`."""
     acme = _account("acme", seats=5, agents=["maria", "ben", "chloe", "dev"])
+    acme.explore["chloe"] = Role.ADMIN
     for title in ("Widget not loading", "Invoice shows the wrong address", "Cannot sign in from the new office"):
         acme.open_ticket(title=title, requester="walter")
     globex = _account("globex", seats=3, agents=["maria"])

@@ -88,11 +88,13 @@ class DemoHelpdesk:
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[self._record])
         route = app.router
+        route.add_get("/", self._show_home)
         route.add_get("/login", self._show_sign_in)
         route.add_post("/login", self._sign_in)
         route.add_get("/logout", self._sign_out, allow_head=False)
         route.add_get("/seats", self._show_seats)
         route.add_get("/whoami", self._for_agents(views.show_caller))
+        route.add_get("/me", self._for_agents(views.show_me))
         route.add_get("/tickets", self._for_agents(views.list_tickets))
         route.add_post("/tickets", self._for_agents(views.create_ticket))
         route.add_post("/tickets/search", self._for_agents(views.search_tickets))
@@ -149,6 +151,9 @@ class DemoHelpdesk:
 
     def _session_agent(self, request: web.Request, account: Account) -> str | None:
         return account.sessions.get(request.cookies.get(COOKIE, ""))
+
+    async def _show_home(self, _request: web.Request) -> web.Response:
+        return web.Response(status=303, headers={"Location": "/tickets"})
 
     async def _show_sign_in(self, request: web.Request) -> web.Response:
         account = self._account(request)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from gateway.clock import Clock, utc_now
+from gateway.demo.sign_in import DemoPerson, DemoSignIn
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -33,17 +34,18 @@ class Fault(StrEnum):
 class DemoIssuer:
     """An issuer on loopback while its context lasts; every key lives in memory only.
 
-    It publishes one RS256 (2048 bit) and one ES256 key. The discovery document names the sign-in endpoints that
-    the format requires, but they are not served: tokens come from `token`.
+    It publishes one RS256 (2048 bit) and one ES256 key. Whoever runs it gets any token from `token`; `with_sign_in`
+    people sign in at it, too (`gateway.demo.sign_in`).
     """
 
-    def __init__(self, *, clock: Clock = utc_now, port: int = 0) -> None:
+    def __init__(self, *, clock: Clock = utc_now, port: int = 0, with_sign_in: bool = False) -> None:
         self.issuer = ""
         """The issuer identifier, a URL without a slash at the end; empty before the context is entered."""
         self.discovery_fetches = 0
         self.jwks_fetches = 0
         self._clock = clock
         self._port = port
+        self._pages = DemoSignIn(self._sign_in).routes() if with_sign_in else []
         self._fault: Fault | None = None
         self._recovered = asyncio.Event()
         self._signing: dict[str, tuple[str, Key]] = {}
@@ -69,6 +71,7 @@ class DemoIssuer:
         return [
             web.get("/.well-known/openid-configuration", self._discovery),
             web.get("/jwks.json", self._jwks),
+            *self._pages,
         ]
 
     def token(
@@ -105,6 +108,9 @@ class DemoIssuer:
             "name": name,
         } | overrides
         return self.signed({k: v for k, v in claims.items() if v is not None}, type_="JWT", algorithm=algorithm)
+
+    def _sign_in(self, person: DemoPerson, client: str, nonce: str) -> str:
+        return self.token(person.subject, audience=client, groups=person.groups, name=person.name, nonce=nonce)
 
     def signed(self, claims: Mapping[str, Any], *, type_: str, algorithm: str = "RS256") -> str:
         """Return any claims signed with the current key of `algorithm`, such as a logout token's."""

@@ -128,6 +128,16 @@ async def show_caller(call: Call) -> web.Response:
     return call.answer(document, title="Who am I", html=pages.preformatted(document))
 
 
+async def show_me(call: Call) -> web.Response:
+    """GET /me: who is signed in, with a role in each product, for whoever has to know what they may decide."""
+    document = {
+        "account": call.account.name,
+        "user": {"id": call.agent, "name": call.agent.capitalize(), "roles": call.account.roles_of(call.agent)},
+        "act": None if call.assertion is None else {"sub": call.by},
+    }
+    return call.answer(document, title="Me", html=pages.preformatted(document))
+
+
 def answer(
     request: web.Request, document: object, *, title: str, html: str, who: str = "", status: int = 200
 ) -> web.Response:

@@ -29,8 +29,11 @@ PATH: Final = "/.locum/oauth/device"
 VERIFICATION_PATH: Final = "/.locum/device"
 MOST_FROM_ONE: Final = 60
 """So many requests may one network make in `WITHIN`; anybody may ask, and each request is kept for a while."""
+FEW_OF_ONE: Final = 3
+"""So many of them count apart: whoever asks now and then is not kept out by a few who ask all the time."""
 MOST_OF_ALL: Final = 2000
-"""Likewise everybody together, so that nobody fills the store or the journal.
+"""So many of those few, and so many of the rest, may all networks together make, so that nobody fills the store or the
+journal. To use up the first takes a network for each three of them.
 
 What is refused and put on the record is counted apart: whoever asks for nonsense uses up nobody else's.
 """
@@ -66,6 +69,8 @@ class DeviceAuthorizationEndpoint:
         self._clock = clock
         self._is_on = is_on
         self._of_one = Tries(store, clock, what="device requests of", most=MOST_FROM_ONE, within=WITHIN)
+        self._few_of_one = Tries(store, clock, what="few device requests of", most=FEW_OF_ONE, within=WITHIN)
+        self._few_of_all = Tries(store, clock, what="few device requests", most=MOST_OF_ALL, within=WITHIN)
         self._of_all = Tries(store, clock, what="device requests", most=MOST_OF_ALL, within=WITHIN)
         self._of_refused = Tries(store, clock, what="refused device requests", most=MOST_OF_ALL, within=WITHIN)
 
@@ -111,7 +116,7 @@ class DeviceAuthorizationEndpoint:
             return await self._refuse(deny, attempt, code=exc.error)
         if refused is not None:
             return await self._refuse(refused, attempt)
-        if not await self._of_all.take(""):
+        if not await self._takes_of_all(network_of(caller.client_ip)):
             return _too_many()
         asked = replace(asked, audience=self._places.host_of(AccountId(asked.account)))
         user_agent = _NOT_PLAIN.sub("?", caller.user_agent or "")[:_LONGEST_AGENT]
@@ -131,6 +136,11 @@ class DeviceAuthorizationEndpoint:
                 "interval": int(waiting.interval.total_seconds()),
             },
         )
+
+    async def _takes_of_all(self, network: str) -> bool:
+        """Count one more of all networks together; False if there were as many as may be."""
+        of_all = self._few_of_all if await self._few_of_one.take(network) else self._of_all
+        return await of_all.take("")
 
     async def _refuse(self, deny: Deny, attempt: Attempt, *, code: str | None = None) -> web.Response:
         if not await self._of_refused.take(""):

@@ -17,11 +17,12 @@ from gateway.devices.codes import read_user_code
 from gateway.devices.desk import DeviceDesk
 from gateway.devices.guesses import Tries, network_of
 from gateway.devices.record import record_device
+from gateway.forms import NOT_A_PERSON
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages
 from gateway.proxy.cookies import OurCookies
 from gateway.staff.sign_in.home import sign_in_link
-from gateway.staff.sign_in.visitors import NOT_A_PERSON, Visitor, Visitors
+from gateway.staff.sign_in.visitors import Visitor, Visitors
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.starting import Attempt, Starter
 from policy.devices import DeviceRequest, Word

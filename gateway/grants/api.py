@@ -30,6 +30,7 @@ _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
     GrantRefusal.NOT_A_TRIAL: (409, "the account is not a trial"),
     GrantRefusal.ACTING_STAFF: (403, "staff who stand in can never open, extend or approve anything"),
     GrantRefusal.UNKNOWN_DURATION: (422, f"`assumption_duration` must be one of {', '.join(Duration)}"),
+    GrantRefusal.OVERTAKEN: (409, "the account has changed meanwhile: read it again, and decide anew"),
     GrantRefusal.UNKNOWN_PERMISSION: (422, f"`permissions` must be some of {', '.join(Permission)}"),
 }
 

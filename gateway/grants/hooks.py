@@ -16,8 +16,9 @@ from gateway.bodies import read_at_most
 from gateway.clock import Clock
 from gateway.config.model import GrantsWebhook
 from gateway.stores.store import StoreError
+from policy.documents import Odd
 from policy.model import AccountId
-from policy.setting import Odd, read_account
+from policy.setting import read_account
 
 PATH = "/.locum/hooks/grants"
 TIMESTAMP = "Webhook-Timestamp"

@@ -19,9 +19,10 @@ from gateway.config.model import GrantsHttp, UpstreamTls
 from gateway.grants.service import GrantService
 from gateway.stores.store import AccountRecord, Store, StoreConflict, StoreError
 from gateway.tls import upstream_context
+from policy.documents import Odd
 from policy.grants import adopt
 from policy.model import Account, AccountId, GrantId
-from policy.setting import Fields, Form, Odd, Setting, Words, read_setting
+from policy.setting import Fields, Form, Setting, Words, read_setting
 
 log = logging.getLogger(__name__)
 

@@ -40,6 +40,10 @@ class ChangeRequest:
     """The program that asked on the administrator's behalf."""
     client_ip: str | None = None
     request_id: str | None = None
+    known_epoch: int | None = None
+    """The account's, as it was when they decided: if it is another by now, nothing changes. None: whatever it is."""
+    keeps_end: bool = False
+    """Whether the grant ends when it would have, and only what staff may do is chosen."""
 
 
 class UnknownAccount(Exception):
@@ -83,19 +87,7 @@ class GrantService:
 
     async def choose(self, request: ChangeRequest) -> GrantChange | GrantRefusal:
         """Carry out an administrator's choice, or say why not; either is on the record."""
-        _, outcome = await self._change(
-            request,
-            lambda before: choose(
-                before.account,
-                before.grant,
-                duration=request.duration,
-                permissions=request.permissions,
-                administrator=request.administrator,
-                accepted_roles=self._accepted,
-                new_id=GrantId(f"grant_{secrets.token_hex(8)}"),
-                now=self._clock(),
-            ),
-        )
+        _, outcome = await self._change(request, lambda before: self._choose(request, before))
         return outcome
 
     async def convert(self, account: AccountId, *, by: str) -> GrantChange | GrantRefusal:
@@ -138,6 +130,21 @@ class GrantService:
         except (StoreConflict, StoreError) as exc:
             await self._undo(record, exc)
             raise
+
+    def _choose(self, request: ChangeRequest, before: AccountRecord) -> GrantChange | GrantRefusal:
+        outcome = choose(
+            before.account,
+            before.grant,
+            duration=request.duration,
+            permissions=request.permissions,
+            administrator=request.administrator,
+            accepted_roles=self._accepted,
+            new_id=GrantId(f"grant_{secrets.token_hex(8)}"),
+            now=self._clock(),
+            keeps_end=request.keeps_end,
+        )
+        is_late = request.known_epoch not in (None, before.account.epoch)
+        return GrantRefusal.OVERTAKEN if is_late and isinstance(outcome, GrantChange) else outcome
 
     async def _change(
         self, request: ChangeRequest, decide: Callable[[AccountRecord], Outcome]
@@ -289,7 +296,7 @@ def _record(outcome: GrantChange | GrantRefusal, before: AccountRecord, request:
         grant_id=grant.id if grant else None,
         grant_epoch=before.account.epoch if isinstance(outcome, GrantRefusal) else outcome.account.epoch,
         granted_by=request.administrator.id,
-        duration=str(request.duration),
+        duration=str(grant.duration if request.keeps_end and grant else request.duration),
         permissions=tuple(sorted(grant.permissions)) if grant else None,
         expires_at=grant.expires_at.isoformat() if grant and grant.expires_at else None,
         client_id=request.client,

@@ -5,57 +5,21 @@ process itself are its client libraries' own. Labels come from lists of ours, so
 shows, and the number of series is bounded.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from math import inf
-from typing import Final, Literal
+from typing import Final
 
-from gateway.counts import Counts
+from gateway.audit.index.order import Told
+from gateway.audit.witnesses.showing import Witnesses
+from gateway.metrics.metric import Metric, Process, Samples
+from gateway.metrics.sinks import SINKS
 from gateway.proxy.durations import BOUNDS, Durations
-from gateway.proxy.listener import Listener
-from gateway.state import State
-from gateway.stores.store import KillSwitch
 from gateway.tokens.keys import KeyRing
 from policy.model import DenyReason
 
-Samples = Iterable[tuple[tuple[str, ...], float]]
-"""The values of one metric, each with its labels' values."""
-
-
 SUM: Final = "sum"
 """In place of a histogram's bound: the sum of all values."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """Where the numbers of one process are, at one moment."""
-
-    state: State
-    listener: Listener
-    upstream_connections: int
-    keys: KeyRing
-    version: str
-    switch: KillSwitch | None
-    """None: the store did not say."""
-    system: Mapping[str, float]
-    """What the system knows of the process, by name."""
-
-    @property
-    def counts(self) -> Counts:
-        """What has happened."""
-        return self.state.counts
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric; `labels` come behind `worker`, which all have, and behind those a histogram's bound or SUM."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    read: Callable[[Process], Samples]
-    labels: tuple[str, ...] = ()
 
 
 def _one(value: float) -> Samples:
@@ -80,11 +44,22 @@ def _key_ages(keys: KeyRing) -> Samples:
             yield (use,), made_at.timestamp()
 
 
+def _witness_lags(witnesses: Witnesses) -> Samples:
+    """Return how long each has kept one waiting."""
+    now = witnesses.ticks()
+    return [((name,), tally.lag_seconds(now)) for name, tally in witnesses.tallies.items()]
+
+
 def _durations(durations: Durations) -> Samples:
     """Return how many took no longer than each bound, and last how long all took."""
     for bound, count in zip((*BOUNDS, inf), accumulate(durations.counts), strict=True):
         yield ("+Inf" if bound == inf else str(bound),), count
     yield (SUM,), durations.seconds
+
+
+def _of_index(process: Process, read: Callable[[Told], float]) -> Samples:
+    indexer = process.state.indexer
+    return [] if indexer is None or indexer.told is None else _one(read(indexer.told))
 
 
 WORKER_UP = Metric(
@@ -140,10 +115,69 @@ METRICS = (
         lambda process: _one(process.state.journal.healthy),
     ),
     Metric(
+        "locum_journal_failures_total",
+        "counter",
+        "How often the journal could not be written, or took too long.",
+        lambda process: _one(process.state.journal.failures),
+    ),
+    Metric(
+        "locum_journal_completions_waiting",
+        "gauge",
+        "Ends of exchanges that are kept in memory because the journal could not be written.",
+        lambda process: _one(process.state.journal.notes_waiting),
+    ),
+    Metric(
+        "locum_journal_completions_lost_total",
+        "counter",
+        "Ends of exchanges that were more than could be kept so.",
+        lambda process: _one(process.state.journal.notes_lost),
+    ),
+    Metric(
         "locum_journal_records_total",
         "counter",
         "Records of the journal, also those from before this start.",
         lambda process: _one(process.state.journal.size),
+    ),
+    Metric(
+        "locum_witness_checkpoints_total",
+        "counter",
+        "Checkpoints that a witness has taken.",
+        lambda process: [((name,), tally.taken) for name, tally in process.state.witnesses.tallies.items()],
+        ("witness",),
+    ),
+    Metric(
+        "locum_witness_failures_total",
+        "counter",
+        "Attempts to show one that failed.",
+        lambda process: [((name,), tally.failures) for name, tally in process.state.witnesses.tallies.items()],
+        ("witness",),
+    ),
+    Metric(
+        "locum_witness_conflicts_total",
+        "counter",
+        "Attempts at which a witness knew of another history, or of a newer one: verify the journal.",
+        lambda process: [((name,), tally.conflicts) for name, tally in process.state.witnesses.tallies.items()],
+        ("witness",),
+    ),
+    Metric(
+        "locum_witness_lag_seconds",
+        "gauge",
+        "For how long a checkpoint has waited for a witness.",
+        lambda process: _witness_lags(process.state.witnesses),
+        ("witness",),
+    ),
+    *SINKS,
+    Metric(
+        "locum_index_lag_bytes",
+        "gauge",
+        "How much of the journal is not in its index yet; told by the worker that sees to it.",
+        lambda process: _of_index(process, lambda told: told.behind_bytes),
+    ),
+    Metric(
+        "locum_index_lag_seconds",
+        "gauge",
+        "How long it took to bring the index up to date the last time; likewise.",
+        lambda process: _of_index(process, lambda told: told.behind_seconds),
     ),
     Metric(
         "locum_key_created_timestamp_seconds",

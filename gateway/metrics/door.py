@@ -8,7 +8,7 @@ from importlib.metadata import version
 from aiohttp import web
 
 from gateway.health import ask_kill_switch
-from gateway.metrics.catalogue import Process
+from gateway.metrics.metric import Process
 from gateway.metrics.reading import Reading, ask_all, take, told
 from gateway.metrics.text import read_system, render
 from gateway.proxy.listener import Listener
@@ -56,7 +56,8 @@ class Metrics:
 
     async def read(self) -> Reading:
         """Return the numbers of this process as they are now."""
-        switch, system = await asyncio.gather(ask_kill_switch(self._state.store), asyncio.to_thread(read_system))
+        asking = ask_kill_switch(self._state.store, patience_seconds=self._state.facts.patience_seconds)
+        switch, system = await asyncio.gather(asking, asyncio.to_thread(read_system))
         return take(
             Process(
                 state=self._state,

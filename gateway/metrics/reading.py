@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.metrics.catalogue import METRICS, Process
+from gateway.metrics.catalogue import METRICS
+from gateway.metrics.metric import Process
 from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)

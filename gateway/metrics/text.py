@@ -8,7 +8,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from gateway.metrics.catalogue import METRICS, SUM, WORKER_UP, Metric
+from gateway.metrics.catalogue import METRICS, SUM, WORKER_UP
+from gateway.metrics.metric import Metric
 from gateway.metrics.reading import Reading
 
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}

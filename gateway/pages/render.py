@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -26,15 +27,7 @@ class Pages:
     """Renders templates of `gateway/pages/templates`; whatever is put in is escaped, and what is missing an error."""
 
     def __init__(self) -> None:
-        self._templates = Environment(
-            loader=PackageLoader("gateway.pages", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._templates.filters["moment"] = _moment
+        self._templates = _templates()
 
     def part(self, template: str, **values: Any) -> Markup:
         """Return a piece of a page."""
@@ -47,15 +40,19 @@ class Pages:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         form_action: Sequence[str] = (),
+        scripts: bool = False,
         **values: Any,
     ) -> web.Response:
-        """Return a whole page; its forms go to its own origin, and to those of `form_action`."""
+        """Return a whole page; its forms go to its own origin, and to those of `form_action`.
+
+        With `scripts` it may load some of its origin; none ever stands in the page itself.
+        """
         return web.Response(
             status=status,
             text=self._templates.get_template(template).render(values),
             content_type="text/html",
             charset="utf-8",
-            headers={**_HEADERS, "Content-Security-Policy": _policy(form_action), **(headers or {})},
+            headers={**_HEADERS, "Content-Security-Policy": _policy(form_action, scripts=scripts), **(headers or {})},
         )
 
     def message(self, title: str, *said: str, status: int, again: str | None = None, code: str = "") -> web.Response:
@@ -73,11 +70,33 @@ class Pages:
         return self.message("Not let through", *said, status=status, again=again, code=code)
 
 
-def _policy(form_action: Sequence[str]) -> str:
-    """Return a content security policy under which nothing but our own style sheet is loaded."""
+@cache
+def _templates() -> Environment:
+    """Return our templates, each compiled once in a process: they are files of the package, and nobody changes them."""
+    templates = Environment(
+        loader=PackageLoader("gateway.pages", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    templates.filters["moment"] = _moment
+    templates.filters["instant"] = _instant
+    return templates
+
+
+def _policy(form_action: Sequence[str], *, scripts: bool) -> str:
+    """Return a content security policy under which nothing but our own style sheet, and maybe our script, is loaded."""
     forms = " ".join(("'self'", *form_action))
-    return f"default-src 'none'; style-src 'self'; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
+    loaded = "style-src 'self'; script-src 'self'; connect-src 'self'" if scripts else "style-src 'self'"
+    return f"default-src 'none'; {loaded}; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
 
 
 def _moment(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _instant(time: datetime) -> str:
+    """Return a time as HTML's `datetime` has it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,19 +8,19 @@ from typing import Final, assert_never, cast
 
 from gateway import cookie_names
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.owed import Debts
 from gateway.audit.record import Record
 from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache
-from gateway.grants.patience import FACTS_SECONDS
 from gateway.proxy import headers, names, replies
 from gateway.proxy.asker import Asker, Refused, Standing, judge_names
+from gateway.proxy.banner import Banner
 from gateway.proxy.browsers import Browsers, HeldCookies
 from gateway.proxy.challenges import Challenges
 from gateway.proxy.client_address import client_address
 from gateway.proxy.cookies import CookieCredential
-from gateway.proxy.forward import SWITCH, Onward, forward
+from gateway.proxy.course import Course
+from gateway.proxy.forward import SWITCH, Onward, Sent, forward
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
@@ -42,6 +42,7 @@ from policy.target import TargetError, parse_target
 
 log = logging.getLogger(__name__)
 
+_OURSELVES: Final = "locum"
 _CALLER: Final = "the caller"
 _NO_FACTS = Facts(account=None, grant=None, assumption=None, staff=None)
 
@@ -57,7 +58,6 @@ class AssumedTraffic:
         facts: FactCache,
         profile: Profile,
         journal: AuditLog,
-        owed: Debts,
         assertions: Assertions,
         challenges: Challenges,
         held_keys: HeldKeys,
@@ -70,6 +70,7 @@ class AssumedTraffic:
         counts: Counts,
         clock: Clock,
         ticks: Ticks = boot_seconds,
+        banner: Banner | None = None,
     ) -> None:
         self._accounts = accounts
         self._verifier = verifier
@@ -77,7 +78,6 @@ class AssumedTraffic:
         self._profile = profile
         self._withheld = profile.withhold_cookies | cookie_names.ALL
         self._journal = journal
-        self._owed = owed
         self._assertions = assertions
         self._challenges = challenges
         self._held_keys = held_keys
@@ -89,7 +89,9 @@ class AssumedTraffic:
         self._control = control
         self._counts = counts
         self._clock = clock
-        self._unrecorded, self._unrecorded_cuts = Rarely(log, ticks=ticks), Rarely(log, ticks=ticks)
+        self._ticks = ticks
+        self._banner = banner
+        self._unrecorded = Rarely(log, ticks=ticks)
 
     async def answer(
         self, inbound: Inbound, kinds: int, credential: Credential | CookieCredential | DenyReason | None
@@ -99,6 +101,7 @@ class AssumedTraffic:
         `kinds` are those of its headers' names, all together.
         """
         self._counts.assumed += 1
+        began = self._ticks()
         request_id = f"req_{getrandbits(64):016x}"  # told apart, never guessed against
         try:
             held = await self._admit(credential) if isinstance(credential, CookieCredential) else None
@@ -114,7 +117,7 @@ class AssumedTraffic:
             case Permit():
                 exchange = self._live.open(request, facts, decision)
                 try:
-                    await self._permitted(inbound, kinds, exchange, request_id)
+                    await self._permitted(inbound, kinds, exchange, request_id, began)
                 finally:
                     self._live.close(exchange)
             case _:
@@ -123,7 +126,7 @@ class AssumedTraffic:
     async def _admit(self, credential: CookieCredential) -> AssumptionClaims:
         """Return what a browser's cookie stands for, asked anew for each request; raises Refused."""
         try:
-            async with asyncio.timeout(FACTS_SECONDS):
+            async with asyncio.timeout(self._facts.patience_seconds):
                 held = await self._browsers.admit(credential)
         except (StoreError, TimeoutError) as exc:
             raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE)) from exc
@@ -230,7 +233,7 @@ class AssumedTraffic:
 
     async def _load(self, request: AccessRequest) -> Facts:
         try:
-            async with asyncio.timeout(FACTS_SECONDS):
+            async with asyncio.timeout(self._facts.patience_seconds):
                 facts = await self._facts.of_request(request.account, request.claims)
         except (StoreError, TimeoutError) as exc:
             raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
@@ -239,8 +242,8 @@ class AssumedTraffic:
             raise Refused(Deny(reason=DenyReason.TOKEN_INVALID))
         return facts
 
-    async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str) -> None:
-        """Record the permit, then send the request on."""
+    async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str, began: float) -> None:
+        """Record the permit, then send the request on, and note how that ended."""
         request, caller = exchange.request, cast("Asker", inbound.head.kept[_CALLER])
         try:
             held = None if caller.browser is None else await self._hold(caller.browser, inbound.head, exchange.permit)
@@ -249,45 +252,70 @@ class AssumedTraffic:
             await self._refuse(inbound, without, request_id, request.claims, exchange.facts)
             return
         record = self._record(inbound, exchange.facts, request.claims, request_id, exchange.permit)
+        course = Course(
+            self._journal,
+            record,
+            inbound,
+            account=request.account,
+            assumption=request.claims.assumption,
+            began=began,
+            ticks=self._ticks,
+        )
         try:
-            await self._journal.append(record, durable=exchange.permit.writes)
+            course.seq = await self._journal.append(record, durable=exchange.permit.writes, instead=course.abandoned)
         except JournalError:
-            unrecorded = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+            course.deny = unrecorded = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
             self._counts.refusals[unrecorded.reason] += 1
             await replies.refuse(inbound, unrecorded, request_id=request_id)
             return
-        if (verdict := exchange.begin(inbound.abort)) is not None:
-            # The customer took it back while it was being recorded.
-            await self._refuse(inbound, verdict, request_id, request.claims, exchange.facts)
-            return
+        with course:
+            course.deny = exchange.begin(inbound.abort)
+            if course.deny is not None:
+                # The customer took it back while it was being recorded.
+                await self._tell(inbound, course.deny, request_id)
+                return
+            try:
+                await self._send(inbound, kinds, exchange, held, course)
+            finally:
+                course.deny = exchange.verdict()
+                if course.deny is not None:
+                    self._counts.cuts[course.deny.reason] += 1
+
+    async def _send(
+        self, inbound: Inbound, kinds: int, exchange: Exchange, held: HeldCookies | None, course: Course
+    ) -> None:
+        """Send a request on, whose permit is on the record, and its answer back."""
+        caller = cast("Asker", inbound.head.kept[_CALLER])
         self._counts.permits += 1
         if caller.browser is not None:
             self._browsers.note_use(caller.browser)
         # Not the permit that was recorded: a change meanwhile may have left less of it.
         onward = self._onward(caller, inbound.head, exchange.permit)
-        ours = (*onward.said, (b"X-Locum-Request", request_id.encode("ascii")))
-        try:
-            # Trailers would come behind the decision, so those of a request go nowhere.
-            much = await forward(
-                inbound,
-                self._control if inbound.head.target.startswith(SELFTEST_PREFIX) else self._upstream,
-                onward.lines.head(inbound.head) if held is None else onward.lines.more(held.lines).head(inbound.head),
-                answer=partial(self._answer, ours, held),
-                known=self._known,
-                upgrade=kinds & names.UPGRADE != 0,
-                carry=partial(_carry, exchange),
-                keep=None if held is None else held.keep,
-            )
-            if much:
-                # It is open, and can be cut, for as long as the kernel has some of it.
-                await inbound.delivered()
-        finally:
-            if (verdict := exchange.verdict()) is not None:
-                await self._note_cut(inbound, exchange, verdict, request_id)
+        ours = (*onward.said, (b"X-Locum-Request", course.request_id))
+        lines, sign = onward.lines if held is None else onward.lines.more(held.lines), None
+        if self._banner is not None and held is not None:
+            sign = self._banner.over(inbound.head, exchange.permit, exchange.facts)
+            lines = lines if sign is None else sign.asked(lines)
+        course.begun = True
+        # Trailers would come behind the decision, so those of a request go nowhere.
+        course.sent = await forward(
+            inbound,
+            self._control if inbound.head.target.startswith(SELFTEST_PREFIX) else self._upstream,
+            lines.head(inbound.head),
+            answer=partial(self._answer, ours, held),
+            known=self._known,
+            upgrade=kinds & names.UPGRADE != 0,
+            carry=partial(_carry, exchange),
+            keep=None if held is None else held.keep,
+            insert=None if sign is None else sign.into,
+        )
+        if course.sent is not Sent.AT_ONCE and course.sent is not Sent.UNANSWERED:
+            # It is open, and can be cut, for as long as the kernel has some of it.
+            await inbound.delivered()
 
     async def _hold(self, browser: CookieCredential, head: RequestHead, permit: Permit) -> HeldCookies:
         """Return the app's cookies that are held for whoever comes with a browser; raises StoreError, TimeoutError."""
-        async with asyncio.timeout(FACTS_SECONDS):
+        async with asyncio.timeout(self._facts.patience_seconds):
             return await self._browsers.hold(browser, head.target, until=permit.ends_at)
 
     def _answer(self, ours: Headers, held: HeldCookies | None, head: ResponseHead) -> ResponseHead:
@@ -323,22 +351,14 @@ class AssumedTraffic:
         except JournalError as exc:
             self._unrecorded.error("a refusal could not be recorded: request %s, %s: %s", request_id, deny.reason, exc)
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+        await self._tell(inbound, deny, request_id)
+
+    async def _tell(self, inbound: Inbound, deny: Deny, request_id: str) -> None:
         self._counts.refusals[deny.reason] += 1
         said = self._challenges.of(deny, self._accounts.read(inbound.head, inbound.peer))
         farewell = self._browsers.farewell(inbound.head, deny)
         nonce = self._held_keys.nonce(deny)
         await replies.refuse(inbound, deny, request_id=request_id, said=said, nonce=nonce, farewell=farewell)
-
-    async def _note_cut(self, inbound: Inbound, exchange: Exchange, verdict: Deny, request_id: str) -> None:
-        self._counts.cuts[verdict.reason] += 1
-        cut = self._record(inbound, exchange.facts, exchange.request.claims, request_id, verdict)
-        cut.bytes_received, cut.bytes_sent = inbound.received, inbound.sent
-        try:
-            await self._journal.append(cut)
-        except JournalError as exc:
-            self._unrecorded_cuts.error("the cut of request %s could not be recorded yet: %s", request_id, exc)
-            # As many at the most as were open when the journal failed: without it nothing begins.
-            self._owed.add(cut)
 
     def _record(
         self,
@@ -359,7 +379,11 @@ class AssumedTraffic:
             account=kept.account if kept is not None and kept.by is self else self._accounts.read(head, inbound.peer),
             client_ip=lambda: client_address(head, inbound.peer, self._trusts) or None,
             request_id=request_id,
+            where=self._where,
         )
+
+    def _where(self, head: RequestHead) -> str:
+        return _OURSELVES if head.target.startswith(SELFTEST_PREFIX) else self._upstream.where(head)
 
 
 async def _carry(exchange: Exchange, client: ByteStream, upstream: ByteStream) -> None:
@@ -367,4 +391,5 @@ async def _carry(exchange: Exchange, client: ByteStream, upstream: ByteStream) -
     tunnel = Tunnel(client, upstream, follows=True)
     if exchange.begin(tunnel.cut) is not None:
         tunnel.cut()
-    await tunnel.carry()
+    if (broken := await tunnel.carry()) is not None:
+        raise broken

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum, unique
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from gateway.proxy import headers, replies
+from gateway.proxy.insertion import Insertion
 from gateway.proxy.names import Names
 from gateway.proxy.tunnel import join
 from gateway.proxy.wire import (
@@ -19,6 +21,7 @@ from gateway.proxy.wire import (
     Trailers,
     Upstream,
     UpstreamFault,
+    UpstreamResponse,
 )
 
 log = logging.getLogger(__name__)
@@ -26,11 +29,30 @@ log = logging.getLogger(__name__)
 SWITCH = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 """What a WebSocket handshake says of its connection, which is what each of the two connections must say anew."""
 
+
+@unique
+class Sent(Enum):
+    """What became of a request that was sent on, and of its answer."""
+
+    AT_ONCE = "at once"
+    """The answer was small, and is out."""
+    AT_LENGTH = "at length"
+    """The answer is out, or a stream has ended; so much was sent that it may take its time to arrive."""
+    UNANSWERED = "unanswered"
+    """The upstream did not answer, and the client was told so."""
+    BROKEN_OFF = "broken off"
+    """The upstream failed in the middle of its answer, and the client was cut off."""
+
+
 Carry = Callable[[ByteStream, ByteStream], Awaitable[None]]
 """Makes a client's and an upstream's raw connection one, until they end."""
 
 Keep = Callable[[ResponseHead], Awaitable[None]]
 """Keeps something of an upstream's answer."""
+
+
+Insert = Callable[[ResponseHead, ResponseHead], Insertion | None]
+"""Returns what puts something into an answer, by the upstream's head and by the one that goes on; None for nothing."""
 
 
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,13 +87,14 @@ async def forward(
     trailers: Trailers | None = None,
     carry: Carry = join,
     keep: Keep | None = None,
-) -> bool:
+    insert: Insert | None = None,
+) -> Sent:
     """Send `head` with the body of `inbound`, and the response back as `answer` makes it of the upstream's.
 
     `upgrade` is for a WebSocket handshake that may be made: both connections become one (RFC 6455), by `carry`.
     `trailers` of the request go on behind its body. The client hears nothing before `keep` has kept what it keeps of
-    the upstream's head. An upstream that fails is answered for, or, if it is too late for that, the client is cut off.
-    Returns whether so much was sent that it may take its time to arrive.
+    the upstream's head. `insert` has an answer changed, whose trailers then go nowhere. An upstream that fails is
+    answered for, or, if it is too late for that, the client is cut off.
     """
     try:
         response = await upstream.send(
@@ -84,26 +107,38 @@ async def forward(
     except UpstreamFault as fault:
         log.warning("the upstream did not answer: %s", fault)
         await replies.report_fault(inbound, fault)
-        return False
-    much = True
+        return Sent.UNANSWERED
+    sent = Sent.AT_LENGTH
     try:
         if keep is not None:
             await keep(response.head)
         final = answer(response.head)
         if response.stream is not None:
             await _switch(inbound, final, response.stream, carry)
+        elif insert is not None and (insertion := insert(response.head, final)) is not None:
+            sent = await _send_changed(inbound, response, insertion)
         elif (content := response.at_hand()) is not None:
-            much = False
             await inbound.respond(final, content)
+            sent = Sent.AT_ONCE
         else:
             await inbound.respond(final, response.body, trailers=lambda: headers.behind(response.trailers(), known))
     except UpstreamFault as fault:
         # The head is out already; only a broken connection can still tell the client.
         log.warning("the upstream broke off: %s", fault)
         inbound.abort()
+        sent = Sent.BROKEN_OFF
     finally:
         await response.close()
-    return much
+    return sent
+
+
+async def _send_changed(inbound: Inbound, response: UpstreamResponse, insertion: Insertion) -> Sent:
+    content = response.at_hand()
+    if content is not None:
+        await inbound.respond(*insertion.whole(content))
+        return Sent.AT_ONCE
+    await inbound.respond(*insertion.stream(response.body))
+    return Sent.AT_LENGTH
 
 
 def _inform(inbound: Inbound, answer: Callable[[ResponseHead], ResponseHead], interim: ResponseHead) -> None:

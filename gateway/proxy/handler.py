@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.caller import CLIENT_HEADER
+from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, CLIENT_HEADER
+from gateway.console import door
 from gateway.counts import Counts
 from gateway.places import Places
 from gateway.proxy import headers, names, replies
@@ -18,11 +19,11 @@ from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.client_address import client_address
 from gateway.proxy.control import LONGEST_SECONDS, ControlShares
 from gateway.proxy.cookies import CookieCredential, OurCookies
-from gateway.proxy.forward import SWITCH, Onward, forward
+from gateway.proxy.forward import SWITCH, Onward, Sent, forward
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.names import Names
 from gateway.proxy.peers import Trusts
-from gateway.proxy.triage import CatchRules, Credential, find_credential, names_host
+from gateway.proxy.triage import AccountReader, CatchRules, Credential, find_credential, names_host
 from gateway.proxy.wire import Inbound, RequestHead, ResponseHead, Upstream
 from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.tokens.signing import OUR_BEGINNING, TokenVerifier
@@ -31,7 +32,9 @@ from policy.model import DenyReason
 CONTROL_PREFIX = b"/.locum/"
 _DOT = b"/."  # how each of our paths begins, and hardly one of an app's
 _READING: Final = "the reading"
-_CLIENT_HEADER = CLIENT_HEADER.encode("ascii")
+_CLIENT_HEADER, _ACCOUNT_HEADER, _ASSUMED_HEADER = (
+    name.encode("ascii") for name in (CLIENT_HEADER, ACCOUNT_HEADER, ASSUMED_HEADER)
+)
 
 
 class ProxyHandler:
@@ -40,6 +43,7 @@ class ProxyHandler:
     def __init__(
         self,
         *,
+        accounts: AccountReader,
         upstream: Upstream,
         control: Upstream,
         shares: ControlShares,
@@ -59,6 +63,7 @@ class ProxyHandler:
         self._metadata = places.server_metadata.encode("ascii")
         self._issuer_host = places.host.encode("ascii")
         self._own_host = own_host
+        self._accounts = accounts
         self._upstream = upstream
         self._control = control
         self._shares = shares
@@ -86,11 +91,13 @@ class ProxyHandler:
         reading: _Reading | None = head.kept.get(_READING)
         if reading is None or reading.by is not self:
             reading = head.kept[_READING] = self._read(head, inbound.peer)
+        credential = DenyReason.AMBIGUOUS_HEADER if OUR_BEGINNING in target else reading.credential
         if target.startswith(_DOT) and self._is_ours(head):
-            if target.startswith(SELFTEST_PREFIX):
-                await self._assumed.answer(inbound, reading.kinds, reading.credential)
+            is_staffs = credential is not None or (reading.onward is None and not reading.is_own_host)
+            if target.startswith(SELFTEST_PREFIX) or (is_staffs and door.may_lead_there(target)):
+                await self._assumed.answer(inbound, reading.kinds, credential)
             else:
-                await self._to_control(inbound, reading.kinds)
+                await self._to_control(inbound, reading.kinds, is_staffs=is_staffs)
             return
         if reading.is_own_host:
             # A script of the app's would be one of our own pages' origin, and could read and send whatever they can.
@@ -98,7 +105,6 @@ class ProxyHandler:
             title = "at this host there is nothing but Locum itself, where staff sign in: it is at /.locum/"
             await replies.report(inbound, 404, title, kind="not-here")
             return
-        credential = DenyReason.AMBIGUOUS_HEADER if OUR_BEGINNING in target else reading.credential
         if credential is not None or reading.onward is None:
             await self._assumed.answer(inbound, reading.kinds, credential)
             return
@@ -140,12 +146,16 @@ class ProxyHandler:
         # RFC 8414 section 3.1 puts it where every other host's own metadata is, which stays the app's.
         return head.target == self._metadata and names_host(head.headers, self._issuer_host)
 
-    async def _to_control(self, inbound: Inbound, kinds: int) -> None:
-        """Hand what is for Locum itself to the control plane, and say whose it is."""
+    async def _to_control(self, inbound: Inbound, kinds: int, *, is_staffs: bool) -> None:
+        """Hand what is for Locum itself to the control plane, and say whose it is and for which account."""
         self._counts.control += 1
         lines = headers.for_upstream(inbound.head.headers, self._known, kinds)
         client = client_address(inbound.head, inbound.peer, self._trusts)
         lines.append((_CLIENT_HEADER, client.encode("ascii")))
+        if (account := self._accounts.read(inbound.head, inbound.peer)) is not None:
+            lines.append((_ACCOUNT_HEADER, account.encode("utf-8")))
+        if is_staffs:
+            lines.append((_ASSUMED_HEADER, b"1"))
         with self._shares.share(inbound.peer) as is_left:
             if not is_left:
                 await replies.turn_away(inbound, "too many of these requests from one address: try again in a moment")
@@ -165,7 +175,7 @@ class ProxyHandler:
         *,
         upgrade: bool = False,
         answer: Callable[[ResponseHead], ResponseHead] | None = None,
-    ) -> Awaitable[bool]:
+    ) -> Awaitable[Sent]:
         return forward(
             inbound,
             upstream,

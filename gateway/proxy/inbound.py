@@ -69,6 +69,7 @@ class ClientRequest:
         "sent",
         "settled",
         "started",
+        "status",
     )
 
     def __init__(self, line: Line, head: RequestHead, framing: Framing, inbox: Inbox | None) -> None:
@@ -84,6 +85,8 @@ class ClientRequest:
         """Set when the handler has returned: from then on the connection is another request's."""
         self.sent = 0
         """See Inbound."""
+        self.status: int | None = None
+        """See Inbound."""
         self._line = line
         self._framing = framing
         self._inbox = inbox
@@ -93,6 +96,11 @@ class ClientRequest:
     def is_alone(self) -> bool:
         """See Inbound."""
         return not self.has_body and not self._line.has_more
+
+    @property
+    def is_stopping(self) -> bool:
+        """See Inbound."""
+        return self._line.stopping
 
     @property
     def received(self) -> int:
@@ -144,7 +152,7 @@ class ClientRequest:
         raw = _encode(
             head, lines if keep and self.head.version == (1, 1) else lines + (_KEEP_ALIVE if keep else _CLOSE)
         )
-        outbox = self._begin()
+        outbox = self._begin(head.status)
         if bodiless or body is None:
             outbox.write(raw)
         elif isinstance(body, bytes):
@@ -184,7 +192,7 @@ class ClientRequest:
             raise ValueError("only 101 switches protocols, in HTTP/1.1 and without a body")
         self._line.on_switch()
         raw = _encode(head, ())
-        outbox = self._begin()
+        outbox = self._begin(head.status)
         outbox.write(raw)
         await outbox.drain()
         self._inbox = self._line.open_stream()
@@ -200,10 +208,11 @@ class ClientRequest:
             self.sent = max(0, self.sent - self._line.unsent())
             self._line.abort()
 
-    def _begin(self) -> Outbox:
+    def _begin(self, status: int) -> Outbox:
         if self.started or self.settled:
             raise RuntimeError("a request is answered exactly once, by its handler and before that returns")
         self.started = True
+        self.status = status
         return self._line.outbox
 
     async def _send(

@@ -74,8 +74,10 @@ class Exchange:
 class Live:
     """The open assumed exchanges of this process, found by account, assumption or staff member."""
 
-    def __init__(self, profile: Profile, clock: Clock) -> None:
+    def __init__(self, profile: Profile, clock: Clock, *, patience_seconds: float = FACTS_SECONDS) -> None:
+        """Wait no longer than so for the facts of what is looked at."""
         self._profile = profile
+        self._patience = patience_seconds
         self._clock = clock
         self._keys: Keys | None = None
         self._open: dict[AssumptionId, set[Exchange]] = {}
@@ -180,7 +182,7 @@ class Live:
         """Decide anew about these, on facts loaded anew; the very same facts as before say nothing new.
 
         What cannot be loaded is cut, and an account that cannot keeps no other from being looked at. Once there has
-        been no answer for half a second, all the rest is cut: it is not known whether it is still permitted.
+        been no answer for so long, all the rest is cut: it is not known whether it is still permitted.
         """
         accounts: dict[AccountId, list[Exchange]] = {}
         for exchange in exchanges:
@@ -195,7 +197,7 @@ class Live:
                 for number, exchange in enumerate(of_account, 1):
                     if not number % _SLICE:
                         await asyncio.sleep(0)
-                    answers = answers and loop.time() - answered_at < FACTS_SECONDS
+                    answers = answers and loop.time() - answered_at < self._patience
                     if not answers:
                         self._cut_off(exchange)
                     elif answers := await self._look_at(exchange, load):
@@ -208,7 +210,7 @@ class Live:
         if not self._is_open(exchange):
             return True
         try:
-            async with asyncio.timeout(FACTS_SECONDS):
+            async with asyncio.timeout(self._patience):
                 facts = await load(exchange.request)
         except TimeoutError:
             self._cut_off(exchange)

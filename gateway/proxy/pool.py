@@ -140,6 +140,10 @@ class Pool:
                 self._counted(exc)
             raise
 
+    def where(self, head: RequestHead) -> str:  # noqa: ARG002 - it is one for all
+        """See `Upstream.where`."""
+        return self._address.url
+
     def _counted(self, fault: UpstreamFault) -> UpstreamFault:
         self._on_fault(fault)
         return fault

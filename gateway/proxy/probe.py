@@ -6,7 +6,9 @@ tells the roles where the profile's `agent_role` points to.
 """
 
 from gateway.audit.log import AuditLog
-from gateway.clock import Clock
+from gateway.clock import Clock, Ticks
+from gateway.proxy.course import Course
+from gateway.proxy.forward import Sent
 from gateway.proxy.identity import Assertions
 from gateway.proxy.records import record_decision
 from gateway.proxy.triage import AccountReader
@@ -14,10 +16,11 @@ from gateway.proxy.wire import RequestHead, Upstream, UpstreamFault, UpstreamRes
 from gateway.tokens.starting import Known
 from policy.claims import LONGEST_BROWSER, check_token
 from policy.decide import decide
+from policy.documents import Odd
 from policy.exchange import Issue
 from policy.model import AccessRequest, Deny, DenyReason, Facts, Permit
 from policy.routes import Profile
-from policy.setting import Odd, read_roles
+from policy.setting import read_roles
 from policy.target import parse_target
 
 _MOST_BYTES = 64 * 1024
@@ -38,6 +41,7 @@ class AgentProbe:
         journal: AuditLog,
         issuer: str,
         clock: Clock,
+        ticks: Ticks,
     ) -> None:
         self._accounts = accounts
         self._profile = profile
@@ -46,6 +50,7 @@ class AgentProbe:
         self._journal = journal
         self._issuer = issuer
         self._clock = clock
+        self._ticks = ticks
 
     async def ask(self, issue: Issue, facts: Facts, *, request_id: str) -> Deny | Known:
         """Return why the assumption must not start, or what is known of the agent; raises JournalError.
@@ -62,16 +67,32 @@ class AgentProbe:
         decision = decide(request, facts, self._profile, now=self._clock())
         head = RequestHead(method=b"GET", target=target.raw, headers=self._accounts.lines_for(claims.account))
         record = record_decision(
-            decision, head, facts, claims, account=claims.account, client_ip=lambda: None, request_id=request_id
+            decision,
+            head,
+            facts,
+            claims,
+            account=claims.account,
+            client_ip=lambda: None,
+            request_id=request_id,
+            where=self._upstream.where,
         )
-        await self._journal.append(record)
-        match decision:
-            case Deny():
-                return decision
-            case Permit():
-                return await self._send(decision, head, host)
+        if isinstance(decision, Deny):
+            await self._journal.append(record)
+            return decision
+        course = Course(
+            self._journal,
+            record,
+            None,
+            account=claims.account,
+            assumption=claims.assumption,
+            began=self._ticks(),
+            ticks=self._ticks,
+        )
+        course.seq = await self._journal.append(record, instead=course.abandoned)
+        with course:
+            return await self._send(decision, head, host, course)
 
-    async def _send(self, permit: Permit, head: RequestHead, host: str) -> Deny | Known:
+    async def _send(self, permit: Permit, head: RequestHead, host: str, course: Course) -> Deny | Known:
         pointer = self._profile.agent_role
         lines = (
             *head.headers,
@@ -84,13 +105,15 @@ class AgentProbe:
                 RequestHead(method=head.method, target=head.target, headers=lines), None
             )
             try:
-                status = response.head.status
+                course.status = status = response.head.status
+                course.sent = Sent.AT_ONCE
                 if status not in _KNOWN:
                     return Deny(reason=DenyReason.AGENT_UNKNOWN if status in _UNKNOWN else DenyReason.APP_UNAVAILABLE)
                 return Known(roles=await _read_roles(response, pointer)) if pointer else Known()
             finally:
                 await response.close()
         except UpstreamFault:
+            course.sent = Sent.UNANSWERED
             return Deny(reason=DenyReason.APP_UNAVAILABLE)
         except _OddError as exc:
             return Deny(reason=DenyReason.APP_UNAVAILABLE, detail=f"the app does not tell the agent's role: {exc}")

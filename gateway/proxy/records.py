@@ -8,11 +8,14 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from gateway.audit.record import Record, name_actor
+from gateway import refusals
+from gateway.audit.record import Record, name_actor, seal
 from gateway.proxy import headers
 from gateway.proxy.wire import RequestHead
 from gateway.tokens.signing import OUR_BEGINNING
+from policy.decide import reach
 from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit, Scope
+from policy.routes import read_field
 from policy.scopes import format_scopes
 
 _ALLOWED: Final = "what the record of a permit says"
@@ -37,10 +40,13 @@ def record_decision(
     account: AccountId | None,
     client_ip: Callable[[], str | None],
     request_id: str,
+    where: Callable[[RequestHead], str],
 ) -> Record:
-    """Return the record; of the query it holds the names only, of the headers none that could be a credential.
+    """Return the record; of the headers it holds none that could be a credential.
 
-    `client_ip` is asked only where a record of the connection does not say it yet.
+    Of the query it holds the names, and the values of those of which every rule says that they may be recorded, if the
+    request is permitted. `client_ip` is asked only where a record of the connection does not say it yet; `where` only
+    of a permit, to which address the request is sent.
     """
     target = head.target
     path, names = _describe(target) if len(target) > _LONGEST_REMEMBERED else _describe_remembered(target)
@@ -49,6 +55,9 @@ def record_decision(
         record = _record(head, facts, claims, account=account, client_ip=client_ip)
         record.decision, record.reason, record.rule = "deny", str(decision.reason), decision.rule
         record.method, record.path, record.query_names, record.request_id = method, path, names, request_id
+        record.status = refusals.REFUSALS[decision.reason].status
+        if claims is not None:
+            record.scopes = tuple(format_scopes(reach(claims, facts)).split())
         return record
     allowed: _Allowed | None = head.kept.get(_ALLOWED)
     if (
@@ -59,11 +68,18 @@ def record_decision(
     ):
         record = _record(head, facts, claims, account=account, client_ip=client_ip)
         record.decision, record.scopes = "allow", tuple(format_scopes(decision.scopes).split())
+        seal(record)
         allowed = _Allowed(claims=claims, facts=facts, scopes=decision.scopes, record=record)
         head.kept[_ALLOWED] = allowed
-    rule = " ".join(decision.rules)
     return structs.replace(
-        allowed.record, method=method, path=path, query_names=names, request_id=request_id, rule=rule
+        allowed.record,
+        method=method,
+        path=path,
+        query_names=names,
+        query_values=_values(target, decision.query_recorded) if names and decision.query_recorded else None,
+        request_id=request_id,
+        rule=" ".join(decision.rules),
+        upstream=where(head),
     )
 
 
@@ -71,6 +87,14 @@ def _describe(target: bytes) -> tuple[str, tuple[str, ...] | None]:
     """Return the path of a request target, and the names in its query if it has one."""
     path, _, query = _without_token(target).partition("?")
     return path, tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None
+
+
+def _values(target: bytes, recorded: frozenset[str]) -> tuple[str, ...] | None:
+    """Return those fields of a permitted target's query, as they were sent, whose names are among `recorded`."""
+    _, _, query = _without_token(target).partition("?")
+    said = (part for part in query.split("&") if "=" in part)
+    # All that frameworks may take a field's name for must be among them; one in escapes is taken for none.
+    return tuple(part for part in said if read_field(part.partition("=")[0]) <= recorded) or None
 
 
 # People look at the same pages again and again.
@@ -87,9 +111,10 @@ def _record(
 ) -> Record:
     started, grant, staff = facts.assumption, facts.grant, facts.staff
     hosts, agents = headers.values(head.headers, b"host"), headers.values(head.headers, b"user-agent")
+    parents = headers.values(head.headers, b"traceparent")
     return Record(
         kind="decision",
-        actor=name_actor(claims.actor, staff.name if staff else None) if claims else None,
+        actor=name_actor(claims.actor, staff.name if staff else None, facts.groups) if claims else None,
         subject=claims.subject if claims else None,
         account=account,
         grant_id=claims.grant_id if claims else None,
@@ -101,9 +126,18 @@ def _record(
         client_ip=client_ip(),
         user_agent=_without_token(agents[0]) if agents else None,
         token_id=claims.token_id if claims else None,
+        traceparent=parents[0].decode("ascii") if len(parents) == 1 and _is_traceparent(parents[0]) else None,
         client_id=claims.client if claims else None,
         assumption=claims.assumption if claims else None,
     )
+
+
+# W3C Trace Context, section 3.2.2: of a later version more may follow, which is nobody's business here.
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def _is_traceparent(text: bytes) -> bool:
+    return _TRACEPARENT.fullmatch(text) is not None
 
 
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]{0,20}" + OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")

@@ -49,8 +49,8 @@ class Tunnel:
             if marks is None or not marks.between or not stream.say_last(frame):
                 stream.abort()
 
-    async def carry(self) -> None:
-        """See `join`; returns soon after a cut as well."""
+    async def carry(self) -> ConnectionError | UpstreamFault | None:
+        """See `join`; returns soon after a cut as well, and what broke if it was one of the two sides."""
         ways = [
             asyncio.ensure_future(self._carry(self._client, self._upstream, self._up)),
             asyncio.ensure_future(self._carry(self._upstream, self._client, self._down)),
@@ -59,7 +59,8 @@ class Tunnel:
         ended = False
         try:
             done, _ = await asyncio.wait([*ways, over], return_when=asyncio.FIRST_COMPLETED)
-            if over in done or all(way.exception() is None for way in ways if way in done):
+            broken = next((error for way in ways if way in done and (error := way.exception()) is not None), None)
+            if over in done or broken is None:
                 # What came before the end is delivered, at the pace of whoever takes it.
                 self._ended = True
                 with suppress(ConnectionError, UpstreamFault):
@@ -73,6 +74,7 @@ class Tunnel:
             if not ended:
                 self._client.abort()
                 self._upstream.abort()
+        return broken if isinstance(broken, ConnectionError | UpstreamFault) and over not in done else None
 
     async def _carry(self, source: ByteStream, sink: ByteStream, marks: FrameMarks | None) -> None:
         # Asked behind each wait: what was read before a cut is not sent behind it.

@@ -94,6 +94,9 @@ class Upstream(Protocol):
         was idempotent, had no body, and the reused connection died before a byte of the response.
         """
 
+    def where(self, head: RequestHead) -> str:
+        """Return the address, as it is configured, to which `send` sends that."""
+
     async def close(self) -> None:
         """Close every connection."""
 
@@ -167,6 +170,14 @@ class Inbound(Protocol):
     @property
     def sent(self) -> int:
         """Bytes of the response's body that were sent, without those that an `abort` has taken back."""
+
+    @property
+    def status(self) -> int | None:
+        """The status of the one response once it has begun, 101 for a switch; None before."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no further request is read on this connection, because the gateway stops."""
 
     def abort(self) -> None:
         """Cut the connection now; what the client has not received yet, it does not get."""

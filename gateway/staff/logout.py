@@ -38,6 +38,7 @@ class LogoutEndpoint:
         """Answer 200 once the end is stored, 400 to what is no logout token, 503 if it has to be sent again."""
         try:
             notice = await self._notices.open(_read_token(await read_form(request, _MOST_FORM_BYTES)))
+            notice = await self._sign_outs.name(notice)
             with self._notices.once(notice) as new:
                 if not new:
                     return _ANSWERS.refuse("invalid_request", "the logout token was used before")

@@ -28,7 +28,7 @@ async def open_issuer(stack: AsyncExitStack, config: Config, state: State) -> Is
     return Issuer(config.staff.issuer, http=http, ticks=state.ticks)
 
 
-def open_sign_outs(stack: AsyncExitStack, state: State) -> SignOuts:
+def open_sign_outs(stack: AsyncExitStack, config: Config, state: State) -> SignOuts:
     """Return what ends assumptions when the issuer says so, in this process at once."""
 
     def ended(actor: ActorId, assumptions: Sequence[Assumption]) -> None:
@@ -38,7 +38,7 @@ def open_sign_outs(stack: AsyncExitStack, state: State) -> SignOuts:
             for exchange in state.live.of_assumption(assumption.id):
                 exchange.cut(Deny(reason=DenyReason.ASSUMPTION_ENDED))
 
-    sign_outs = SignOuts(state.store, state.journal, clock=state.clock, ended=ended)
+    sign_outs = SignOuts(state.store, state.journal, issuer=config.staff.issuer, clock=state.clock, ended=ended)
     run_on(stack, sign_outs.debts.keep_settling(), name="record what is owed")
     return sign_outs
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from msgspec import structs
 
@@ -11,7 +12,7 @@ from gateway.audit.record import Record, name_actor, record_end
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.stores.store import Store, StoreError
-from policy.events import LOGOUT, Notice
+from policy.events import LOGOUT, Notice, NoticeError
 from policy.model import ActorId, Assumption, TokenId
 from policy.times import LEEWAY
 
@@ -26,14 +27,28 @@ class SignOuts:
     It only takes power away, so it is done even if it cannot be recorded at once.
     """
 
-    def __init__(self, store: Store, journal: AuditLog, *, clock: Clock, ended: Ended) -> None:
+    def __init__(self, store: Store, journal: AuditLog, *, issuer: str, clock: Clock, ended: Ended) -> None:
         """Have `ended` cut what is open here, and forget what is known; it is called when the end is stored."""
         self._store = store
         self._journal = journal
+        self._issuer = issuer
         self.debts = Debts(journal)
         """What could not be recorded yet."""
         self._clock = clock
         self._ended = ended
+
+    async def name(self, notice: Notice) -> Notice:
+        """Return the notice with the person that it is about, if it names but a session of theirs at the issuer.
+
+        Raises StoreError, and NoticeError if nobody has signed in here with a browser in that session: with any other
+        token of it they may have begun something, so it cannot be said that all of it has ended.
+        """
+        if not notice.session:
+            return notice
+        person = await self._store.find_actor_of(self._issuer, notice.session)
+        if person is None:
+            raise NoticeError("nobody is known here by that `sid`: have the provider send `sub` as well")
+        return replace(notice, person=person)
 
     async def carry_out(self, notice: Notice, caller: Caller) -> None:
         """End what the notice says; it is stored when this returns.

@@ -6,12 +6,13 @@ OverflowError, for a time beyond the calendar), never a guess.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import json as msgspec_json
 
+from gateway.stores.holding import Hold
 from gateway.stores.store import (
     AccountRecord,
     BrowserAssumption,
@@ -63,7 +64,7 @@ SAID_OF_STAFF = ("name", "permissions", "groups", "claims", "told_at")
 BROWSER = "digest, assumption, claims, expires_at, seen_at"
 SESSION = "digest, issuer, subject, claims, signed_in_at, seen_at, ends_at"
 ONE_TIME = "digest, payload, expires_at"
-CLIENT = "id, secret_digest, roles, jwks, dpop"
+CLIENT = "id, secret_digest, roles, jwks, dpop, account"
 KEY = "id, algorithm, private_pem, created_at, signs_from, retired_at, ended_at"
 KILL_SWITCH = "stopped, set_by, reason, set_at"
 
@@ -249,6 +250,18 @@ def read_one_time(row: Row) -> tuple[bytes, str, datetime]:
     return digest, payload, _read_time(expires_at)
 
 
+def read_hand_over(row: Row) -> tuple[AssumptionId, datetime]:
+    """Return the assumption, and until when a browser has to take it over."""
+    assumption, ends_at = row
+    return AssumptionId(assumption), _read_time(ends_at)
+
+
+def actor_of(sessions: Sequence[StaffSession], sid: str) -> ActorId | None:
+    """Return whose sessions those are that came of the provider's session `sid`; None unless it is one person's."""
+    actors = {session.actor for session in sessions if json.loads(session.claims).get("sid") == sid}
+    return actors.pop() if len(actors) == 1 else None
+
+
 def browser_row(browser: BrowserAssumption) -> Row:
     """Return digest, assumption, claims, expires_at, seen_at."""
     times = (browser.expires_at, browser.seen_at)
@@ -269,14 +282,19 @@ def read_browser(row: Row) -> BrowserAssumption:
 
 def client_row(client: Client) -> Row:
     """Return id, secret_digest, roles, jwks, dpop."""
-    return (client.id, client.secret_digest, _join(client.roles), client.jwks, client.dpop)
+    return (client.id, client.secret_digest, _join(client.roles), client.jwks, client.dpop, client.account)
 
 
 def read_client(row: Row) -> Client:
     """Return the client of `client_row`'s columns."""
-    client, secret_digest, roles, jwks, dpop = row
+    client, secret_digest, roles, jwks, dpop, account = row
     return Client(
-        id=ClientId(client), secret_digest=secret_digest, roles=frozenset(roles.split()), jwks=jwks, dpop=bool(dpop)
+        id=ClientId(client),
+        secret_digest=secret_digest,
+        roles=frozenset(roles.split()),
+        jwks=jwks,
+        dpop=bool(dpop),
+        account=None if account is None else AccountId(account),
     )
 
 
@@ -298,6 +316,17 @@ def read_key(row: Row) -> StoredKey:
         retired_at=_read_end(retired_at),
         ended_at=_read_end(ended_at),
     )
+
+
+def hold_row(hold: Hold) -> Row:
+    """Return account, set_by, reason, set_at."""
+    return (hold.account, hold.by, hold.reason, write_time(hold.at))
+
+
+def read_hold(row: Row) -> Hold:
+    """Return the hold of `hold_row`'s columns."""
+    account, by, reason, at = row
+    return Hold(account=AccountId(account), by=by, reason=reason, at=_read_time(at))
 
 
 def kill_switch_row(switch: KillSwitch) -> Row:

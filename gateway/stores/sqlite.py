@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
+from json import dumps
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.stores import browsers, keys, local, rows, settings, visits
+from gateway.stores import begun, browsers, keys, local, rows, settings, visits
 from gateway.stores.database import connect_reader, connect_writer
+from gateway.stores.holding import COLUMNS, Hold
 from gateway.stores.lane import Lane
 from gateway.stores.migrate import transaction
 from gateway.stores.store import (
@@ -26,26 +28,14 @@ from gateway.stores.store import (
     StoreConflict,
     StoredJar,
     StoredKey,
-    TooManyAssumptions,
 )
+from policy.claims import LONGEST_BROWSER
 from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
 T = TypeVar("T")
 _TELL_SECONDS = 0.0005
 _WITH_GRANT = "FROM accounts AS a LEFT JOIN grants AS g ON g.id = a.grant_id"
-_ADD_ASSUMPTION = """
-    INSERT INTO assumptions (id, account, subject, actor_issuer, actor_subject, grant_id, ticket, reason,
-                             scopes, started_at, ended_at, signed_in_at, expires_at, agent_roles)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-"""
-_COUNT_OPEN = """
-    SELECT count(*) FROM assumptions AS a
-    WHERE actor_issuer = ? AND actor_subject = ? AND ended_at IS NULL AND expires_at > ?
-        AND NOT EXISTS (
-            SELECT 1 FROM grants AS g WHERE g.id = a.grant_id AND (g.revoked_at IS NOT NULL OR g.expires_at <= ?)
-        )
-"""
 
 
 async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
@@ -162,15 +152,15 @@ class SqliteStore(Store):
         return await self._find(rows.read_grant, sql, grant)
 
     async def add_assumption(self, assumption: Assumption) -> None:
-        await self._add(f"the assumption `{assumption.id}`", _ADD_ASSUMPTION, rows.assumption_row(assumption))
+        await self._add(f"the assumption `{assumption.id}`", begun.ADD, rows.assumption_row(assumption))
 
     async def begin_assumption(
         self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
     ) -> None:
-        await self._write(partial(_begin_assumption, assumption=assumption, staff=staff, at=at, most=most))
+        await self._write(partial(begun.begin, assumption=assumption, staff=staff, at=at, most=most))
 
-    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
-        return await self._reader.run(partial(_count_open, actor=actor, at=at))
+    async def list_begun(self, actor: ActorId, *, at: datetime) -> Sequence[Assumption]:
+        return await self._list(rows.read_assumption, begun.LIST, *begun.open_of(actor, at=at))
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         sql = rows.select(rows.ASSUMPTION, "FROM assumptions WHERE id = ?")
@@ -221,6 +211,18 @@ class SqliteStore(Store):
     async def end_session(self, digest: bytes) -> StaffSession | None:
         return await self._write(partial(visits.end_session, digest=digest))
 
+    async def find_actor_of(self, issuer: str, session: str) -> ActorId | None:
+        found = await self._list(rows.read_session, visits.FIND_SAYING, issuer, dumps(session))
+        return rows.actor_of(found, session)
+
+    async def expect_browser(self, assumption: AssumptionId, *, until: datetime, now: datetime) -> None:
+        row = (assumption, rows.write_time(until))
+        await self._write(partial(begun.expect, row=row, past=now - LONGEST_BROWSER))
+
+    async def list_unclaimed(self, *, at: datetime) -> Sequence[Assumption]:
+        now = rows.write_time(at)
+        return await self._list(rows.read_assumption, begun.LIST_UNCLAIMED, now, now)
+
     async def add_one_time(self, digest: bytes, payload: str, *, expires_at: datetime, now: datetime) -> None:
         row = (digest, payload, rows.write_time(expires_at))
         await self._write(partial(visits.add_one_time, row=row, now=now))
@@ -265,7 +267,8 @@ class SqliteStore(Store):
 
     async def add_client(self, client: Client) -> None:
         sql = """
-            INSERT INTO clients (id, secret_digest, roles, jwks, dpop) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+            INSERT INTO clients (id, secret_digest, roles, jwks, dpop, account) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO NOTHING
         """
         await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
 
@@ -277,6 +280,16 @@ class SqliteStore(Store):
 
     async def remove_client(self, client: ClientId) -> bool:
         return await self._change("DELETE FROM clients WHERE id = ?", (client,)) == 1
+
+    async def add_hold(self, hold: Hold) -> None:
+        sql = "INSERT INTO legal_holds (account, set_by, reason, set_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        await self._add(f"the hold of `{hold.account}`", sql, rows.hold_row(hold))
+
+    async def list_holds(self) -> Sequence[Hold]:
+        return await self._list(rows.read_hold, rows.select(COLUMNS, "FROM legal_holds ORDER BY account"))
+
+    async def remove_hold(self, account: AccountId) -> bool:
+        return await self._change("DELETE FROM legal_holds WHERE account = ?", (account,)) == 1
 
     async def add_key(self, key: StoredKey, *, after: str | None = None) -> None:
         what = f"the signing key `{key.id}`, or a newer one,"
@@ -344,25 +357,6 @@ def _read_changes(connection: sqlite3.Connection, *, after: int) -> Changes:
 def _touch_account(connection: sqlite3.Connection, *, account: AccountId) -> None:
     if connection.execute("UPDATE accounts SET epoch = epoch + 1 WHERE id = ?", (account,)).rowcount == 0:
         connection.execute("INSERT INTO changes (account) VALUES (?)", (account,))
-
-
-def _begin_assumption(
-    connection: sqlite3.Connection, *, assumption: Assumption, staff: Staff, at: datetime, most: int | None
-) -> None:
-    saved = connection.execute(visits.SAVE_STAFF + "RETURNING signed_out_at", rows.staff_row(staff, at=at)).fetchall()
-    if saved != [(None if staff.signed_out_at is None else rows.write_time(staff.signed_out_at),)]:
-        raise StoreConflict(f"`{staff.id.subject}` has signed out meanwhile: decide again")
-    open_now = _count_open(connection, actor=staff.id, at=at)
-    if most is not None and open_now >= most:
-        raise TooManyAssumptions(f"`{staff.id.subject}` has {open_now} assumptions open")
-    if connection.execute(_ADD_ASSUMPTION, rows.assumption_row(assumption)).rowcount == 0:
-        raise StoreConflict(f"the assumption `{assumption.id}` exists already: choose another id")
-
-
-def _count_open(connection: sqlite3.Connection, *, actor: ActorId, at: datetime) -> int:
-    now = rows.write_time(at)
-    [[count]] = connection.execute(_COUNT_OPEN, (actor.issuer, actor.subject, now, now)).fetchall()
-    return int(count)
 
 
 def _sign_out(connection: sqlite3.Connection, *, actor: ActorId, since: datetime, at: datetime) -> Sequence[Assumption]:

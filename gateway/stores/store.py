@@ -8,7 +8,9 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from gateway.stores.awaiting import Awaiting
 from gateway.stores.counting import Counting
+from gateway.stores.holding import Holding
 from policy.grants import Change, GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
@@ -47,18 +49,18 @@ class GrantEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A program that may call our APIs."""
+    """A program that may call our APIs; with an `account`, that account's part of the log and no other."""
 
     id: ClientId
     secret_digest: bytes
     """SHA-256 of a secret of 256 random bits, which needs no slow hash; empty for a client without a secret."""
     roles: frozenset[str]
-    """Of `token` (exchange tokens, take them back), `introspect` (ask about tokens), `grants` (read, change grants),
-    `kill_switch` (read, set it), `device` (ask staff for a token; for a public client, alone)."""
+    """What it may do: some of `gateway.clients.ROLES`."""
     jwks: str | None = None
     """A JWK set (RFC 7517) of the public keys by which it authenticates instead (RFC 7523); None: by its secret."""
     dpop: bool = False
     """Whether its tokens are only for the holder of a key (RFC 9449)."""
+    account: AccountId | None = None
 
 
 EMPTY_JAR: Final = "[]"
@@ -183,7 +185,7 @@ class Push(Protocol):
         """
 
 
-class Store(Counting, Protocol):
+class Store(Counting, Awaiting, Holding, Protocol):
     """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
 
     A write is durable when its call returns, and it is there as a whole or not at all. Whatever is written of an
@@ -256,8 +258,8 @@ class Store(Counting, Protocol):
         grant that was. Of any number that begin at once, by however many processes, no more begin than may be open.
         """
 
-    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
-        """Return how many a staff member has open `at` this time, as `begin_assumption` counts them."""
+    async def list_begun(self, actor: ActorId, *, at: datetime) -> Sequence[Assumption]:
+        """Return those that a staff member has open `at` this time, as `begin_assumption` counts them, oldest first."""
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         """Return an assumption, ended ones included."""
@@ -272,9 +274,8 @@ class Store(Counting, Protocol):
         """Remember that a staff member, seen before or not, signed out at `since`, and end what they had begun.
 
         That is all but what a later sign-in than `since` began. Both in one step; returns what had not ended before, as
-        it is now. If they are known to have signed out at
-        `since` or later, nothing happens: a notice that is told twice, by whichever process or node, ends nothing that
-        was begun in between.
+        it is now. If they are known to have signed out at `since` or later, nothing happens: a notice that is told
+        twice, by whichever process or node, ends nothing that was begun in between.
         """
 
     async def list_assumptions(self, *, at: datetime, account: AccountId | None = None) -> Sequence[Assumption]:

@@ -87,8 +87,10 @@ TABLES = (
         lambda row: rows.read_browser(row[:5]),
         key="digest",
     ),
+    _table("hand_overs", "assumption ends_at", rows.read_hand_over, key="assumption"),
     _table("one_time_values", "digest payload expires_at", rows.read_one_time, key="digest"),
-    _table("clients", "id secret_digest roles jwks dpop", rows.read_client, booleans=frozenset({"dpop"})),
+    _table("clients", "id secret_digest roles jwks dpop account", rows.read_client, booleans=frozenset({"dpop"})),
+    _table("legal_holds", "account set_by reason set_at", rows.read_hold, key="account"),
     _table("signing_keys", "id algorithm private_pem created_at signs_from retired_at ended_at", rows.read_key),
     _table(
         "kill_switch",

@@ -20,6 +20,8 @@ SAVE_STAFF = f"""
                             ifnull(excluded.signed_out_at, signed_out_at))
 """  # noqa: S608 - nothing but our own words
 FIND = rows.select(rows.SESSION, "FROM staff_sessions WHERE digest = ?")
+# Which of them have it as their `sid` is for whoever reads them.
+FIND_SAYING = rows.select(rows.SESSION, "FROM staff_sessions WHERE issuer = ? AND instr(claims, ?) > 0")
 TOUCH = "UPDATE staff_sessions SET seen_at = max(seen_at, ?) WHERE digest = ?"
 FIND_ONE_TIME = "SELECT payload FROM one_time_values WHERE digest = ? AND expires_at > ?"
 SWAP = "UPDATE one_time_values SET payload = ? WHERE digest = ? AND payload = ? AND expires_at > ?"

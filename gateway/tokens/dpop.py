@@ -19,7 +19,7 @@ from policy.keys import CLOCKS_APART
 from policy.model import Deny, DenyReason
 from policy.times import LEEWAY, is_time
 
-ALGORITHMS = ("EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+ALGORITHMS = ("EdDSA", "Ed25519", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 LIFE = timedelta(seconds=60)
 """How old a proof may be; so long it is remembered that it was used."""
 HEADER = "DPoP"

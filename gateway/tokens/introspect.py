@@ -8,7 +8,6 @@ from aiohttp import web
 from gateway.bodies import FormError
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
-from gateway.grants.patience import FACTS_SECONDS
 from gateway.stores.store import StoreError
 from gateway.tokens import answers
 from gateway.tokens.callers import ClientRefused, OAuthCallers, read_token
@@ -70,7 +69,7 @@ class IntrospectionEndpoint:
             claims = self._verifier.verify(text)
         except TokenRefused:
             return answers.answer(200, _INACTIVE)
-        async with asyncio.timeout(FACTS_SECONDS):
+        async with asyncio.timeout(self._facts.patience_seconds):
             facts = await self._facts.of_request(claims.account, claims)
         if not self._verifier.counts(claims):
             # Its key has ended meanwhile.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gateway.config.model import Config, ConfigError, Secret
+from gateway.config.model import Config, ConfigError
+from gateway.config.section import Secret
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.signing import KeyRefused, SigningKey
 from gateway.tokens.stored import JOURNAL, JournalKey, StoredKeys

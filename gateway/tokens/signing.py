@@ -26,7 +26,11 @@ from policy.keys import Algorithm
 from policy.model import AssumptionClaims
 from policy.times import LEEWAY
 
-FOREIGN_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+FOREIGN_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
+    # Ed25519 by its older name and by the one that names the curve as well (RFC 9864 section 2.2).
+    *("EdDSA", "Ed25519"),
+)
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
 _LEAST_RSA_BITS = 2048
 _PUBLIC_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
@@ -271,8 +275,12 @@ def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
 
 
 def _check_signature(token: UnverifiedToken, key: Any, algorithm: str) -> None:
+    jws = jwt.PyJWS(algorithms=[algorithm])
+    if algorithm == "Ed25519":
+        # Of the two curves that it would verify for, `_algorithms` lets this one only through.
+        jws.register_algorithm(algorithm, jwt.algorithms.OKPAlgorithm())
     try:
-        jwt.PyJWS(algorithms=[algorithm]).decode(token.text, key, algorithms=[algorithm])
+        jws.decode(token.text, key, algorithms=[algorithm])
     except (jwt.InvalidTokenError, jwt.InvalidKeyError) as exc:
         raise TokenRefused("its signature does not fit") from exc
 
@@ -287,7 +295,8 @@ def _foreign_key(entry: Mapping[str, Any]) -> ForeignKey | None:
     if not isinstance(key_id, str | None):
         return None
     try:
-        key = jwt.PyJWK(dict(entry)).key
+        # Its `alg` says what it may be used for, which is looked at below; not everybody knows the newer names.
+        key = jwt.PyJWK({name: value for name, value in entry.items() if name != "alg"}).key
     except (jwt.PyJWKError, jwt.InvalidKeyError, ValueError, TypeError, KeyError):
         return None
     algorithms = _algorithms(key)
@@ -302,4 +311,4 @@ def _algorithms(key: Any) -> frozenset[str]:
         return frozenset(name for name in FOREIGN_ALGORITHMS if name[:2] in ("RS", "PS"))
     if isinstance(key, EllipticCurvePublicKey):
         return frozenset({{"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(key.curve.name, "")})
-    return frozenset({"EdDSA"}) if isinstance(key, Ed25519PublicKey) else frozenset()
+    return frozenset({"EdDSA", "Ed25519"}) if isinstance(key, Ed25519PublicKey) else frozenset()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.record import Record, name_actor
+from gateway.audit.record import Actor, Record, name_actor
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
@@ -77,7 +77,7 @@ class Attempt:
             kind="token",
             decision="allow" if issued else "deny",
             reason=str(outcome.reason) if isinstance(outcome, Deny) else None,
-            actor=name_actor(self.signed_in.staff.id, self.signed_in.staff.name) if self.signed_in else None,
+            actor=self._actor(issued),
             subject=AgentId(asked.subject) if asked else None,
             account=AccountId(asked.account) if asked else None,
             grant_id=grant.id if grant else None,
@@ -86,6 +86,7 @@ class Attempt:
             ticket=asked.ticket if asked else None,
             stated_reason=asked.reason if asked else None,
             scopes=tuple(format_scopes(scopes).split()) if scopes is not None else None,
+            expires_at=issued.assumption.expires_at.isoformat() if issued else None,
             client_id=self.client,
             client_ip=self.caller.client_ip,
             user_agent=self.caller.user_agent,
@@ -93,6 +94,14 @@ class Attempt:
             assumption=issued.assumption.id if issued else None,
             request_id=self.caller.request_id,
         )
+
+
+    def _actor(self, issued: Issue | None) -> Actor | None:
+        if self.signed_in is None:
+            return None
+        staff = self.signed_in.staff
+        known = None if issued is None else replace(self.facts, staff=staff, assumption=issued.assumption)
+        return name_actor(staff.id, staff.name, frozenset() if known is None else known.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +229,7 @@ class Starter:
 
     async def _has_too_many(self, staff: Staff) -> bool:
         """Tell so before it is recorded that one more begins; of those that come together the store lets in so many."""
-        return await self._store.count_assumptions(staff.id, at=self._clock()) >= self._terms.most_assumptions
+        return len(await self._store.list_begun(staff.id, at=self._clock())) >= self._terms.most_assumptions
 
     async def _begin(self, assumption: Assumption, staff: Staff, facts: Facts, decide: Decide) -> Deny | None:
         """Store the assumption, decided on `facts`, or return why it must not be begun any more; raises StoreError."""

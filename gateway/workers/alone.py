@@ -57,6 +57,7 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
             collector.spare()
             look_when_going_on(gateway)
             announce(gateway.public_url, gateway.admin_url)
+            gateway.keep_index(inner)
             outer.start(stopping.cut(gateway), name="cut when told")
             inner.start(_renew(gateway, read, hang_up), name="renew the configuration")
             await stopping.asked.wait()

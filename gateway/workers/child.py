@@ -10,11 +10,13 @@ from typing import Self
 
 import msgspec
 
+from gateway.audit.sinks.files import STDOUT_VARIABLE
 from gateway.tasks import Tasks
 from gateway.workers.orders import Begin, Done, Order, Ping, Pong, Refused, Renew, encode, read_reply
 
 log = logging.getLogger(__name__)
 
+_STDOUT = 1
 # To the folder it was started in, a worker gives no say in what it imports.
 _COMMAND = ("-P", "-m", "gateway", "run", "--worker")
 
@@ -40,15 +42,21 @@ class Child:
     @classmethod
     async def start(cls, *, scratch: str) -> Self:
         """Start a process that waits for `Begin`; `scratch` is for its sockets, and outlives it. Raises OSError."""
+        # Its own is the way back to us: what a sink is to write to the real one goes there directly.
+        out = os.dup(_STDOUT)
         # In a session of its own, so that a Ctrl-C at the terminal reaches it through us, in order.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *_COMMAND,
-            stdin=PIPE,
-            stdout=PIPE,
-            env={**os.environ, "TMPDIR": scratch},
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *_COMMAND,
+                stdin=PIPE,
+                stdout=PIPE,
+                env={**os.environ, "TMPDIR": scratch, STDOUT_VARIABLE: str(out)},
+                pass_fds=(out,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(out)
         if process.stdin is None or process.stdout is None:
             raise OSError("a worker was started without its pipes")
         return cls(process, process.stdin, process.stdout)

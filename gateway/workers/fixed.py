@@ -26,6 +26,11 @@ FIXED = (
     "store.max_connections",
     "audit.segment_mib",
     "audit.checkpoint_seconds",
+    "audit.durability",
+    "audit.patience_seconds",
+    "audit.index",
+    "audit.retention",
+    "audit.witnesses",
 )
 """Keys of what is opened once: ports, processes, the store, the journal, the fact cache."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.config.model import Config, Secret
+from gateway.config.model import Config
+from gateway.config.section import Secret
 
 
 class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):

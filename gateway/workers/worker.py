@@ -57,6 +57,7 @@ async def run_worker() -> bool:
             collector.spare()
             look_when_going_on(gateway)
             replies.done(gateway)
+            gateway.keep_index(inner)
             tasks.start(stopping.cut(gateway), name="cut when told")
             inner.start(_renew(gateway, renewals, replies), name="renew the configuration")
             await stopping.asked.wait()

@@ -16,6 +16,7 @@ from gateway.demo.story.customer import Customer
 from gateway.demo.story.moves import LIMIT_SECONDS, OWNER, cut_stream, describe_change, end_of
 from gateway.demo.story.play import Got
 from gateway.demo.story.scene import Answer, Scene
+from gateway.demo.story.staff import StaffBrowser
 from gateway.demo.story.stream import open_stream
 from gateway.grants.service import GrantService
 from gateway.stores.sqlite import open_sqlite
@@ -30,11 +31,12 @@ _FORGED = {"X-Forwarded-User": "owner", "Remote-User": "owner", "X-Auth-Request-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backstage:
-    """What only the demo itself can look at: the helpdesk's memory, and ben, who works on."""
+    """What only the demo itself can look at: the helpdesk's memory, ben, who works on, and dana's browser."""
 
     desk: DemoHelpdesk
     tasks: Tasks
     ben: Customer = field(default_factory=Customer)
+    dana: StaffBrowser = field(default_factory=StaffBrowser)
 
     def assumed(self) -> list[Mapping[str, str]]:
         """Return the headers of the requests with an assertion that have reached the helpdesk, by lower-case name."""

@@ -1,6 +1,7 @@
 """The story before the demo helpdesk: the whole model of account assumption, one chapter for each of its facts."""
 
 from gateway.demo.story import desk_acts as acts
+from gateway.demo.story import staff
 from gateway.demo.story.desk_acts import Backstage
 from gateway.demo.story.journal import JOURNAL
 from gateway.demo.story.moves import call, choose, exchange
@@ -43,6 +44,18 @@ STORY: tuple[Chapter[Backstage], ...] = (
              "403 insufficient_scope", call("GET", "/tickets/1/hold")),
         Step("query-that-writes", "GET /tickets/1?action=close, which writes",
              "403 insufficient_scope", call("GET", "/tickets/1?action=close")),
+    )),
+    Chapter("With a browser, and from a command line", (
+        Step("sign-in", "dana signs in at /.locum/ with a browser, by way of the identity provider",
+             "200 /.locum/ Dana Reyes", staff.sign_in),
+        Step("browser", "she fills in the form, goes on to acme's host and opens GET /tickets/1",
+             "200 as maria (dana stands in), holding locum-assumption", staff.stand_in),
+        Step("browser-end", "/.locum/session says what she holds, and its button ends it",
+             "Standing in for maria, then Standing in for nobody", staff.end_it),
+        Step("assume", "`locum assume` asks for a code, and she approves it in that browser",
+             "Stand in for maria of acme? Approved", staff.ask_for_code),
+        Step("assume-token", "it gets the token, GET /tickets/1 with that, and ends it",
+             "200, and once it is ended 403 assumption_ended", staff.fetch_token),
     )),
     Chapter("What is talked past other proxies is stopped here", (
         Step("method-override", "GET /tickets/1 with X-HTTP-Method-Override: POST",

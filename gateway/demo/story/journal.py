@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.audit.checkpoint import open_note, read_newest
 from gateway.audit.search import Entry, read, render
-from gateway.audit.segment import build_line, list_segments, split_line
+from gateway.audit.segment import build_line, list_segments, parse_line
 from gateway.audit.verify import Report, verify
 from gateway.demo.story.play import Chapter, Got, Step
 from gateway.demo.story.scene import Scene
 
 ORIGIN = "gateway"
 HELD = "held.checkpoint"
-_TRUE, _FALSE = b'"subject":"maria"', b'"subject":"marla"'
+_TRUE, _FALSE = b'"account":"acme"', b'"account":"acne"'
 _SHOWN = 6
 _PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
@@ -43,7 +43,9 @@ async def check_refusals(scene: Scene[Any]) -> Got:
     denied = [
         entry
         for entry in read(scene.config.journal_directory)
-        if entry.get("decision") == "deny" and entry.get("bytes_sent") != 0
+        if entry.get("decision") == "deny"
+        or entry.get("ended") == "refused"
+        or (entry.get("ended") == "cut" and entry["bytes_sent"] != 0)
     ]
     met = scene.refused + scene.cut
     text = "each of them is there" if met == len(denied) else f"{met} were met, {len(denied)} are there"
@@ -115,9 +117,9 @@ def _alter(journal: Path, copy: Path, *, rehash: bool) -> int:
     fitting = [index for index, line in enumerate(lines) if _TRUE in line]
     number = fitting[len(fitting) // 2]
     lines[number] = lines[number].replace(_TRUE, _FALSE)
-    parts = split_line(lines[number])
+    parts = parse_line(lines[number])
     if rehash and parts is not None:
-        _, lines[number] = build_line(parts[1])
+        _, lines[number] = build_line(parts.record, parts.openings)
     path.write_bytes(b"".join(lines))
     return number + 1
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 import aiohttp
 
 from gateway.app import Gateway, open_gateway
-from gateway.clients import digest_of, new_secret
+from gateway.cli.assume import CLIENT
+from gateway.clients import DEVICE_ROLE, digest_of, new_secret
 from gateway.config.load import load
 from gateway.demo.django_helpdesk.runner import DjangoHelpdesk
 from gateway.demo.helpdesk import DemoHelpdesk
@@ -57,12 +58,30 @@ audience = "{audience}"
 issuer = "{issuer}"
 audience = "{staff_audience}"
 
+[staff.sign_in]
+client_id = "{staff_audience}"
+
 [[staff.rules]]
 group = "{staff_group}"
 permissions = ["read", "test_tickets", "write"]
 
+[browser.banner]
+enabled = true
+
 [audit]
 checkpoint_seconds = 0.25
+"""
+# What only the demo helpdesk answers: who is signed in.
+_CONSOLE = """
+[console.account]
+who_am_i = "/me"
+
+[console.account.fields]
+user = "/user/id"
+name = "/user/name"
+account = "/account"
+roles = "/user/roles"
+acting = "/act"
 """
 
 
@@ -107,6 +126,7 @@ async def open_helpdesk(folder: Path, ports: Ports) -> AsyncIterator[Scene[Backs
             ports=ports,
             clock=clock,
             profile="demo-helpdesk",
+            more=_CONSOLE,
             url=desk.url,
             seconds=perf_counter() - started,
             reached=lambda: len(backstage.assumed()),
@@ -149,8 +169,9 @@ async def _open_scene(
     url: str,
     seconds: float,
     reached: Callable[[], int],
+    more: str = "",
 ) -> Scene[A]:
-    issuer = await stack.enter_async_context(DemoIssuer(clock=clock.utc))
+    issuer = await stack.enter_async_context(DemoIssuer(clock=clock.utc, with_sign_in=True))
     text = _CONFIG.format(
         port=ports.public,
         admin_port=ports.admin,
@@ -162,7 +183,7 @@ async def _open_scene(
         staff_audience=STAFF_AUDIENCE,
         staff_group=STAFF_GROUP,
     )
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(text + more, encoding="utf-8")
     config = load(folder / CONFIG)
     gateway = await stack.enter_async_context(open_gateway(config, clock=clock.utc, ticks=clock.ticks))
     timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
@@ -193,4 +214,6 @@ async def _admit(gateway: Gateway, folder: Path) -> dict[str, str]:
         client = Client(id=ClientId(name), secret_digest=digest_of(secrets[name]), roles=frozenset({role}))
         await gateway.store.add_client(client)
         write_secret(folder / f"{name}.secret", secrets[name])
+    # Of `locum assume`: no secret would stay one on everybody's machine.
+    await gateway.store.add_client(Client(id=ClientId(CLIENT), secret_digest=b"", roles=frozenset({DEVICE_ROLE})))
     return secrets

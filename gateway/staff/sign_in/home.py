@@ -7,11 +7,12 @@ from urllib.parse import urlencode
 from aiohttp import web
 from markupsafe import Markup
 
+from gateway.forms import NOT_A_PERSON
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages
 from gateway.refusals import REFUSALS
 from gateway.staff.sign_in.returning import HOME, read_return
-from gateway.staff.sign_in.visitors import NOT_A_PERSON, Visitor, Visitors
+from gateway.staff.sign_in.visitors import Visitor, Visitors
 from gateway.stores.store import StoreError
 from policy.model import Deny, DenyReason
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ _MOST_BYTES = 64 * 1024
 _TIMEOUT_SECONDS = 10.0
 _ASSERTION_SECONDS = 60
 # OpenID Connect Core 1.0 section 3.1.3.6: the hash of the algorithm that signs the ID token.
-_HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512"}
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*", re.ASCII)  # RFC 6750 section 2.1
+_HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512", "519": "sha512"}
 
 
 class CodeRefused(Exception):
@@ -142,7 +144,7 @@ class Provider:
             _check_hash(claims, str(token.header["alg"]), answer.get("access_token"))
         except (CompactError, TokenRefused) as exc:
             raise CodeRefused(f"the ID token is refused: {exc}") from exc
-        return claims
+        return {**await self._more(claims, answer.get("access_token")), **claims}
 
     def _check(self, header: Mapping[str, Any], claims: Mapping[str, Any], attempt: Attempt) -> None:
         """Raise TokenRefused unless an ID token answers this attempt (OpenID Connect Core 1.0 section 3.1.3.7)."""
@@ -158,6 +160,24 @@ class Provider:
         if self._max_age_seconds is not None and type(claims.get("auth_time")) is not int:
             raise TokenRefused("it does not say when the person signed in, which `max_age` asks for")
 
+    async def _more(self, claims: Mapping[str, Any], access_token: Any) -> Mapping[str, Any]:
+        """Return the claims that are asked for at the userinfo endpoint because the ID token lacks them.
+
+        OpenID Connect Core 1.0 section 5.3. Raises CodeRefused, IssuerError.
+        """
+        wanted = [name for name in self._section.userinfo_claims if name not in claims]
+        if not wanted:
+            return {}
+        if not isinstance(access_token, str) or _BEARER.fullmatch(access_token) is None:
+            raise CodeRefused("the provider gave no access token for its userinfo endpoint")
+        address = _safe((await self._issuer.metadata()).get("userinfo_endpoint"))
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token}"}
+        said = await self._ask("GET", address, headers=headers)
+        # Section 5.3.2: what is said of somebody else, or of nobody, must not be used.
+        if said.get("sub") != claims["sub"]:
+            raise CodeRefused("what the provider says at its userinfo endpoint is about somebody else")
+        return {name: said[name] for name in wanted if name in said}
+
     async def _ask_token(self, address: str, code: str, attempt: Attempt) -> Mapping[str, Any]:
         form = {
             "grant_type": "authorization_code",
@@ -166,8 +186,14 @@ class Provider:
             "code_verifier": attempt.verifier,
         }
         headers = {"Accept": "application/json", **self._prove(form)}
+        return await self._ask("POST", address, headers=headers, form=form)
+
+    async def _ask(
+        self, method: str, address: str, *, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
         try:
-            async with self._http.post(
+            async with self._http.request(
+                method,
                 yarl.URL(address, encoded=True),
                 data=form,
                 headers=headers,

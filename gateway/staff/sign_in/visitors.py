@@ -1,5 +1,6 @@
 """Who is signed in with a browser: reads the session's cookie, and checks that a form comes from a page of ours."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -14,14 +15,14 @@ from aiohttp import web
 from gateway import cookie_names
 from gateway.clock import Clock
 from gateway.config.model import Config
-from gateway.origin import Origin, is_page_load
+from gateway.forms import TOO_OLD, check_sender, holds_token
+from gateway.grants.patience import FACTS_SECONDS
+from gateway.origin import Origin
 from gateway.proxy.cookies import OurCookies, digest_of, read_one
 from gateway.staff.verify import SignedIn, StaffVerifier
-from gateway.stores.store import StaffSession, Store
+from gateway.stores.store import StaffSession, Store, StoreError
 from policy.model import Deny, DenyReason
 
-FORM_TOKEN = "form_token"  # noqa: S105 - the name of a field
-NOT_A_PERSON = "this is for people, and a script or a frame has asked for it"
 _TOUCHES = 20  # so often at the most in an idle time: each is a write
 
 
@@ -41,7 +42,16 @@ class Visitor:
 class Visitors:
     """Knows the sessions of one configuration."""
 
-    def __init__(self, config: Config, store: Store, staff: StaffVerifier, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        staff: StaffVerifier,
+        clock: Clock,
+        *,
+        patience_seconds: float = FACTS_SECONDS,
+    ) -> None:
+        """Wait `patience_seconds` at the most for who somebody is."""
         section = config.staff.sign_in
         self._origin = Origin.of(config.server.issuer)
         self._issuer = config.staff.issuer
@@ -49,6 +59,7 @@ class Visitors:
         self._store = store
         self._staff = staff
         self._clock = clock
+        self._patience = patience_seconds
 
     @property
     def is_on(self) -> bool:
@@ -77,6 +88,13 @@ class Visitors:
         value = self.cookie(request, cookie_names.STAFF)
         if value is None or isinstance(value, Deny):
             return value
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._judge(value)
+        except TimeoutError as exc:
+            raise StoreError("who is signed in could not be told in time") from exc
+
+    async def _judge(self, value: str) -> Visitor | Deny | None:
         session = await self._find(value)
         if session is None:
             return None
@@ -113,11 +131,7 @@ class Visitors:
 
         The origin by itself would do for today's browsers.
         """
-        if request.headers.getall("Origin", []) != [self.origin]:
-            return "the form was not sent from a page of this origin"
-        if request.headers.getall("Sec-Fetch-Site", ["same-origin"]) != ["same-origin"]:
-            return "the form was not sent from a page of this origin"
-        return None if is_page_load(request.raw_headers) else NOT_A_PERSON
+        return check_sender(request, self.origin)
 
     async def author(
         self, request: web.Request, fields: Sequence[tuple[str, str]], cookies: OurCookies
@@ -149,10 +163,7 @@ class Visitors:
         if wrong is not None:
             return wrong
         expected = form_token.form_token if isinstance(form_token, Visitor) else form_token
-        given = [value for name, value in fields if name == FORM_TOKEN]
-        if len(given) != 1 or not expected or not hmac.compare_digest(given[0].encode("utf-8"), expected.encode()):
-            return "the form is from before the sign-in, or from another one: load the page again"
-        return None
+        return None if holds_token(fields, [expected]) else TOO_OLD
 
     def cookie(self, request: web.Request, name: str) -> str | Deny | None:
         """Return the value of our cookie of this name; Deny if there are two, or what may be read as one."""

@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
+from json import dumps
 from typing import TypeVar
 
 from gateway.stores import rows
+from gateway.stores.holding import COLUMNS, Hold
 from gateway.stores.postgres import browsers, keys, shape, visits, writes
 from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.connect import LONG_SECONDS, LONGEST_SECONDS, Connector, bounded, translated
@@ -29,6 +31,7 @@ from gateway.stores.store import (
     StoredKey,
     StoreError,
 )
+from policy.claims import LONGEST_BROWSER
 from policy.grants import GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
@@ -196,9 +199,9 @@ class PostgresStore(Store):
     ) -> None:
         await self._together(partial(writes.begin_assumption, assumption=assumption, staff=staff, at=at, most=most))
 
-    async def count_assumptions(self, actor: ActorId, *, at: datetime) -> int:
-        [[count]] = await self._ask(writes.COUNT_OPEN, actor.issuer, actor.subject, rows.write_time(at))
-        return int(count)
+    async def list_begun(self, actor: ActorId, *, at: datetime) -> Sequence[Assumption]:
+        values = (actor.issuer, actor.subject, rows.write_time(at))
+        return await self._list(rows.read_assumption, writes.LIST_OPEN, *values)
 
     async def find_assumption(self, assumption: AssumptionId) -> Assumption | None:
         sql = rows.select(rows.ASSUMPTION, "FROM locum.assumptions WHERE id = $1")
@@ -249,6 +252,17 @@ class PostgresStore(Store):
         with translated():
             return rows.read_session(ended[0]) if ended else None
 
+    async def find_actor_of(self, issuer: str, session: str) -> ActorId | None:
+        found = await self._list(rows.read_session, visits.FIND_SAYING, issuer, dumps(session))
+        return rows.actor_of(found, session)
+
+    async def expect_browser(self, assumption: AssumptionId, *, until: datetime, now: datetime) -> None:
+        past = rows.write_time(now - LONGEST_BROWSER)
+        await self._change(writes.EXPECT, (assumption, rows.write_time(until), past))
+
+    async def list_unclaimed(self, *, at: datetime) -> Sequence[Assumption]:
+        return await self._list(rows.read_assumption, writes.LIST_UNCLAIMED, rows.write_time(at))
+
     async def add_one_time(self, digest: bytes, payload: str, *, expires_at: datetime, now: datetime) -> None:
         row = (digest, payload, rows.write_time(expires_at))
         await self._together(partial(visits.add_one_time, row=row, now=now))
@@ -294,7 +308,7 @@ class PostgresStore(Store):
 
     async def add_client(self, client: Client) -> None:
         sql = """
-            INSERT INTO locum.clients (id, secret_digest, roles, jwks, dpop) VALUES ($1, $2, $3, $4, $5)
+            INSERT INTO locum.clients (id, secret_digest, roles, jwks, dpop, account) VALUES ($1, $2, $3, $4, $5, $6)
             ON CONFLICT DO NOTHING RETURNING 1
         """
         await self._add(f"the client `{client.id}`", sql, rows.client_row(client))
@@ -308,6 +322,19 @@ class PostgresStore(Store):
 
     async def remove_client(self, client: ClientId) -> bool:
         return bool(await self._change("DELETE FROM locum.clients WHERE id = $1 RETURNING 1", (client,)))
+
+    async def add_hold(self, hold: Hold) -> None:
+        sql = """
+            INSERT INTO locum.legal_holds (account, set_by, reason, set_at) VALUES ($1, $2, $3, $4)
+            ON CONFLICT DO NOTHING RETURNING 1
+        """
+        await self._add(f"the hold of `{hold.account}`", sql, rows.hold_row(hold))
+
+    async def list_holds(self) -> Sequence[Hold]:
+        return await self._list(rows.read_hold, rows.select(COLUMNS, "FROM locum.legal_holds ORDER BY account"))
+
+    async def remove_hold(self, account: AccountId) -> bool:
+        return bool(await self._change("DELETE FROM locum.legal_holds WHERE account = $1 RETURNING 1", (account,)))
 
     async def add_key(self, key: StoredKey, *, after: str | None = None) -> None:
         await self._together(partial(keys.add, key=key, after=after))

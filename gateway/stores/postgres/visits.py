@@ -7,6 +7,8 @@ from gateway.stores.postgres.writes import SAVE_STAFF, Fetch
 from gateway.stores.store import StaffSession, StoreConflict
 
 FIND = rows.select(rows.SESSION, "FROM locum.staff_sessions WHERE digest = $1")
+# Which of them have it as their `sid` is for whoever reads them.
+FIND_SAYING = rows.select(rows.SESSION, "FROM locum.staff_sessions WHERE issuer = $1 AND strpos(claims, $2) > 0")
 TOUCH = "UPDATE locum.staff_sessions SET seen_at = greatest(seen_at, $1) WHERE digest = $2"
 END = f"DELETE FROM locum.staff_sessions WHERE digest = $1 RETURNING {rows.SESSION}"  # noqa: S608 - our own words
 FIND_ONE_TIME = "SELECT payload FROM locum.one_time_values WHERE digest = $1 AND expires_at > $2"

@@ -32,13 +32,34 @@ ADD_ASSUMPTION = """
                                    scopes, started_at, ended_at, signed_in_at, expires_at, agent_roles)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING RETURNING 1
 """
-COUNT_OPEN = """
-    SELECT count(*) FROM locum.assumptions AS a
+_OPEN = """
+    FROM locum.assumptions AS a
     WHERE actor_issuer = $1 AND actor_subject = $2 AND ended_at IS NULL AND expires_at > $3
         AND NOT EXISTS (
             SELECT 1 FROM locum.grants AS g
             WHERE g.id = a.grant_id AND (g.revoked_at IS NOT NULL OR g.expires_at <= $3)
         )
+"""
+LIST_OPEN = rows.select(rows.ASSUMPTION, _OPEN) + " ORDER BY started_at, id"
+_COUNT_OPEN = f"SELECT count(*) {_OPEN}"
+LIST_UNCLAIMED = rows.select(
+    rows.ASSUMPTION,
+    """
+    FROM locum.assumptions AS a
+    WHERE ended_at IS NULL AND expires_at > $1
+        AND id IN (SELECT assumption FROM locum.hand_overs WHERE ends_at <= $1)
+        AND NOT EXISTS (SELECT 1 FROM locum.browser_assumptions WHERE assumption = a.id)
+    ORDER BY started_at, id
+    """,
+)
+# What has had its time is forgotten, by one at a time.
+EXPECT = """
+    WITH forgotten AS (
+        DELETE FROM locum.hand_overs WHERE assumption IN (
+            SELECT assumption FROM locum.hand_overs WHERE ends_at <= $3 FOR UPDATE SKIP LOCKED
+        )
+    )
+    INSERT INTO locum.hand_overs (assumption, ends_at) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1
 """
 # What an older token said, or one of an unknown time, stays unsaid.
 _SAID = ", ".join(
@@ -86,7 +107,7 @@ async def begin_assumption(
     if saved != [(None if staff.signed_out_at is None else rows.write_time(staff.signed_out_at),)]:
         raise StoreConflict(f"`{staff.id.subject}` has signed out meanwhile: decide again")
     # Behind the person's row, so that of two who count, the second counts what the first has begun.
-    [[open_now]] = await fetch(COUNT_OPEN, (staff.id.issuer, staff.id.subject, rows.write_time(at)))
+    [[open_now]] = await fetch(_COUNT_OPEN, (staff.id.issuer, staff.id.subject, rows.write_time(at)))
     if most is not None and open_now >= most:
         raise TooManyAssumptions(f"`{staff.id.subject}` has {open_now} assumptions open")
     if not await fetch(ADD_ASSUMPTION, rows.assumption_row(assumption)):

@@ -147,6 +147,14 @@ CREATE INDEX browser_assumptions_by_end ON locum.browser_assumptions (expires_at
 CREATE INDEX browser_assumptions_of ON locum.browser_assumptions (assumption);
 CREATE INDEX browser_jars_by_end ON locum.browser_assumptions (expires_at) WHERE jar <> '[]';
 
+-- Assumptions that a browser has to take over by a time; what none has taken over then is ended, by whichever process.
+CREATE TABLE locum.hand_overs (
+    assumption text COLLATE "C" PRIMARY KEY,
+    ends_at bigint NOT NULL
+);
+
+CREATE INDEX hand_overs_by_end ON locum.hand_overs (ends_at);
+
 -- What the app has left with an assumption does not outlive it.
 CREATE FUNCTION locum.empty_jar() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -185,7 +193,17 @@ CREATE TABLE locum.clients (
     -- The public keys of a client that authenticates without a secret, as a JWK set.
     jwks text,
     -- Whether its tokens are only for the holder of a key.
-    dpop boolean NOT NULL DEFAULT false
+    dpop boolean NOT NULL DEFAULT false,
+    -- The one account whose records it may read. NULL: it reads all.
+    account text
+);
+
+-- Accounts of whose records nothing is taken away, whatever the terms of retention are and whoever asks for erasure.
+CREATE TABLE locum.legal_holds (
+    account text COLLATE "C" PRIMARY KEY,
+    set_by text NOT NULL,
+    reason text NOT NULL,
+    set_at bigint NOT NULL
 );
 
 CREATE TABLE locum.signing_keys (
@@ -298,3 +316,49 @@ CREATE CONSTRAINT TRIGGER key_added_counted AFTER INSERT ON locum.signing_keys
     EXECUTE FUNCTION locum.count_change();
 CREATE CONSTRAINT TRIGGER key_counted AFTER UPDATE OR DELETE ON locum.signing_keys
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
+
+-- The journals of all nodes, line by line as their files hold them: to search all of them, and to verify each. Nothing
+-- decides on what stands here, so it is no change of the store.
+CREATE TABLE locum.journal_segments (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Where the file is: nodes name their origins alike.
+    node text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    -- Which file of that name it was, and how much of it is here.
+    inode bigint NOT NULL,
+    bytes bigint NOT NULL DEFAULT 0,
+    lines bigint NOT NULL DEFAULT 0,
+    UNIQUE (node, name)
+);
+
+CREATE TABLE locum.journal_lines (
+    segment bigint NOT NULL REFERENCES locum.journal_segments (id) ON DELETE CASCADE,
+    -- Counted from 0; with the number in the segment's name it is the record's.
+    number bigint NOT NULL,
+    line bytea NOT NULL,
+    -- In the order of time, and for all that has one place here the same: see gateway/audit/index/places.py. NULL: the
+    -- line has no content that can be read.
+    id bigint,
+    account text COLLATE "C",
+    actor text,
+    decision text,
+    kind text,
+    method text,
+    reason text,
+    -- What it can be found by: see gateway/audit/search/words.py.
+    marks tsvector,
+    PRIMARY KEY (segment, number)
+);
+
+CREATE INDEX journal_lines_by_time ON locum.journal_lines (id) WHERE id IS NOT NULL;
+CREATE INDEX journal_lines_of_account ON locum.journal_lines (account, id) WHERE id IS NOT NULL;
+CREATE INDEX journal_lines_by_marks ON locum.journal_lines USING gin (marks);
+
+-- The signed checkpoints of each node's origins.
+CREATE TABLE locum.journal_notes (
+    node text COLLATE "C" NOT NULL,
+    origin text COLLATE "C" NOT NULL,
+    size bigint NOT NULL,
+    note bytea NOT NULL,
+    PRIMARY KEY (node, origin, size)
+);

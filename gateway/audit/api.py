@@ -1,0 +1,189 @@
+"""The log on the admin listener: search, one assumption, counts; for clients with the role `audit` and no others."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from gateway.audit.index.asking import Busy, LogIndex
+from gateway.audit.index.database import IndexUnusable, TooCostly
+from gateway.audit.index.finding import Lag, Tally
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.audit.search import Query, QueryError
+from gateway.audit.search.query import describe
+from gateway.audit.search.timeline import build_timeline
+from gateway.caller import Caller
+from gateway.clients import AUDIT_ROLE, ClientAuthenticator
+from gateway.clock import Ticks
+from gateway.grants.answers import answer, problem
+from gateway.stores.store import Client, StoreError
+from policy.model import AssumptionId
+
+PATH = "/.locum/log"
+_DEFAULT_LIMIT, _MOST = 100, 1000
+_MOST_OF_ASSUMPTION = 10_000
+_MOST_VALUES = 1000
+_SAME_SECONDS = 600.0
+"""So long the same question of the same client, page by page, is on the record once."""
+_MOST_REMEMBERED = 1024
+_CURSOR = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_DIMENSIONS = ("account", "actor", "day", "decision", "kind", "method", "reason")
+
+
+class _Malformed(Exception):
+    """The caller's fault: the message says what to write instead."""
+
+
+_FAULTS: Mapping[type[Exception], tuple[int, str, str]] = {
+    QueryError: (400, "malformed", ""),
+    _Malformed: (400, "malformed", ""),
+    TooCostly: (422, "too_costly", ""),
+    Busy: (503, "busy", ""),
+    IndexUnusable: (503, "index_unavailable", "the index cannot be read, or is being made: try again later"),
+    StoreError: (503, "store_unavailable", "nobody can be let in now: try again in a moment"),
+    JournalError: (503, "journal_unavailable", "this could not be recorded, so it was not done"),
+}
+"""How each fault is answered; without a text, by its own."""
+How = Callable[[web.Request, Client, LogIndex], Awaitable[web.Response]]
+
+
+class LogApi:
+    """`GET /.locum/log/records`, `/.locum/log/assumptions/{sid}` and `/.locum/log/stats`.
+
+    A client that is limited to an account gets nothing of any other, and cannot tell it from what is not there.
+    """
+
+    def __init__(
+        self, index: LogIndex | None, clients: ClientAuthenticator, journal: AuditLog, *, ticks: Ticks
+    ) -> None:
+        """Answer from `index`, None if there is none; who has asked for what goes into `journal`."""
+        self._index = index
+        self._clients = clients
+        self._journal = journal
+        self._ticks = ticks
+        self._asked: OrderedDict[tuple[str, ...], float] = OrderedDict()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the admin listener that this serves."""
+        return [
+            web.get(f"{PATH}/records", partial(self._answer, self._records), allow_head=False),
+            web.get(f"{PATH}/assumptions/{{sid}}", partial(self._answer, self._assumption), allow_head=False),
+            web.get(f"{PATH}/stats", partial(self._answer, self._stats), allow_head=False),
+        ]
+
+    async def _answer(self, how: How, request: web.Request) -> web.Response:
+        try:
+            client = await self._clients.authenticate(request.headers.getall("Authorization", []), AUDIT_ROLE)
+            if client is None:
+                title = f"authenticate with HTTP Basic as a client with role `{AUDIT_ROLE}`"
+                return _problem(401, "unauthenticated", title)
+            if self._index is None:
+                return _problem(503, "no_index", "there is no index to ask: set `index = true` in [audit]")
+            return await how(request, client, self._index)
+        except tuple(_FAULTS) as exc:
+            status, reason, title = _FAULTS[type(exc)]
+            return _problem(status, reason, title or str(exc))
+
+    async def _records(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
+        given = _read(request, "q", "limit", "before", "after")
+        query = Query.parse(given.get("q", ""))
+        limit = _number(given, "limit") if "limit" in given else _DEFAULT_LIMIT
+        if not 0 < limit <= _MOST:
+            raise _Malformed(f"`limit` must be from 1 to {_MOST}")
+        before, after = (_number(given, name) if name in given else None for name in ("before", "after"))
+        if before is not None and after is not None:
+            raise _Malformed("give `before` or `after`, not both")
+        await self._record(request, client, "searched", query, given.get("q", ""))
+        page = await index.search(query, limit=limit, before=before, after=after, account=client.account)
+        last = page.found[-1].id if page.found else after
+        follows = page.more or after is not None
+        return answer(
+            {
+                "records": [{"cursor": str(one.id), "record": one.entry} for one in page.found],
+                "next": str(last) if follows and last is not None else None,
+                "behind": _behind(await index.lag()),
+            }
+        )
+
+    async def _assumption(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
+        _read(request)
+        sid = request.match_info["sid"]
+        query = Query.of_assumption(sid)
+        await self._record(request, client, "shown", query, sid, assumption=AssumptionId(sid))
+        found = await index.search(query, limit=_MOST_OF_ASSUMPTION, before=None, after=None, account=client.account)
+        timeline = build_timeline([one.entry for one in reversed(found.found)], sid)
+        if timeline is None:
+            return _problem(404, "unknown_assumption", "there is no record of this assumption that you may read")
+        return answer({**timeline.document(), "complete": not found.more, "behind": _behind(await index.lag())})
+
+    async def _stats(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
+        given = _read(request, "q", "by")
+        query = Query.parse(given.get("q", ""))
+        by = tuple(filter(None, given.get("by", "").split(","))) or _DIMENSIONS
+        if unknown := set(by) - set(_DIMENSIONS):
+            raise _Malformed(f"`by` knows {', '.join(_DIMENSIONS)}, and not `{min(unknown)}`")
+        await self._record(request, client, "counted", query, given.get("q", ""))
+        tally = await index.stats(query, account=client.account)
+        return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(await index.lag())})
+
+    async def _record(
+        self, request: web.Request, client: Client, reason: str, query: Query, text: str, **more: Any
+    ) -> None:
+        """Put on the record who has asked for what, unless they have done so a moment ago; raises JournalError.
+
+        Of the query it says which qualifiers were used, and only those values that are nobody's.
+        """
+        key, now = (client.id, reason, text), self._ticks()
+        if now - self._asked.get(key, -_SAME_SECONDS) < _SAME_SECONDS:
+            return
+        caller = Caller.direct(request)
+        names, values = describe(query)
+        record = Record(
+            kind="audit",
+            reason=reason,
+            account=client.account,
+            client_id=client.id,
+            client_ip=caller.client_ip,
+            user_agent=caller.user_agent,
+            request_id=caller.request_id,
+            query_names=names or None,
+            query_values=values or None,
+            **more,
+        )
+        await self._journal.append(record)
+        self._asked[key] = now
+        self._asked.move_to_end(key)
+        if len(self._asked) > _MOST_REMEMBERED:
+            self._asked.popitem(last=False)
+
+
+def _read(request: web.Request, *known: str) -> dict[str, str]:
+    """Return the parameters of a request, each of which may be there once; raises _Malformed."""
+    for name in request.query:
+        if name not in known:
+            raise _Malformed(f"there is no parameter `{name[:64]}` here: use {', '.join(known) or 'none'}")
+        if len(request.query.getall(name)) > 1:
+            raise _Malformed(f"`{name}` is there twice")
+    return dict(request.query)
+
+
+def _number(given: Mapping[str, str], name: str) -> int:
+    if _CURSOR.fullmatch(given[name]) is None or abs(number := int(given[name])) >= 2**63:
+        raise _Malformed(f"`{name}` must be a number that an earlier answer gave")
+    return number
+
+
+def _counts(tally: Tally, by: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    return {name: dict(tally.by[name].most_common(_MOST_VALUES)) if name in tally.by else {} for name in by}
+
+
+def _behind(lag: Lag) -> dict[str, int]:
+    """Return how much of the files is not in the index yet; of all accounts, for that is how files are read."""
+    return {"bytes": lag.bytes, "files": lag.segments}
+
+
+_problem = partial(problem, "log")

@@ -1,0 +1,209 @@
+"""Taking somebody's personal data out of the journal: the openings go, the records and their hashes stay.
+
+First a record (kind `erasure`) is made for at most 64 commitments each, by whom and why; it does not say whose they
+are. Then every file that holds one of their openings is rewritten. A process that is killed in between leaves the rest
+to be asked for again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from gateway.audit.record import MAX_ITEMS, Record
+from gateway.audit.retention import Recorder
+from gateway.audit.rewriting import Disk, closed, is_newest, rewrite, rewriting
+from gateway.audit.sealed import GROUPS, OpeningError, commit, join_openings, split_openings
+from gateway.audit.segment import Entry, Line, join_line, list_segments, parse_line, read_entry, read_lines
+from policy.model import AccountId
+
+_TURNS = 3
+"""What was being written while it began is found the next time round."""
+_AT_A_TIME = 256
+
+Groups = frozenset[str]
+Whose = Callable[[Entry], Groups]
+"""Tells which groups of an entry are to go; none for most."""
+
+
+def of_actor(issuer: str, subject: str) -> Whose:
+    """Return what takes a staff member's own data, wherever they acted."""
+
+    def whose(entry: Entry) -> Groups:
+        actor = entry.get("actor")
+        is_theirs = isinstance(actor, dict) and (actor.get("issuer"), actor.get("subject")) == (issuer, subject)
+        return frozenset({"actor"}) if is_theirs else frozenset()
+
+    return whose
+
+
+def of_agent(account: str, subject: str) -> Whose:
+    """Return what takes an agent's name, wherever somebody stood in for them."""
+
+    def whose(entry: Entry) -> Groups:
+        is_theirs = (entry.get("account"), entry.get("subject")) == (account, subject)
+        return frozenset({"agent"}) if is_theirs else frozenset()
+
+    return whose
+
+
+def of_assumption(assumption: str) -> Whose:
+    """Return what takes all personal data of one assumption."""
+    return lambda entry: frozenset(GROUPS) if entry.get("assumption") == assumption else frozenset()
+
+
+@dataclass(slots=True)
+class Erased:
+    """What became of an erasure."""
+
+    lines: int = 0
+    commitments: int = 0
+    held: set[str] = field(default_factory=set)
+    """Accounts under legal hold, in which something was found that stays."""
+    open: set[str] = field(default_factory=set)
+    """Files that were still being written to at the end, and hold something."""
+    torn: set[str] = field(default_factory=set)
+    """Files whose torn last line may hold something, until their origin is written again."""
+    plain: int = 0
+    """Records that hold it themselves, because they are older than commitments are: only retention takes them away."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left of it."""
+        return not (self.held or self.open or self.torn or self.plain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """Takes openings away."""
+
+    directory: Path
+    recorder: Recorder
+    held: Callable[[], Awaitable[frozenset[str]]]
+    """Asks which accounts are under legal hold."""
+    close: Callable[[], Awaitable[None]]
+    """Has the running writers go on in new segments, as far as they answer."""
+    disk: Disk = field(default_factory=Disk)
+
+    async def erase(self, whose: Whose, *, account: AccountId | None, by: str, why: str) -> Erased:
+        """Erase it and return what came of that; raises JournalError, StoreError, OSError.
+
+        `account` is named on the record if it is all of one account.
+        """
+        done = Erased()
+        record = Record(kind="erasure", reason="erased", account=account, by=by, stated_reason=why)
+        recorded: set[str] = set()
+        with rewriting(self.directory):
+            held = await self.held()
+            await self.close()
+            for turn in range(_TURNS):
+                found = _find(self.directory, whose, held)
+                if not found.commitments:
+                    break
+                await self._record(record, sorted(found.commitments - recorded))
+                recorded |= found.commitments
+                if turn:
+                    await self.close()
+                done.lines += self._take(found)
+            left = _find(self.directory, whose, held)
+        done.commitments, done.held, done.plain = len(recorded), left.held, left.plain
+        done.open = {path.name for path in left.paths}
+        if recorded:
+            done.torn = {path.name for path in left.torn if _is_idle(path)}
+        return done
+
+    async def _record(self, record: Record, commitments: list[str]) -> None:
+        if not commitments:
+            return
+        groups = [commitments[start : start + MAX_ITEMS] for start in range(0, len(commitments), MAX_ITEMS)]
+        records = [msgspec.structs.replace(record, commitments=tuple(group), count=len(group)) for group in groups]
+        for start in range(0, len(records), _AT_A_TIME):
+            some = records[start : start + _AT_A_TIME]
+            await asyncio.gather(*(self.recorder.append(each, durable=True) for each in some))
+        # Or whoever verifies could not tell it from one that somebody has put behind the newest checkpoint.
+        await self.recorder.checkpoint()
+
+    def _take(self, found: "_Found") -> int:
+        """Rewrite what is closed; returns how many lines have changed."""
+        changed = 0
+
+        def change(line: bytes) -> bytes:
+            nonlocal changed
+            after = _without(line, found.commitments)
+            changed += after is not line
+            return after
+
+        # What was never acknowledged goes wherever it was left behind: it may hold the same.
+        for path in dict.fromkeys([*found.paths, *found.torn]):
+            with closed(path) as is_closed:
+                if is_closed:
+                    rewrite(path, change, disk=self.disk)
+        return changed
+
+
+@dataclass(slots=True)
+class _Found:
+    commitments: set[str] = field(default_factory=set)
+    paths: list[Path] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
+    torn: list[Path] = field(default_factory=list)
+    plain: int = 0
+
+
+def _find(directory: Path, whose: Whose, held: frozenset[str]) -> _Found:
+    """Return what is there to be erased, but for `held` accounts."""
+    found = _Found()
+    for path in [path for paths in list_segments(directory).values() for path in paths]:
+        concerned = False
+        for _, line in read_lines(path):
+            if not line.endswith(b"\n"):
+                found.torn.append(path)
+                break
+            entry = read_entry(line)
+            groups = whose(entry) if entry is not None else None
+            if entry is None or not groups:
+                continue
+            openings = {group: opening for group, opening in _openings(line).items() if group in groups}
+            if (account := entry.get("account")) in held:
+                found.held.update([str(account)] if openings else [])
+                continue
+            found.plain += _holds_plainly(line, groups)
+            found.commitments.update(map(commit, openings.values()))
+            concerned = concerned or bool(openings)
+        if concerned:
+            found.paths.append(path)
+    return found
+
+
+def _is_idle(path: Path) -> bool:
+    """Tell whether a segment is its origin's newest, and nobody writes that."""
+    with closed(path) as is_closed:
+        return is_closed and is_newest(path)
+
+
+def _holds_plainly(line: bytes, groups: Groups) -> bool:
+    """Tell whether a record names any of them itself."""
+    parts = parse_line(line)
+    record = {} if parts is None else msgspec.json.decode(parts.record, type=dict[str, object])
+    return any(name in record for group in groups for name in GROUPS[group])
+
+
+def _openings(line: bytes) -> dict[str, bytes]:
+    parts = parse_line(line)
+    try:
+        return {} if parts is None else split_openings(parts.openings)
+    except OpeningError:
+        return {}
+
+
+def _without(line: bytes, commitments: set[str]) -> bytes:
+    """Return the line without these openings; the very same if it has none of them."""
+    parts = parse_line(line)
+    if parts is None or not (openings := _openings(line)):
+        return line
+    kept = {group: opening for group, opening in openings.items() if commit(opening) not in commitments}
+    if len(kept) == len(openings):
+        return line
+    return join_line(Line(parts.leaf, parts.record, join_openings(kept.items())))

@@ -1,0 +1,79 @@
+"""Questions about the log, for whoever serves others meanwhile: never on the event loop, and never for long."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from gateway.audit.index.finding import Finder, Lag, Page, Tally
+from gateway.audit.search.query import Query
+
+T = TypeVar("T")
+_MOST_AT_ONCE = 2
+_WAIT_SECONDS = 2.0
+
+
+class Busy(Exception):
+    """As many are asking as may at a time: try again in a moment."""
+
+
+class LogIndex(Protocol):
+    """The records of a journal, however they are kept.
+
+    With `account`, every answer is of that account's records only, whatever the query says. Every call raises
+    TooCostly, IndexUnusable and Busy.
+    """
+
+    async def search(
+        self, query: Query, *, limit: int, before: int | None, after: int | None, account: str | None
+    ) -> Page:
+        """See `gateway.audit.index.finding.Finder.search`."""
+
+    async def stats(self, query: Query, *, account: str | None) -> Tally:
+        """See `gateway.audit.index.finding.Finder.stats`."""
+
+    async def lag(self) -> Lag:
+        """Return how far it is behind the journal's files."""
+
+
+class FileIndex(LogIndex):
+    """The index beside the journal's directory, asked in threads, few at a time."""
+
+    def __init__(self, journal: Path, path: Path) -> None:
+        """Open nothing yet."""
+        self._journal = journal
+        self._path = path
+        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def search(
+        self, query: Query, *, limit: int, before: int | None, after: int | None, account: str | None
+    ) -> Page:
+        return await self._ask(
+            lambda finder: finder.search(query, limit=limit, before=before, after=after, account=account)
+        )
+
+    async def stats(self, query: Query, *, account: str | None) -> Tally:
+        return await self._ask(lambda finder: finder.stats(query, account=account))
+
+    async def lag(self) -> Lag:
+        return await self._ask(lambda finder: finder.lag())
+
+    async def _ask(self, question: Callable[[Finder], T]) -> T:
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError as exc:
+            raise Busy("others are asking: try again in a moment") from exc
+        # Whoever hangs up does not free the thread, so the turn is given back by the thread's end.
+        work = asyncio.ensure_future(asyncio.to_thread(self._answer, question))
+        work.add_done_callback(self._done)
+        return await asyncio.shield(work)
+
+    def _answer(self, question: Callable[[Finder], T]) -> T:
+        with Finder(self._journal, self._path) as finder:
+            return question(finder)
+
+    def _done(self, work: "asyncio.Future[T]") -> None:
+        self._turns.release()
+        if not work.cancelled():
+            work.exception()

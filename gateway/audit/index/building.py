@@ -1,0 +1,257 @@
+"""Builds the index from the journal's files and keeps it up with them; one process at a time does."""
+
+import fcntl
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gateway.audit.index.database import LOCK, connect_builder, remove, transaction, translated
+from gateway.audit.index.grouping import GROUPING, group_values
+from gateway.audit.index.places import id_of
+from gateway.audit.search.words import Entry, marks_of, time_of
+from gateway.audit.segment import list_segments, read_entry, read_lines
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 4000
+"""Records in one transaction: what readers wait for, and what is done again after a kill."""
+_MERGE_PAGES = 500
+_LEAST_MERGED = 2
+"""Fewer changes mean that a merge had nothing to do: https://sqlite.org/fts5.html#the_merge_command."""
+
+
+class IndexBusy(Exception):
+    """Another process builds this index."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """How far a segment is in the index."""
+
+    id: int
+    inode: int
+    offset: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    id: int
+    offset: int
+    length: int
+    entry: Entry
+
+
+class Builder:
+    """Keeps the index of a journal; use it as a context manager, in one thread, and make another after an error."""
+
+    def __init__(self, journal: Path, path: Path) -> None:
+        """Take the index for this process; raises IndexBusy, OSError and sqlite3.Error."""
+        self._journal = journal
+        self._lock = claim(path.with_name(LOCK))
+        try:
+            self._connection = connect_builder(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._path, self._inode = path, path.stat().st_ino
+        self._known: dict[str, _Known] = {}
+        self._groups: dict[tuple[str | None, ...], int] = {}
+        self._unknown_times = 0
+        self._untidy = False
+        """Whether what was deleted may still stand in the file."""
+        self._load()
+
+    def __enter__(self) -> Self:
+        """Return the builder."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the index."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def catch_up(self) -> int:
+        """Bring the index to what the files hold now, and return how many lines that took; raises OSError."""
+        count = 0
+        for paths in list_segments(self._journal).values():
+            for path, following in itertools.zip_longest(paths, paths[1:]):
+                count += self._read(path, is_last=following is None)
+        for name in self._known.keys() - {path.name for path in self._journal.iterdir()}:
+            self._forget(name)
+        if self._untidy:
+            self._tidy()
+        return count
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the index is still the file that this one writes, and nobody has deleted it."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def behind(self) -> int:
+        """Return how many bytes of the files are not in the index yet; raises OSError."""
+        behind = 0
+        for paths in list_segments(self._journal).values():
+            for path in paths:
+                known = self._known.get(path.name)
+                behind += max(path.stat().st_size - (0 if known is None else known.offset), 0)
+        return behind
+
+    def _load(self) -> None:
+        rows = self._connection.execute("SELECT name, id, inode, offset, lines FROM segments")
+        self._known = {name: _Known(*rest) for name, *rest in rows}
+        self._load_groups()
+        [lowest] = self._connection.execute("SELECT coalesce(min(id), 0) FROM records").fetchone()
+        self._unknown_times = min(lowest, 0)
+
+    def _load_groups(self) -> None:
+        rows = self._connection.execute(f"SELECT id, {', '.join(GROUPING)} FROM groups")  # noqa: S608 - our own words
+        self._groups = {tuple(values): id_ for id_, *values in rows}
+
+    def _read(self, path: Path, *, is_last: bool) -> int:
+        """Index what is new of a segment; return how many lines were read."""
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            known = self._known.get(path.name)
+            if known is not None and (known.inode != found.st_ino or found.st_size < known.offset):
+                self._forget(path.name)
+                known = None
+            if known is None:
+                known = self._add(path.name, found.st_ino)
+            if found.st_size > known.offset:
+                return self._read_new(path, known, is_last=is_last)
+        return 0
+
+    def _read_new(self, path: Path, known: _Known, *, is_last: bool) -> int:
+        count = 0
+        for batch in _batches(path, known.offset):
+            whole = [(offset, line) for offset, line in batch if line.endswith(b"\n")]
+            end = known.offset + sum(len(line) for _, line in whole)
+            if len(whole) < len(batch) and not is_last:
+                # Nobody will ever finish that line.
+                end = batch[-1][0] + len(batch[-1][1])
+            lines = [
+                _Line(self._id_of(entry), offset, len(line), entry)
+                for offset, line in whole
+                if (entry := read_entry(line)) is not None
+            ]
+            with transaction(self._connection):
+                self._insert(known.id, lines)
+                self._connection.execute(
+                    "UPDATE segments SET offset = ?, lines = lines + ? WHERE id = ?", (end, len(whole), known.id)
+                )
+            known.offset, known.lines = end, known.lines + len(whole)
+            count += len(whole)
+        return count
+
+    def _insert(self, segment: int, lines: list[_Line]) -> None:
+        if not lines:
+            return
+        # Few others have ids between these: what other origins wrote at the same time.
+        between = (min(line.id for line in lines), max(line.id for line in lines) + _AT_ONCE)
+        taken = {id_ for (id_,) in self._connection.execute("SELECT id FROM records WHERE id BETWEEN ? AND ?", between)}
+        ordered = []
+        for line in lines:
+            id_ = line.id
+            while id_ in taken:
+                id_ += 1
+            taken.add(id_)
+            ordered.append((id_, line))
+        # An index is built fastest in the order of its ids.
+        ordered.sort(key=lambda pair: pair[0])
+        self._connection.executemany(
+            "INSERT INTO records (id, segment, offset, length, grouping) VALUES (?, ?, ?, ?, ?)",
+            [(id_, segment, line.offset, line.length, self._group_of(line.entry)) for id_, line in ordered],
+        )
+        self._connection.executemany(
+            "INSERT INTO marks (rowid, text) VALUES (?, ?)",
+            [(id_, marks_of(line.entry)) for id_, line in ordered],
+        )
+
+    def _id_of(self, entry: Entry) -> int:
+        at = time_of(entry)
+        if at is None:
+            self._unknown_times -= 1
+            return self._unknown_times
+        return id_of(entry, at)
+
+    def _group_of(self, entry: Entry) -> int:
+        values = group_values(entry)
+        if (found := self._groups.get(values)) is None:
+            sql = f"INSERT INTO groups ({', '.join(GROUPING)}) VALUES ({', '.join('?' * len(GROUPING))})"  # noqa: S608 - ours
+            self._groups[values] = found = self._connection.execute(sql, values).lastrowid or 0
+        return found
+
+    def _add(self, name: str, inode: int) -> _Known:
+        done = self._connection.execute(
+            "INSERT INTO segments (name, inode, offset, lines) VALUES (?, ?, 0, 0)", (name, inode)
+        )
+        self._known[name] = known = _Known(done.lastrowid or 0, inode, 0, 0)
+        return known
+
+    def _forget(self, name: str) -> None:
+        """Take a segment out of the index."""
+        known = self._known.pop(name)
+        with transaction(self._connection):
+            sql = "DELETE FROM marks WHERE rowid IN (SELECT id FROM records WHERE segment = ?)"
+            self._connection.execute(sql, (known.id,))
+            self._connection.execute("DELETE FROM records WHERE segment = ?", (known.id,))
+            self._connection.execute("DELETE FROM segments WHERE id = ?", (known.id,))
+        self._untidy = True
+
+    def _tidy(self) -> None:
+        """See that what was deleted stands nowhere in the file any more, in small steps."""
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM groups WHERE id NOT IN (SELECT grouping FROM records)")
+        self._load_groups()
+        # Negative: merge everything, also what is merged already, and so drop what deletions have only crossed out.
+        pages = -_MERGE_PAGES
+        while True:
+            before = self._connection.total_changes
+            self._connection.execute("INSERT INTO marks (marks, rank) VALUES ('merge', ?)", (pages,))
+            if self._connection.total_changes - before < _LEAST_MERGED:
+                break
+            pages = _MERGE_PAGES
+        # What merging and deleting has left in unused pages is not copied into the new file.
+        self._connection.execute("VACUUM")
+        [is_blocked, *_] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._untidy = bool(is_blocked)
+
+
+def claim(path: Path) -> int:
+    """Return a handle that keeps the index for this process until it is closed; raises IndexBusy and OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise IndexBusy("another process keeps the index up to date") from error
+    return handle
+
+
+def rebuild(journal: Path, path: Path) -> int:
+    """Make the index anew and return how many lines were read; raises IndexBusy, OSError and IndexUnusable."""
+    lock = claim(path.with_name(LOCK))
+    try:
+        remove(path)
+    finally:
+        os.close(lock)
+    with translated(), Builder(journal, path) as builder:
+        return builder.catch_up()
+
+
+def _batches(path: Path, start: int) -> Iterator[list[tuple[int, bytes]]]:
+    lines = read_lines(path, start=start)
+    while batch := list(itertools.islice(lines, _AT_ONCE)):
+        yield batch

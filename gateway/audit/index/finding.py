@@ -1,0 +1,264 @@
+"""Asks the index where to look, and looks there: what is found is read from the journal itself, and judged again."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.audit.index.database import TooCostly, connect_finder, translated
+from gateway.audit.index.expression import state
+from gateway.audit.index.grouping import GROUPING, group_values
+from gateway.audit.index.places import time_at
+from gateway.audit.search.query import Query
+from gateway.audit.search.reading import Position
+from gateway.audit.search.words import MANY, Entry, time_of
+from gateway.audit.segment import list_segments, read_entry
+
+SECONDS = 2.0
+"""How long one question may take by default."""
+_STEPS = 2000
+_DAY = 86_400_000_000
+_MOST_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record, and where it stands among all: ids are in the order of time."""
+
+    id: int
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the records that match."""
+
+    found: list[Found]
+    more: bool
+    """Whether there are more behind the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the index is behind the files."""
+
+    bytes: int
+    segments: int
+    """Those of which something is missing, or that were written anew."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The records that match, counted."""
+
+    total: int = 0
+    first: int | None = None
+    """When the first of them happened, in microseconds since 1970."""
+    last: int | None = None
+    by: dict[str, Counter[str]] = field(default_factory=dict)
+    """How many have each value of each of GROUPING, and of `day`; those that have none are left out."""
+
+    def add(self, values: Mapping[str, str | None], count: int, *times: int | None) -> None:
+        """Count so many records that have these values, and happened between these times."""
+        self.total += count
+        for at in times:
+            if at is not None:
+                self.first = at if self.first is None else min(self.first, at)
+                self.last = at if self.last is None else max(self.last, at)
+        for name, value in values.items():
+            if value is not None:
+                self.by.setdefault(name, Counter())[value] += count
+
+    def add_group(self, values: tuple[str | None, ...], count: int, first: int | None, last: int | None) -> None:
+        """Count so many records of one day that have these values of GROUPING."""
+        self.add(_named(values, first), count, first, last)
+
+    def add_entry(self, entry: Entry) -> None:
+        """Count one record."""
+        at = time_of(entry)
+        self.add(_named(group_values(entry), at), 1, at)
+
+
+class Finder:
+    """Reads the index; use it as a context manager, in one thread. Every call raises IndexUnusable."""
+
+    def __init__(self, journal: Path, path: Path, *, seconds: float = SECONDS) -> None:
+        """Open the index; no question takes much longer than `seconds`. Raises IndexUnusable."""
+        self._journal = journal
+        self._seconds = seconds
+        self._until = 0.0
+        self._connection = connect_finder(path)
+        self._connection.set_progress_handler(self._is_late, _STEPS)
+
+    def __enter__(self) -> Self:
+        """Return the finder."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the index."""
+        self._connection.close()
+
+    def search(
+        self,
+        query: Query,
+        *,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        account: str | None = None,
+    ) -> Page:
+        """Return the newest records that match, newest first, of those whose ids are lower than `before`.
+
+        With `after`, the oldest of those whose ids are higher, oldest first. With `account`, only that account's,
+        whatever the query says. Raises TooCostly.
+        """
+        self._begin()
+        found: list[Found] = []
+        for one in self.each(query, account=account, before=before, after=after, oldest_first=after is not None):
+            if len(found) == limit:
+                return Page(found, more=True)
+            found.append(one)
+        return Page(found, more=False)
+
+    def stats(self, query: Query, *, account: str | None = None) -> Tally:
+        """Count the records that match; raises TooCostly."""
+        self._begin()
+        tally = Tally()
+        if query.is_exact and not (query.has_words and self._has_many()):
+            for values, count, lowest, highest in self._count(query, account):
+                tally.add_group(values, count, time_at(lowest), time_at(highest))
+        else:
+            for one in self.each(query, account=account):
+                tally.add_entry(one.entry)
+        return tally
+
+    def lag(self) -> Lag:
+        """Return how far the index is behind the files now; raises OSError."""
+        behind, segments = 0, 0
+        positions = self.positions()
+        for paths in list_segments(self._journal).values():
+            for path in paths:
+                found, position = path.stat(), positions.get(path.name, Position())
+                missing = found.st_size - (position.offset if _is_same(position, found) else 0)
+                behind, segments = behind + missing, segments + (missing > 0)
+        return Lag(behind, segments)
+
+    def positions(self) -> dict[str, Position]:
+        """Return how far each segment is in the index, by its name."""
+        self._begin()
+        return {name: Position(*rest) for name, *rest in self._rows("SELECT name, inode, offset, lines FROM segments")}
+
+    def usable_positions(self) -> dict[str, Position]:
+        """Return the positions in those segments whose lines stand where the index says; raises OSError."""
+        found = {path.name: path.stat() for paths in list_segments(self._journal).values() for path in paths}
+        positions = self.positions().items()
+        return {name: position for name, position in positions if name in found and _is_same(position, found[name])}
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let everything that is asked in the block be of one moment."""
+        with translated():
+            self._connection.execute("BEGIN")
+        yield
+        with translated():
+            self._connection.execute("COMMIT")
+
+    def _begin(self) -> None:
+        self._until = time.monotonic() + self._seconds
+
+    def each(
+        self,
+        query: Query,
+        *,
+        account: str | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        oldest_first: bool = False,
+    ) -> Iterator[Found]:
+        """Yield what the index names and the journal confirms: ids between these two, neither included."""
+        stated = state(query, account=account, lowest=after, highest=before)
+        segments = {id_: (name, inode) for id_, name, inode in self._rows("SELECT id, name, inode FROM segments")}
+        order = "ASC" if oldest_first else "DESC"
+        sql = f"SELECT r.id, r.segment, r.offset, r.length {stated.source} ORDER BY {stated.id} {order}"
+        with _Files(self._journal) as files:
+            for id_, segment, offset, length in self._rows(sql, *stated.values):
+                entry = files.read(*segments.get(segment, ("", 0)), offset, length)
+                if entry is None or not query.matches(entry):
+                    # Written anew a moment ago, or more was named than was asked for.
+                    continue
+                if account is None or entry.get("account") == account:
+                    yield Found(id_, entry)
+
+    def _count(self, query: Query, account: str | None) -> Iterator[tuple[tuple[Any, ...], int, int, int]]:
+        stated = state(query, account=account)
+        groups = {id_: tuple(values) for id_, *values in self._rows(f"SELECT id, {', '.join(GROUPING)} FROM groups")}  # noqa: S608 - our own words
+        sql = (
+            f"SELECT r.grouping, r.id / {_DAY << 12} AS day, count(*), min(r.id), max(r.id) {stated.source}"
+            " GROUP BY r.grouping, day"
+        )
+        for group, _day, *counts in self._rows(sql, *stated.values):
+            yield groups.get(group, (None,) * len(GROUPING)), *counts
+
+    def _has_many(self) -> bool:
+        return any(self._rows("SELECT rowid FROM marks WHERE marks MATCH ? LIMIT 1", f'"{MANY}"'))
+
+    def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        with translated():
+            for row in self._connection.execute(sql, values):
+                if self._is_late():
+                    raise TooCostly(f"this takes more than {self._seconds:g} s: ask for a shorter time, or one account")
+                yield row
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until
+
+
+class _Files:
+    """The segments that are open for a search."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def read(self, name: str, inode: int, offset: int, length: int) -> Entry | None:
+        """Return the record at a place, None if there is none (any more)."""
+        try:
+            handle = self._open.get(name)
+            if handle is None:
+                handle = self._open_one(name)
+                self._open[name] = handle
+            # Content was taken out of it, and the index does not know where its lines are now.
+            return read_entry(os.pread(handle, length, offset)) if os.fstat(handle).st_ino == inode else None
+        except OSError:
+            return None
+
+    def _open_one(self, name: str) -> int:
+        if len(self._open) == _MOST_FILES:
+            os.close(self._open.pop(next(iter(self._open))))
+        return os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def _is_same(position: Position, found: os.stat_result) -> bool:
+    """Tell whether a segment is the file that the index has read, maybe with more at its end."""
+    return position.inode == found.st_ino and position.offset <= found.st_size
+
+
+def _named(values: tuple[str | None, ...], at: int | None) -> dict[str, str | None]:
+    day = None if at is None else time.strftime("%Y-%m-%d", time.gmtime(at // 1_000_000))
+    return {**dict(zip(GROUPING, values, strict=True)), "day": day}

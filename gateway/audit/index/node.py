@@ -1,0 +1,18 @@
+"""The name by which one machine's data directory is told from those of all others that ship to one database."""
+
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.files import write_new
+
+_NAME = "node-id"
+
+
+def read_node(directory: Path) -> str:
+    """Return the name, made when it is first asked for; raises OSError."""
+    path = directory / _NAME
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii").strip()
+    write_new(path, f"{secrets.token_hex(8)}\n".encode(), mode=0o600)
+    return path.read_text(encoding="ascii").strip()

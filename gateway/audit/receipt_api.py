@@ -1,0 +1,121 @@
+"""`GET /.locum/log/receipts/{sid}` of the admin listener: a receipt, for whoever hands it to the customer.
+
+The whole journal is read for it, so another process does that, one at a time and with low priority: no request waits
+for it. That a receipt was asked for is on the record before it is made.
+"""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.caller import Caller
+from gateway.clients import AUDIT_ROLE, ClientAuthenticator
+from gateway.grants.answers import problem
+from gateway.stores.store import Client, StoreError
+
+PATH = "/.locum/log/receipts/{assumption}"
+_ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+_SECONDS = 120.0
+_NOTHING_TO_PROVE = 4  # as `gateway.cli.audit.evidence` has it
+_NICENESS = 10
+
+
+class ReceiptApi:
+    """For clients with the role `audit`; one that is limited to an account gets receipts of that account only."""
+
+    def __init__(self, clients: ClientAuthenticator, journal: AuditLog, *, directory: Path, key: Path) -> None:
+        """`directory` is the journal's, `key` the file of its public key."""
+        self._clients = clients
+        self._journal = journal
+        self._options = ("--journal", str(directory), "--public-key", str(key))
+        self._turn = asyncio.Lock()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the admin listener that this serves."""
+        return [web.get(PATH, self.show, allow_head=False)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return the receipt of an assumption."""
+        try:
+            client = await self._clients.authenticate(request.headers.getall("Authorization", []), AUDIT_ROLE)
+            if client is None:
+                return _problem(401, "unauthenticated", f"authenticate with HTTP Basic as a client with `{AUDIT_ROLE}`")
+            assumption = request.match_info["assumption"]
+            if _ASSUMPTION.fullmatch(assumption) is None:
+                return _not_found()
+            if self._turn.locked():
+                return _problem(503, "busy", "another receipt is being made: try again in a moment")
+            async with self._turn:
+                await self._journal.append(_record(client, Caller.direct(request)))
+                return await self._make(assumption, client)
+        except StoreError:
+            return _problem(503, "store_unavailable", "clients cannot be told apart now: try again in a moment")
+        except JournalError:
+            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was read")
+
+    async def _make(self, assumption: str, client: Client) -> web.Response:
+        account = () if client.account is None else ("--account", client.account)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                status, receipt = await _run(("audit", "receipt", *self._options, *account, "--", assumption))
+        except (TimeoutError, OSError):
+            return _problem(503, "too_slow", "the receipt could not be made: use `locum audit receipt`")
+        if status == _NOTHING_TO_PROVE:
+            return _not_found()
+        if status:
+            return _problem(500, "journal_altered", "the journal does not bear it out: run `locum audit verify`")
+        name = f'attachment; filename="{assumption}.receipt.json"'
+        headers = {"Cache-Control": "no-store", "Content-Disposition": name}
+        return web.Response(body=receipt, content_type="application/json", headers=headers)
+
+
+async def _run(arguments: Sequence[str]) -> tuple[int, bytes]:
+    """Run a command of ours; return how it ended, and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        output, _ = await process.communicate()
+        return process.returncode or 0, output
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _record(client: Client, caller: Caller) -> Record:
+    return Record(
+        kind="audit",
+        reason="receipt",
+        client_id=client.id,
+        account=client.account,
+        client_ip=caller.client_ip,
+        user_agent=caller.user_agent,
+        request_id=caller.request_id,
+    )
+
+
+_problem = partial(problem, "log")
+
+
+def _not_found() -> web.Response:
+    """Say the same of what is not there and of what is another account's."""
+    return _problem(404, "no_such_assumption", "there is no record of this assumption")

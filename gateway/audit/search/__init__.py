@@ -1,0 +1,8 @@
+"""Finding records: the language of queries, reading the files in the order of time, lines for people."""
+
+from gateway.audit.search.query import Query, QueryError
+from gateway.audit.search.reading import Follower, read
+from gateway.audit.search.render import printable, render
+from gateway.audit.search.words import Entry
+
+__all__ = ["Entry", "Follower", "Query", "QueryError", "printable", "read", "render"]

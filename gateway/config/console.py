@@ -1,0 +1,32 @@
+"""What the section `[console]` holds; each key's meaning, unit and reason stand in `config.example.toml`."""
+
+import msgspec
+
+from gateway.config.section import Section
+
+
+class WhoFields(Section, frozen=True, kw_only=True):
+    """Where the app's answer to "who am I" holds each fact: `policy.administrators.PersonFields`."""
+
+    user: str = "/user/id"
+    name: str = "/user/name"
+    account: str = ""
+    roles: str = "/user/role"
+    acting: str = ""
+
+
+class ConsoleAccount(Section, frozen=True, kw_only=True):
+    """The page of an account's own administrators, and how the app is asked who they are."""
+
+    who_am_i: str
+    fields: WhoFields = WhoFields()
+    pass_headers: tuple[str, ...] = ()
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    timeout_seconds: float = 2.0
+    remember_seconds: float = 3.0
+
+
+class Console(Section, frozen=True, kw_only=True):
+    """Pages for people."""
+
+    account: ConsoleAccount | None = None

@@ -1,0 +1,1 @@
+"""Pages for the people whom an account is: its administrators."""

@@ -1,0 +1,193 @@
+"""Who may use an account's page: its own administrators, by the app's word, and never staff who stand in."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, Caller
+from gateway.console.door import PATH, WHY
+from gateway.console.who import Nobody, WhoAmI
+from gateway.forms import NOT_A_PERSON, TOO_OLD, FormTokens, check_sender, holds_token
+from gateway.origin import is_page_load
+from gateway.pages.render import Pages
+from gateway.proxy.cookies import OurCookies
+from policy.administrators import Person
+from policy.grants import Administrator, GrantRefusal
+from policy.model import AccountId, ClientId, Deny, DenyReason
+
+log = logging.getLogger(__name__)
+
+CONSOLE: Final = ClientId("console")
+"""What stands in the record in place of a program that asks on an administrator's behalf."""
+_STAFFS = Deny(reason=DenyReason.NEVER_ALLOWED, rule="locum.account", detail=WHY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """An administrator of the account whose host was asked."""
+
+    account: AccountId
+    person: Person
+    caller: Caller
+
+    @property
+    def administrator(self) -> Administrator:
+        """Who they are, as the grant knows them."""
+        return self.person.administrator
+
+
+class Admission:
+    """Looks at each request before anything is shown or done; what it refuses is answered here."""
+
+    def __init__(
+        self,
+        who: WhoAmI | None,
+        *,
+        cookies: OurCookies,
+        tokens: FormTokens,
+        accepted_roles: frozenset[str],
+        scheme: str,
+        journal: AuditLog,
+        pages: Pages,
+    ) -> None:
+        """Without `who` there is no page; the hosts of accounts are reached by `scheme`."""
+        self._who = who
+        self._cookies = cookies
+        self._tokens = tokens
+        self._accepted = accepted_roles
+        self._scheme = scheme
+        self._journal = journal
+        self._pages = pages
+
+    async def for_page(self, request: web.Request) -> Visit | web.Response:
+        """Return who wants to see the page, or the answer to somebody who may not."""
+        caller = Caller.through_front(request)
+        refused = await self._refuse_outright(request, caller)
+        if refused is not None:
+            return refused
+        if not is_page_load(request.raw_headers):
+            # Who can read the page has its form's token.
+            return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=NOT_A_PERSON), again=PATH)
+        found = await self._identify(request, caller, fresh=False)
+        if isinstance(found, web.Response):
+            return found
+        if found.administrator.is_acting_staff:
+            return await self.refuse(_STAFFS, request, caller, by=found)
+        return found if found.administrator.may_change(self._accepted) else self._no_administrator(found)
+
+    async def for_stream(self, request: web.Request) -> Visit | web.Response:
+        """Return whose page goes on being looked at, or the answer to a stream that is nobody's."""
+        caller = Caller.through_front(request)
+        refused = await self._refuse_outright(request, caller)
+        if refused is not None:
+            return refused
+        if request.headers.getall("Sec-Fetch-Site", ["same-origin"]) != ["same-origin"]:
+            return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=PATH)
+        found = await self._identify(request, caller, fresh=False)
+        if isinstance(found, web.Response):
+            return found
+        if found.administrator.is_acting_staff:
+            return await self.refuse(_STAFFS, request, caller, by=found)
+        return found if found.administrator.may_change(self._accepted) else self._no_administrator(found)
+
+    async def for_form(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> Visit | web.Response:
+        """Return who has sent a form of the page, with whatever role; the app is asked anew."""
+        caller = Caller.through_front(request)
+        refused = await self._refuse_outright(request, caller)
+        if refused is not None:
+            return refused
+        hosts = request.headers.getall("Host", [])
+        origin = f"{self._scheme}://{hosts[0].lower()}" if len(hosts) == 1 else ""
+        wrong = check_sender(request, origin)
+        if wrong is not None:
+            return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), request, caller)
+        found = await self._identify(request, caller, fresh=True)
+        if isinstance(found, web.Response):
+            return found
+        if not holds_token(fields, self._tokens.good(*self._purpose(found))):
+            return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=TOO_OLD), request, caller, by=found)
+        if found.administrator.is_acting_staff:
+            return await self.refuse(_STAFFS, request, caller, by=found)
+        return found
+
+    def form_token(self, visit: Visit) -> str:
+        """Return what every form of the page has to hold for them; raises StoreError."""
+        return self._tokens.make(*self._purpose(visit))
+
+    def is_administrator(self, visit: Visit) -> bool:
+        """Tell whether a role of theirs, in any product, is an accepted one."""
+        return visit.administrator.may_change(self._accepted)
+
+    async def refuse(
+        self, deny: Deny, request: web.Request, caller: Caller, *, by: Visit | None = None, reason: str | None = None
+    ) -> web.Response:
+        """Return the answer to a refusal that is on the record; `reason` is what stands there for another word."""
+        record = Record(
+            kind="decision",
+            decision="deny",
+            reason=reason or str(deny.reason),
+            rule=deny.rule,
+            account=by.account if by else _account(request),
+            by=by.administrator.id if by else None,
+            method=request.method,
+            path=PATH,
+            client_id=CONSOLE,
+            client_ip=caller.client_ip,
+            user_agent=caller.user_agent,
+            request_id=caller.request_id,
+        )
+        try:
+            await self._journal.append(record)
+        except JournalError:
+            log.exception("a refusal at the account's page could not be recorded")
+            deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
+        return self._pages.refusal(deny, again=PATH, request_id=caller.request_id)
+
+    async def refuse_role(self, visit: Visit, request: web.Request) -> web.Response:
+        """Refuse somebody who is no administrator what only one may do."""
+        deny = Deny(reason=DenyReason.NEVER_ALLOWED, detail="only an administrator of the account may do this")
+        return await self.refuse(deny, request, visit.caller, by=visit, reason=str(GrantRefusal.NOT_ADMINISTRATOR))
+
+    async def _refuse_outright(self, request: web.Request, caller: Caller) -> web.Response | None:
+        if self._who is None:
+            said = "Accounts are not looked after at this page, because the gateway has no [console.account]."
+            return self._pages.message("Not here", said, status=404)
+        # The front has refused these already, where it knew this place by its spelling; what it says counts in any.
+        found = self._cookies.find(request.raw_headers)
+        if ASSUMED_HEADER in request.headers or (found is not None and found.assumption is not None):
+            return await self.refuse(_STAFFS, request, caller)
+        if _account(request) is None:
+            return self._pages.message("Not here", "No account is looked after at this address.", status=404)
+        return None
+
+    async def _identify(self, request: web.Request, caller: Caller, *, fresh: bool) -> Visit | web.Response:
+        account = _account(request)
+        if self._who is None or account is None:
+            raise web.HTTPNotFound
+        found = self._cookies.find(request.raw_headers)
+        lines = request.raw_headers if found is None else found.headers
+        person = await self._who.ask(account, lines, client_ip=caller.client_ip, fresh=fresh)
+        if person is Nobody.SIGNED_OUT:
+            return self._pages.page("account_sign_in.html", status=403, account=account, here=PATH)
+        if person is Nobody.UNKNOWN:
+            said = "The app could not be asked who you are, so nothing is shown and nothing was done."
+            return self._pages.message("Try again in a moment", said, status=503, again=PATH)
+        return Visit(account=account, person=person, caller=caller)
+
+    def _no_administrator(self, visit: Visit) -> web.Response:
+        return self._pages.page(
+            "account_barred.html", status=403, visit=visit, roles=sorted(self._accepted), account=visit.account
+        )
+
+    def _purpose(self, visit: Visit) -> tuple[str, ...]:
+        return "account", visit.account, visit.administrator.id
+
+
+def _account(request: web.Request) -> AccountId | None:
+    said = request.headers.getall(ACCOUNT_HEADER, [])
+    return AccountId(said[0]) if len(said) == 1 else None

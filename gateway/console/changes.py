@@ -1,0 +1,188 @@
+"""What an administrator does on the account's page, each by a form: choose, turn off, end."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from gateway.audit.log import JournalError
+from gateway.bodies import FormError, read_form
+from gateway.clock import Clock
+from gateway.console.admission import CONSOLE, Admission, Visit
+from gateway.console.door import PATH
+from gateway.console.page import END, END_ALL, OFF, SETTING, Notes
+from gateway.console.view import DURATIONS, KEEP, PERMISSIONS
+from gateway.grants.service import ChangeRequest, GrantService, Uncertain, UnknownAccount
+from gateway.pages.render import Pages
+from gateway.stores.store import Store, StoreError
+from gateway.tokens.ending import Ender
+from policy.grants import Change, GrantRefusal
+from policy.model import AssumptionId, Deny, DenyReason, Duration, Permission
+
+_MOST_FORM_BYTES = 8 * 1024
+_MOST_ROUNDS = 5
+_KEPT_BY_APP = "kept_by_app"
+_REFUSED: Final = {
+    GrantRefusal.OVERTAKEN: (
+        409,
+        "Somebody changed it meanwhile",
+        "So nothing was changed now. Look at how it is, and choose again if that is not what you want.",
+    ),
+    GrantRefusal.TRIAL_ACCOUNT: (
+        409,
+        "A trial account has no setting",
+        "Support can always stand in for a trial account. Once it is converted you choose, and until then it is off.",
+    ),
+}
+
+Fields = Sequence[tuple[str, str]]
+Work = Callable[[web.Request, Visit, Fields], Awaitable[web.Response]]
+
+
+class AccountChanges:
+    """Carries out what the page's forms ask for, under the name of the person by whom they were sent."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        notes: Notes,
+        grants: GrantService,
+        ender: Ender,
+        store: Store,
+        pages: Pages,
+        kept_by_app: bool,
+        clock: Clock,
+    ) -> None:
+        self._admission = admission
+        self._notes = notes
+        self._grants = grants
+        self._ender = ender
+        self._store = store
+        self._pages = pages
+        self._kept_by_app = kept_by_app
+        self._clock = clock
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves; nothing changes by any other method than POST."""
+        return [
+            web.post(SETTING, self._serve(self._choose)),
+            web.post(OFF, self._serve(self._turn_off)),
+            web.post(END, self._serve(self._end)),
+            web.post(END_ALL, self._serve(self._end_all)),
+        ]
+
+    def _serve(self, work: Work) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def serve(request: web.Request) -> web.Response:
+            try:
+                fields = await read_form(request, _MOST_FORM_BYTES)
+                visit = await self._admission.for_form(request, fields)
+                return visit if isinstance(visit, web.Response) else await work(request, visit, fields)
+            except FormError as exc:
+                said = f"This is no form of ours: {exc}."
+                return self._pages.message("Nothing was done", said, status=400, again=PATH)
+            except UnknownAccount:
+                return self._pages.message("Nothing was done", "Locum does not know this account.", status=404)
+            except Uncertain:
+                said = "It is not known whether that was done: look at how it is now."
+                return self._pages.message("Look again", said, status=503, again=PATH)
+            except StoreError:
+                return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
+            except JournalError:
+                return self._pages.refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE), again=PATH)
+
+        return serve
+
+    async def _choose(self, request: web.Request, visit: Visit, fields: Fields) -> web.Response:
+        """Make what the form says so, if the account is still as it was when the form was shown."""
+        duration, keeps_end = _read_duration(fields)
+        epoch = _one(fields, "epoch")
+        if not (epoch.isascii() and epoch.isdigit() and len(epoch) <= 18):
+            raise FormError("`epoch` must be a number")
+        wish = ChangeRequest(
+            account=visit.account,
+            duration=duration,
+            permissions=_read_permissions(fields),
+            administrator=visit.administrator,
+            client=CONSOLE,
+            client_ip=visit.caller.client_ip,
+            request_id=visit.caller.request_id,
+            known_epoch=int(epoch),
+            keeps_end=keeps_end,
+        )
+        return await self._carry_out(request, visit, wish, done="saved")
+
+    async def _turn_off(self, request: web.Request, visit: Visit, _fields: Fields) -> web.Response:
+        """Turn it off, however it is by now: whoever wants it off wants nothing that was chosen meanwhile."""
+        wish = ChangeRequest(
+            account=visit.account,
+            duration=Duration.OFF,
+            permissions=frozenset(),
+            administrator=visit.administrator,
+            client=CONSOLE,
+            client_ip=visit.caller.client_ip,
+            request_id=visit.caller.request_id,
+        )
+        return await self._carry_out(request, visit, wish, done="off")
+
+    async def _carry_out(self, request: web.Request, visit: Visit, wish: ChangeRequest, *, done: str) -> web.Response:
+        if self._kept_by_app:
+            deny = Deny(reason=DenyReason.NEVER_ALLOWED, detail="the app keeps this setting: change it there")
+            return await self._admission.refuse(deny, request, visit.caller, by=visit, reason=_KEPT_BY_APP)
+        outcome = await self._grants.choose(wish)
+        if isinstance(outcome, GrantRefusal):
+            status, title, said = _REFUSED.get(outcome, (403, "Not done", _WHO))
+            return self._pages.message(title, said, status=status, again=PATH, code=str(outcome))
+        return self._notes.back(visit, "unchanged" if outcome.change is Change.UNCHANGED and done == "saved" else done)
+
+    async def _end(self, request: web.Request, visit: Visit, fields: Fields) -> web.Response:
+        """End one assumption of the account; another account's is as good as none."""
+        if not self._admission.is_administrator(visit):
+            return await self._admission.refuse_role(visit, request)
+        found = await self._store.find_assumption(AssumptionId(_one(fields, "assumption")))
+        ended = found is not None and found.account == visit.account and await self._end_it(found.id, visit)
+        return self._notes.back(visit, "ended" if ended else "over")
+
+    async def _end_all(self, request: web.Request, visit: Visit, _fields: Fields) -> web.Response:
+        """End every assumption of the account, also what begins while that is done, unless that goes on and on."""
+        if not self._admission.is_administrator(visit):
+            return await self._admission.refuse_role(visit, request)
+        for _ in range(_MOST_ROUNDS):
+            open_ = await self._store.list_assumptions(at=self._clock(), account=visit.account)
+            if not open_:
+                return self._notes.back(visit, "all-ended")
+            for assumption in open_:
+                await self._end_it(assumption.id, visit)
+        said = "Staff begin again as fast as they are ended. Turn account assumption off to keep them out."
+        return self._pages.message("Not everybody is out", said, status=409, again=PATH)
+
+    async def _end_it(self, assumption: AssumptionId, visit: Visit) -> bool:
+        return await self._ender.end(assumption, by=visit.administrator.id, caller=visit.caller, client=CONSOLE)
+
+
+_WHO = "Only an administrator of the account may change this, in person."
+
+
+def _one(fields: Fields, name: str) -> str:
+    found = [value for key, value in fields if key == name]
+    if len(found) != 1:
+        raise FormError(f"`{name}` must be there once")
+    return found[0]
+
+
+def _read_duration(fields: Fields) -> tuple[Duration, bool]:
+    """Return what was chosen, and whether the end is to stay where it is; raises FormError."""
+    chosen = _one(fields, "duration")
+    if chosen == KEEP:
+        # Which it is makes no difference, but that it is not off.
+        return Duration.ALWAYS, True
+    if chosen not in DURATIONS:
+        raise FormError(f"`duration` must be one of {', '.join(DURATIONS)}")
+    return Duration(chosen), False
+
+
+def _read_permissions(fields: Fields) -> frozenset[Permission]:
+    chosen = [value for name, value in fields if name == "permission"]
+    if not set(chosen) <= set(PERMISSIONS):
+        raise FormError(f"`permission` must be some of {', '.join(PERMISSIONS)}")
+    return frozenset({Permission.READ, *map(Permission, chosen)})

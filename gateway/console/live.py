@@ -1,0 +1,97 @@
+"""Tells an open page that it is out of date: `GET /.locum/account/live`, server-sent events without any contents."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.console.admission import Admission
+from gateway.console.door import PATH
+from gateway.pages.render import Pages
+from gateway.stores.store import Store, StoreError
+from policy.model import AccountId, Deny, DenyReason
+
+LIVE: Final = f"{PATH}/live"
+# Below what the front allows a request of ours; the browser comes again by itself, and is looked at anew.
+STREAM_SECONDS: Final = 20.0
+_LOOK_SECONDS = 0.5
+# Time alone changes something, too: an end that comes, another process that is not heard of.
+_AT_LEAST_EVERY = 8
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Marks:
+    """What an account is like, as a text by which no more can be told than that it is as before."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def of(self, account: AccountId) -> str:
+        """Return it as it is now; raises StoreError."""
+        now = self._clock()
+        record = await self._store.find_account(account)
+        inside = await self._store.list_assumptions(at=now, account=account)
+        halted = (await self._store.find_kill_switch()).on
+        live = record is not None and record.grant is not None and record.grant.is_live(now)
+        said = (record.account.epoch if record else None, live, halted, [assumption.id for assumption in inside])
+        return sha256(msgspec.json.encode(said)).hexdigest()[:32]
+
+
+class LiveAccount:
+    """Waits with an open page until the account is not as the page shows it."""
+
+    def __init__(
+        self, *, admission: Admission, marks: Marks, pages: Pages, position: Callable[[], int], seconds: float
+    ) -> None:
+        """Look whenever the store's `position` is another one; end each stream after so many `seconds`."""
+        self._admission = admission
+        self._marks = marks
+        self._pages = pages
+        self._position = position
+        self._seconds = seconds
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves."""
+        return [web.get(LIVE, self.follow, allow_head=False)]
+
+    async def follow(self, request: web.Request) -> web.StreamResponse:
+        """Send `changed` once that is so, and nothing before."""
+        try:
+            visit = await self._admission.for_stream(request)
+            if isinstance(visit, web.Response):
+                return visit
+            seen = request.query.get("seen", "")
+            is_same = await self._marks.of(visit.account) == seen
+        except StoreError:
+            return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
+        response = web.StreamResponse(headers=_HEADERS)
+        with suppress(ConnectionResetError):  # who leaves the page breaks off
+            await response.prepare(request)
+            await response.write(b"retry: 2000\n\n")
+            with suppress(TimeoutError, StoreError):
+                async with asyncio.timeout(self._seconds):
+                    while is_same:
+                        is_same = await self._next(visit.account) == seen
+            if not is_same:
+                await response.write(b"event: changed\ndata: 1\n\n")
+        return response
+
+    async def _next(self, account: AccountId) -> str:
+        """Return the mark once something may have changed, whatever; raises StoreError."""
+        before = self._position()
+        for _ in range(_AT_LEAST_EVERY):
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._position() != before:
+                break
+        return await self._marks.of(account)

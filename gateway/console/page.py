@@ -1,0 +1,154 @@
+"""The page of an account's administrators: `GET /.locum/account`."""
+
+from typing import Final
+
+from aiohttp import web
+
+from gateway.clock import Clock
+from gateway.console.admission import Admission, Visit
+from gateway.console.door import PATH
+from gateway.console.live import LIVE, Marks
+from gateway.console.view import Inside, describe_history, describe_setting, end_of
+from gateway.forms import FormTokens
+from gateway.grants.source import AccountSource
+from gateway.pages.render import Pages
+from gateway.stores.store import AccountRecord, Store, StoreError
+from policy.grants import GrantState, grant_in_force, state
+from policy.model import ActorId, Deny, DenyReason, Permission
+
+SETTING: Final = f"{PATH}/setting"
+OFF: Final = f"{PATH}/off"
+END: Final = f"{PATH}/end"
+END_ALL: Final = f"{PATH}/end-all"
+_NOTES: Final = {
+    "saved": "Saved. It counts from now on.",
+    "unchanged": "It was so already, so nothing has changed.",
+    "off": "Account assumption is off. Whoever was in is out.",
+    "ended": "Ended. That person is out.",
+    "over": "It was over already.",
+    "all-ended": "Ended. Everybody is out.",
+}
+_MOST_EVENTS = 20
+_MOST_INSIDE = 100
+
+
+class Notes:
+    """What the page says once a form was done; told by the link that leads back, which only we can make."""
+
+    def __init__(self, tokens: FormTokens) -> None:
+        self._tokens = tokens
+
+    def back(self, visit: Visit, note: str) -> web.Response:
+        """Lead back to the page, where the note is shown to this person; raises StoreError."""
+        token = self._tokens.make(*_purpose(visit, note))
+        return web.Response(
+            status=303, headers={"Location": f"{PATH}?said={note}.{token}", "Cache-Control": "no-store"}
+        )
+
+    def read(self, request: web.Request, visit: Visit) -> str:
+        """Return what a link says that is ours and for this person; empty for any other."""
+        note, _, token = request.query.get("said", "").partition(".")
+        is_ours = note in _NOTES and token in self._tokens.good(*_purpose(visit, note))
+        return _NOTES[note] if is_ours else ""
+
+
+class AccountPage:
+    """Shows whether staff may stand in, until when, who is in now, and who chose what before."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        notes: Notes,
+        marks: Marks,
+        accounts: AccountSource,
+        store: Store,
+        pages: Pages,
+        trial_permissions: frozenset[Permission],
+        kept_by_app: bool,
+        clock: Clock,
+    ) -> None:
+        """Show what `accounts` say; with `kept_by_app` nothing is chosen here."""
+        self._admission = admission
+        self._notes = notes
+        self._marks = marks
+        self._accounts = accounts
+        self._store = store
+        self._pages = pages
+        self._trial = trial_permissions
+        self._kept_by_app = kept_by_app
+        self._clock = clock
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves."""
+        return [web.get(PATH, self.show, allow_head=False)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Answer an administrator with the page."""
+        try:
+            visit = await self._admission.for_page(request)
+            if isinstance(visit, web.Response):
+                return visit
+            record = await self._accounts.find_account(visit.account)
+            if record is None:
+                said = (
+                    "The vendor’s support cannot stand in here: Locum does not know this account yet. Ask the vendor."
+                )
+                return self._pages.message("Account assumption", said, status=404)
+            return await self._page(request, visit, record)
+        except StoreError:
+            return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
+
+    async def _page(self, request: web.Request, visit: Visit, record: AccountRecord) -> web.Response:
+        # Before anything else is read, so that whatever changes while it is read is told.
+        mark = await self._marks.of(visit.account)
+        now = self._clock()
+        grant = grant_in_force(record.account, record.grant, self._trial)
+        events = await self._store.list_changes(visit.account)
+        whole = request.query.get("history") == "all"
+        inside = await self._inside(record)
+        return self._pages.page(
+            "account.html",
+            scripts=True,
+            account=visit.account,
+            person=visit.person,
+            form_token=self._admission.form_token(visit),
+            note=self._notes.read(request, visit),
+            now=now,
+            live=f"{LIVE}?seen={mark}",
+            kept_by_app=self._kept_by_app,
+            halted=(await self._store.find_kill_switch()).on,
+            setting=describe_setting(record, grant, now),
+            inside=inside[:_MOST_INSIDE],
+            inside_count=len(inside),
+            history=describe_history(events if whole else events[:_MOST_EVENTS]),
+            older=0 if whole else max(0, len(events) - _MOST_EVENTS),
+            paths={"page": PATH, "setting": SETTING, "off": OFF, "end": END, "end_all": END_ALL},
+        )
+
+    async def _inside(self, record: AccountRecord) -> list[Inside]:
+        """Return who is in, oldest first; nobody is where nobody may be."""
+        now = self._clock()
+        grant = grant_in_force(record.account, record.grant, self._trial)
+        where = state(record.account, record.grant, now)
+        if grant is None or where not in (GrantState.ON, GrantState.TRIAL) or record.account.suspended:
+            return []
+        found = await self._store.list_assumptions(at=now, account=record.account.id)
+        under = [assumption for assumption in found if assumption.grant_id == grant.id]
+        names: dict[ActorId, str] = {}
+        for assumption in under[:_MOST_INSIDE]:
+            if assumption.actor not in names:
+                staff = await self._store.find_staff(assumption.actor)
+                names[assumption.actor] = staff.name if staff else assumption.actor.subject
+        return [
+            Inside(
+                assumption=assumption,
+                name=names.get(assumption.actor, assumption.actor.subject),
+                until=end_of(assumption, grant),
+            )
+            for assumption in under
+        ]
+
+
+def _purpose(visit: Visit, note: str) -> tuple[str, ...]:
+    return "note", visit.account, visit.administrator.id, note

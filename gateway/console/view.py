@@ -1,0 +1,124 @@
+"""What the account's page shows, in words for people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from gateway.stores.store import AccountRecord, GrantEvent
+from policy.grants import Change, GrantState, expiry, state
+from policy.model import Assumption, Duration, Grant, Permission
+
+DURATIONS: Final[Mapping[Duration, str]] = {
+    Duration.DAY: "One day",
+    Duration.WEEK: "One week",
+    Duration.MONTH: "One month",
+    Duration.YEAR: "One year",
+    Duration.ALWAYS: "Indefinitely",
+}
+"""What can be chosen, in its order."""
+KEEP: Final = "keep"
+"""What is chosen in place of a duration to leave the end where it is."""
+PERMISSIONS: Final[Mapping[Permission, tuple[str, str]]] = {
+    Permission.READ: ("Look", "See what the agent sees, and change nothing. This is always included."),
+    Permission.TEST_TICKETS: ("Test tickets", "Also create and use tickets that are marked as tests."),
+    Permission.WRITE: ("Changes", "Also make changes, such as replying to a ticket or correcting a setting."),
+    Permission.ADMINISTRATORS: (
+        "Administrators",
+        "Also stand in for administrators. Without this, staff stand in for agents only.",
+    ),
+}
+"""What staff may be allowed, in its order, with what it means."""
+_CHANGES: Final[Mapping[Change, str]] = {
+    Change.ENABLED: "Turned on",
+    Change.EXTENDED: "Extended",
+    Change.REDUCED: "Shortened",
+    Change.PERMISSIONS_CHANGED: "Changed what staff may do",
+    Change.ATTRIBUTES_CHANGED: "Details of the account changed",
+    Change.TURNED_OFF: "Turned off",
+    Change.CONVERTED: "The trial became a paid account, which is off until somebody turns it on",
+    Change.SUSPENDED: "The account was suspended",
+    Change.RESUMED: "The account was resumed",
+}
+_GIVES = frozenset({Change.ENABLED, Change.EXTENDED, Change.REDUCED, Change.PERMISSIONS_CHANGED})
+_HARDLY = timedelta(minutes=2)
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """Somebody of the vendor's who is in now."""
+
+    assumption: Assumption
+    name: str
+    until: datetime
+
+
+def describe_setting(record: AccountRecord, grant: Grant | None, now: datetime) -> dict[str, Any]:
+    """Return where the account stands; `grant` is the one in force, the trial's own included."""
+    where = state(record.account, record.grant, now)
+    live = where in (GrantState.ON, GrantState.TRIAL) and grant is not None
+    held = grant.permissions if live and grant is not None else frozenset()
+    return {
+        "state": str(where),
+        "suspended": record.account.suspended,
+        "epoch": record.account.epoch,
+        "until": grant.expires_at if where is GrantState.ON and grant is not None else None,
+        "was_until": record.grant.expires_at if where is GrantState.EXPIRED and record.grant is not None else None,
+        "by": grant.given_by if where is GrantState.ON and grant is not None else None,
+        "held": [PERMISSIONS[each] for each in PERMISSIONS if each in held],
+        "permissions": [
+            {"value": str(each), "label": label, "means": means, "checked": each in held}
+            for each, (label, means) in PERMISSIONS.items()
+            if each is not Permission.READ
+        ],
+        "durations": _durations(grant if where is GrantState.ON else None, now),
+    }
+
+
+def describe_history(events: Sequence[GrantEvent]) -> list[dict[str, Any]]:
+    """Return the lines of the account's history, newest first as they come."""
+    return [
+        {
+            "at": event.at,
+            "by": event.by,
+            "said": _CHANGES.get(event.change, str(event.change)),
+            "ends": event.grant is not None and event.change in _GIVES,
+            "until": event.grant.expires_at if event.grant is not None else None,
+            "held": [PERMISSIONS[each][0] for each in PERMISSIONS if event.grant and each in event.grant.permissions],
+        }
+        for event in events
+    ]
+
+
+def end_of(assumption: Assumption, grant: Grant) -> datetime:
+    """Return when an assumption ends by itself under a grant."""
+    return min(assumption.expires_at, grant.expires_at or _FOR_EVER)
+
+
+def _durations(current: Grant | None, now: datetime) -> list[dict[str, Any]]:
+    """Return the choices there are; what is on can be left to end when it would."""
+    choices: list[dict[str, Any]] = []
+    if current is not None:
+        choices.append({"value": KEEP, "label": "As it is", "until": current.expires_at, "effect": "", "checked": True})
+    for duration, label in DURATIONS.items():
+        until = expiry(duration, now)
+        choices.append(
+            {
+                "value": str(duration),
+                "label": label,
+                "until": until,
+                "effect": _effect(current, until),
+                "checked": current is None and duration is Duration.DAY,
+            }
+        )
+    return choices
+
+
+def _effect(current: Grant | None, until: datetime | None) -> str:
+    if current is None:
+        return ""
+    was, will = current.expires_at or _FOR_EVER, until or _FOR_EVER
+    if abs(will - was) < _HARDLY:
+        return ""
+    return "longer than now" if will > was else "shorter than now"

@@ -1,0 +1,36 @@
+// Says each time of the page in the viewer's own zone, and shows it anew once something has changed; without it the
+// times are in UTC, and a link shows it anew.
+"use strict";
+// The page is in English, and says its days as the viewer's own English does.
+const english = navigator.languages.find((one) => one.startsWith("en-")) || "en-GB";
+for (const element of document.querySelectorAll("time[datetime]")) {
+  const at = new Date(element.dateTime);
+  if (!Number.isNaN(at.getTime())) {
+    element.title = element.textContent;
+    element.textContent = new Intl.DateTimeFormat(english, {
+      weekday: "short", day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", hour12: false, timeZoneName: "short",
+    }).format(at);
+  }
+}
+const zone = document.getElementById("zone");
+if (zone) {
+  zone.textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+}
+const live = document.getElementById("live");
+if (live && window.EventSource) {
+  const source = new EventSource(live.dataset.live);
+  let touched = false;
+  for (const form of document.forms) {
+    form.addEventListener("input", () => { touched = true; });
+    form.addEventListener("submit", () => { source.close(); });
+  }
+  source.addEventListener("changed", () => {
+    source.close();
+    if (touched || document.querySelector("details[open]")) {
+      // Nothing that somebody has begun to choose is taken away from them.
+      document.getElementById("changed").hidden = false;
+    } else {
+      location.replace(location.pathname);
+    }
+  });
+}

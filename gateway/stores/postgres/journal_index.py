@@ -1,0 +1,175 @@
+"""Searching the journals of all nodes in the shared database, over connections of its own.
+
+What is found is judged again by the line itself, as with the index over files: see `gateway.audit.index.finding`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway.audit.index.asking import Busy, LogIndex
+from gateway.audit.index.database import IndexUnusable, TooCostly
+from gateway.audit.index.finding import SECONDS, Found, Lag, Page, Tally
+from gateway.audit.index.grouping import GROUPING
+from gateway.audit.index.places import id_at, time_at
+from gateway.audit.search.query import Marked, Query
+from gateway.audit.search.words import MANY
+from gateway.audit.segment import read_entry
+from gateway.stores.postgres.address import Address
+from gateway.stores.postgres.connect import Connection, Connector, bounded, translated
+from gateway.stores.postgres.terms import StoreTerms
+from gateway.stores.postgres.text import read_values, write_values
+from gateway.stores.store import StoreError
+
+_AT_ONCE = 500
+_MOST_AT_ONCE = 2
+_DAY = 86_400_000_000
+_SELECT = "SELECT id, segment, number, line FROM locum.journal_lines"
+
+
+class DatabaseIndex(LogIndex):
+    """Asks the database; a question has a connection to itself, so none is in the way of a decision's facts."""
+
+    def __init__(self, address: Address, terms: StoreTerms, *, seconds: float = SECONDS) -> None:
+        """Connect to nothing yet."""
+        self._connector = Connector(address, terms)
+        self._terms = terms
+        self._seconds = seconds
+        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def search(
+        self, query: Query, *, limit: int, before: int | None, after: int | None, account: str | None
+    ) -> Page:
+        found: list[Found] = []
+        async with self._question() as connection:
+            async for one in self._each(connection, query, account, before=before, after=after):
+                # Those of one id come together, for a page is gone on with behind its last id.
+                if len(found) >= limit and one.id != found[-1].id:
+                    return Page(found, more=True)
+                found.append(one)
+        return Page(found, more=False)
+
+    async def stats(self, query: Query, *, account: str | None) -> Tally:
+        tally = Tally()
+        async with self._question() as connection:
+            if query.is_exact and not (query.has_words and await _has_many(connection)):
+                for *values, lowest, highest, count in await self._count(connection, query, account):
+                    times = time_at(lowest), time_at(highest)
+                    tally.add_group(tuple(read_values(tuple(values))), count, *times)
+            else:
+                async for one in self._each(connection, query, account):
+                    tally.add_entry(one.entry)
+        return tally
+
+    async def lag(self) -> Lag:
+        """Return nothing: how far each node is behind, its own metrics say."""
+        return Lag(0, 0)
+
+    @asynccontextmanager
+    async def _question(self) -> AsyncIterator[Connection]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._turns.acquire()
+        except TimeoutError as exc:
+            raise Busy("others are asking: try again in a moment") from exc
+        until = time.monotonic() + self._seconds
+        try:
+            async with self._connector.apart(self._terms.write_seconds) as connection:
+                # The server ends what takes too long itself; should it not, we hang up.
+                with bounded(connection, self._seconds + 1.0), translated():
+                    await connection.execute(f"SET statement_timeout = {round(self._seconds * 1000)}")
+                    yield connection
+        except StoreError as exc:
+            if time.monotonic() >= until:
+                raise TooCostly("this takes too long: ask for a shorter time, or one account") from exc
+            raise IndexUnusable(str(exc)) from exc
+        finally:
+            self._turns.release()
+
+    async def _each(
+        self,
+        connection: Connection,
+        query: Query,
+        account: str | None,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> AsyncIterator[Found]:
+        where, values = _state(query, account)
+        until = time.monotonic() + self._seconds
+        ascending = after is not None
+        place: tuple[int, int, int] | None = None
+        edge = (after, ">") if ascending else (before, "<")
+        while True:
+            sql, given = f"{_SELECT} WHERE {where}", list(values)
+            if place is not None:
+                given += place
+                sql += f" AND (id, segment, number) {edge[1]} (${len(given) - 2}, ${len(given) - 1}, ${len(given)})"
+            elif edge[0] is not None:
+                given.append(edge[0])
+                sql += f" AND id {edge[1]} ${len(given)}"
+            way = "ASC" if ascending else "DESC"
+            rows = await connection.fetch(
+                f"{sql} ORDER BY id {way}, segment {way}, number {way} LIMIT {_AT_ONCE}", *given
+            )
+            for id_, _, _, line in rows:
+                entry = read_entry(line)
+                if entry is None or not query.matches(entry):
+                    continue
+                if account is None or entry.get("account") == account:
+                    yield Found(id_, entry)
+            if len(rows) < _AT_ONCE:
+                return
+            place = tuple(rows[-1])[:3]
+            if time.monotonic() >= until:
+                raise TooCostly("this takes too long: ask for a shorter time, or one account")
+
+    async def _count(self, connection: Connection, query: Query, account: str | None) -> Sequence[tuple[Any, ...]]:
+        where, values = _state(query, account)
+        groups = ", ".join(GROUPING)
+        found = await connection.fetch(
+            f"SELECT {groups}, min(id), max(id), count(*) FROM locum.journal_lines WHERE {where}"  # noqa: S608 - our own words
+            f" GROUP BY {groups}, id / {_DAY << 12}",
+            *values,
+        )
+        return [tuple(row) for row in found]
+
+
+async def _has_many(connection: Connection) -> bool:
+    sql = "SELECT EXISTS (SELECT 1 FROM locum.journal_lines WHERE marks @@ $1::text::tsquery)"
+    return bool(await connection.fetchval(sql, _quoted(MANY)))
+
+
+def _state(query: Query, account: str | None) -> tuple[str, list[Any]]:
+    """Return the conditions for what may match, and the values for their places."""
+    conditions, values = ["id IS NOT NULL"], list[Any]()
+
+    def add(condition: str, value: Any) -> None:
+        values.append(value)
+        conditions.append(condition.format(f"${len(values)}"))
+
+    since, until = query.span
+    if since is not None or until is not None:
+        add("id >= {}", id_at(since or 0))
+    if until is not None:
+        add("id < {}", id_at(until))
+    if account is not None:
+        add("account = {}", write_values((account,))[0])
+    asked = [_all_of(marked) for marked in query.wanted() if marked.marks]
+    asked += [f"!({_all_of(marked)})" for marked in query.unwanted()]
+    if asked:
+        add("marks @@ {}::text::tsquery", " & ".join(asked))
+    return " AND ".join(conditions), values
+
+
+def _all_of(marked: Marked) -> str:
+    asked = " & ".join(map(_quoted, marked.marks))
+    return f"(({asked}) | {_quoted(MANY)})" if marked.or_many else f"({asked})"
+
+
+def _quoted(mark: str) -> str:
+    # A mark is a word or a hash: there is neither quote nor backslash in it, and if there were they would be escaped.
+    text = mark.removesuffix("*").replace("\\", "\\\\").replace("'", "''")
+    return f"'{text}':*" if mark.endswith("*") else f"'{text}'"

@@ -1,0 +1,196 @@
+"""No secret gets out: what is put into any input of a running gateway shows up in no output but those named here."""
+
+import base64
+import json
+import logging
+
+import pytest
+
+from gateway.audit.search import read
+from tests.gateway_world import HOST, open_world
+from tests.rawwire import response
+from tests.upstream_client import eventually
+
+WORDS = {"user-agent": "user_agent", "path": "path", "target": "path", "recorded": "query_values", "ticket": "ticket", "why": "stated_reason",
+         "admin": "granted_by", "names": "query_names", "traceparent": "traceparent"}  # fmt: skip
+"""The inputs that are on the record because they are meant to be, and the one field of it where each may stand."""
+HEADERS = (
+    "Cookie", "Proxy-Authorization", "X-Api-Key", "X-Auth-Token", "X-Forwarded-For", "X-Forwarded-User", "Referer", "Origin",
+    "Accept", "Accept-Language", "If-None-Match", "X-Request-Id", "tracestate", "baggage", "Forwarded", "Via", "From",
+)  # fmt: skip
+LISTED = '\n[[routes]]\nid = "report"\nmethods = ["GET"]\npath = "/report"\nscope = "tickets:read"\nquery_recorded = ["page"]\n'
+
+
+class Canaries:
+    """Texts that nobody would write by chance, one for each input."""
+
+    def __init__(self):
+        self.by_input: dict[str, str] = {}
+
+    def of(self, name):
+        return self.by_input.setdefault(name, f"canary{len(self.by_input):03d}q7zk")
+
+    def keep(self, name, secret):
+        """Watch for a secret that is what it is."""
+        self.by_input[name] = secret
+
+    def in_(self, text: bytes):
+        """Return the inputs whose canaries a text has, as they are or in base64."""
+        return {
+            name
+            for name, canary in self.by_input.items()
+            if canary.encode() in text or base64.b64encode(canary.encode()).rstrip(b"=")[:-1] in text
+        }
+
+
+async def by_staff(world, canaries, token):
+    """Put one into each place of requests that are permitted, and of such as are refused in every way."""
+    heads = [(name, canaries.of(f"header {name}")) for name in HEADERS]
+    agent = [("User-Agent", canaries.of("user-agent"))]
+    secret = f"/tickets/1?token={canaries.of('query')}&{canaries.of('names')}=1"
+    await world.get(token, secret, headers=[*heads, *agent])
+    await world.get(token, f"/report?page={canaries.of('recorded')}&token={canaries.of('query beside')}")
+    await world.get(token, f"/{canaries.of('path')}")
+    for target in (f"/tickets/1;a={canaries.of('target')}", f"/tickets/%zz?a={canaries.of('bad target')}"):
+        await world.get(token, target, headers=agent)
+    await world.get(token, "/tickets/1/reply", method="POST", body=canaries.of("body").encode())
+    await world.get(token, headers=[("X-Locum-Actor", canaries.of("forged"))])
+    await world.get(token, headers=[("traceparent", f"00-{canaries.of('no traceparent')}-00")])
+    await world.get(f"{token}{canaries.of('token')}")
+    await world.get(None, headers=[("Authorization", f"Basic {canaries.of('basic')}"), *heads])
+    await world.get(None, headers=[("DPoP", canaries.of("proof")), ("Cookie", f"__Host-locum={canaries.of('cookie')}")])
+    for raw in (
+        f"GET /tickets/1 HTTP/1.1\r\nHost: {HOST}\r\nX-Bad\x00: {canaries.of('bad line')}\r\n\r\n",
+        f"{canaries.of('method')} / HTTP/9.9\r\n\r\n",
+        f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n{canaries.of('bad chunk')}\r\n",
+        f"GET / HTTP/1.1\r\nHost: {HOST}\r\nHost: {canaries.of('second host')}\r\n\r\n",
+    ):
+        reply = await world.raw(raw.encode(), responses=None)
+        yield reply
+
+
+async def by_programs(world, canaries):
+    """Put one into each field of what programs send to our own endpoints; yield what they are answered."""
+    detail = {"ticket": canaries.of("ticket"), "reason": canaries.of("why")}
+    for change in (
+        {"detail": detail},
+        {"actor_token": canaries.of("actor token")},
+        {"subject_token_type": canaries.of("token type")},
+        {"extra": [("password", canaries.of("unknown field")), ("client_secret", canaries.of("client secret"))]},
+        {"authorization": "Basic " + base64.b64encode(f"app:{canaries.of('wrong secret')}".encode()).decode()},
+        {"authorization": f"Bearer {canaries.of('wrong scheme')}"},
+        {"authorization_details": canaries.of("no details")},
+    ):
+        yield json.dumps((await world.ask(**change))[1]).encode()
+    yield json.dumps((await world.choose("day", id=canaries.of("admin")))[1]).encode()
+    urls = [
+        f"{world.gateway.public_url}/.locum/{end}" for end in ("oauth/introspect", "oauth/revoke", "oauth/token", "x")
+    ]
+    urls += [f"{world.gateway.admin_url}/api/v1/accounts/acme/assumption"]
+    for number, url in enumerate(urls):
+        headers = {
+            "Authorization": f"Basic {canaries.of(f'basic {number}')}",
+            "Cookie": f"a={canaries.of(f'jar {number}')}",
+        }
+        form = {"token": canaries.of(f"token {number}"), "grant_type": "x"}
+        async with world.http.post(f"{url}?q={canaries.of(f'query {number}')}", data=form, headers=headers) as answer:
+            yield await answer.read()
+
+
+async def shown(world):
+    """Yield what monitoring and operators see."""
+    for path in ("/metrics", "/healthz", "/readyz", "/api/v1/accounts/acme/assumption"):
+        async with world.http.get(world.gateway.admin_url + path, headers={"Authorization": world.basic()}) as answer:
+            yield await answer.read()
+
+
+@pytest.fixture
+def everything_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+async def test_no_canary_of_any_input_gets_into_any_output(tmp_path, everything_logged):
+    """Journal, log at its most talkative, metrics, health, the admin API, and every answer of ours to anybody."""
+    canaries = Canaries()
+
+    def change(document):
+        path = tmp_path / "demo-helpdesk.toml"
+        path.write_text(path.read_text() + LISTED)
+
+    app = response(
+        canaries.of("app's body").encode(), headers=[(b"Set-Cookie", b"s=" + canaries.of("app's cookie").encode())]
+    )
+    async with open_world(tmp_path, script=app, change=change) as world:
+        await world.choose("day", ("read", "write"))
+        token = await world.token()
+        canaries.keep("the assumption token", token.rpartition(".")[2])
+        canaries.keep("the client's secret", world.secret)
+        answers = [answer async for answer in by_programs(world, canaries)]
+        answers += [answer async for answer in by_staff(world, canaries, token)]
+        assertions = [
+            one.values(b"x-locum-assertion")[0] for one in world.upstream.requests if one.values(b"x-locum-assertion")
+        ]
+        canaries.keep("the assertion", assertions[0].rpartition(b".")[2].decode())
+        await eventually(lambda: len(world.records(decision="allow", kind="decision")) == len(world.ends()))
+        answers += [answer async for answer in shown(world)]
+        assert set() == {name for answer in answers for name in canaries.in_(answer)} - {"admin", "ticket"}
+    files = {path.name: path.read_bytes() for path in (tmp_path / "journal").rglob("*") if path.is_file()}
+    assert set(WORDS) - {"traceparent"} >= {name for content in files.values() for name in canaries.in_(content)}
+    for entry in read(tmp_path / "journal"):
+        for field, value in entry.items():
+            found = canaries.in_(json.dumps(value).encode())
+            assert {WORDS[name] for name in found} <= {field}, entry
+    assert {"path", "recorded", "why", "names"} <= {
+        name for entry in read(tmp_path / "journal") for name in canaries.in_(json.dumps(entry).encode())
+    }, "so that this test can fail"
+    logged = "\n".join(f"{line.getMessage()} {line.__dict__}" for line in everything_logged.records)
+    assert set() == canaries.in_(logged.encode())
+
+
+async def test_a_traceparent_that_is_one_is_recorded_and_another_is_not(tmp_path):
+    """Of W3C Trace Context's form, not all noughts, and once; it is somebody's choice, and judged by nobody."""
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    bad = [
+        good.upper(),
+        good[:-1],
+        f"ff{good[2:]}",
+        good.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32),
+        f"{good}-x",
+    ]
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token()
+        for lines in ([("traceparent", good)], [("traceparent", good)] * 2, *([("traceparent", one)] for one in bad)):
+            assert 200 == (await world.get(token, headers=lines))[0]
+        said = [record.get("traceparent") for record in world.records(kind="decision")]
+    assert [good, *[None] * 6] == said
+
+
+async def test_a_decision_says_all_of_whom_what_and_why(tmp_path):
+    """Who acted and by which groups, for whom, under which grant of whom, with what, from where, to where."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day", id="olga")
+        token = await world.token(actor_token=world.actor_token(groups=("support", "night shift")))
+        assert 200 == (await world.get(token, "/tickets/1?page=2", headers=[("User-Agent", "Browser/1")]))[0]
+        assert 403 == (await world.get(token, "/admin/users"))[0]
+        allowed, denied = world.records(kind="decision")
+        [begun] = world.records(kind="token", decision="allow")
+        address = world.upstream.url
+    for record in (allowed, denied, begun):
+        assert {"issuer": world.issuer.issuer, "subject": "dana", "name": "dana", "groups": ["support"]} == record[
+            "actor"
+        ]
+    said = {
+        "account": "acme", "subject": "maria", "granted_by": "olga", "ticket": "SUP-1", "stated_reason": "cannot reproduce",
+        "client_ip": "127.0.0.1", "method": "GET", "host": HOST, "client_id": "app", "scopes": ["tickets:read"], "grant_epoch": 1,
+    }  # fmt: skip
+    assert said == {field: allowed[field] for field in said}
+    assert said == {field: denied[field] for field in said}
+    assert ("ticket-show", ["page"], address, "Browser/1") == (
+        allowed["rule"], allowed["query_names"], allowed["upstream"], allowed["user_agent"]
+    )  # fmt: skip
+    assert ("admin", "never_allowed", 403, None) == (
+        denied["rule"], denied["reason"], denied["status"], denied.get("upstream")
+    )  # fmt: skip
+    assert {"token_id", "assumption", "request_id", "grant_id", "origin", "seq", "at"} <= allowed.keys() & denied.keys()

@@ -1,0 +1,75 @@
+"""An open page is told that it is out of date, and nothing more."""
+
+import asyncio
+import html
+import re
+
+import pytest
+
+from tests.console_world import BEN, PATH, Customer, asked, open_customer
+from tests.upstream_client import eventually
+
+
+@pytest.fixture
+async def olivia(tmp_path):
+    async with open_customer(tmp_path) as customer:
+        yield customer
+
+
+async def address(customer):
+    return html.unescape(re.search(r'data-live="([^"]+)"', (await customer.page()).text)[1])
+
+
+async def following(customer):
+    """A stream that is open: the app has been asked whose it is."""
+    live = await address(customer)
+    customer.world.clock.forward(seconds=4)
+    before = len(asked(customer.world))
+    stream = asyncio.ensure_future(customer.ask(live, "Accept: text/event-stream", "Sec-Fetch-Site: same-origin"))
+    await eventually(lambda: len(asked(customer.world)) == before + 1)
+    return stream
+
+
+async def test_a_change_is_told_to_an_open_page(olivia):
+    """A choice, somebody coming in, and their end; each once, without a word on what it is."""
+    for change in (olivia.world.choose, olivia.world.token, lambda: olivia.do("end-all")):
+        stream = await following(olivia)
+        await change()
+        answer = await stream
+        assert (200, "text/event-stream", "no-store") == (
+            answer.status,
+            answer.headers["content-type"],
+            answer.headers["cache-control"],
+        )
+        assert b"event: changed\ndata: 1\n\n" in answer.body
+
+
+async def test_what_was_out_of_date_already_is_told_at_once(olivia):
+    """Whatever changed between the page and the stream is not missed."""
+    live = await address(olivia)
+    await olivia.world.choose()
+    answer = await olivia.ask(live)
+    assert b"event: changed" in answer.body
+
+
+async def test_another_accounts_change_is_not_told(olivia):
+    """What happens in globex leaves acme's page as it is: by its address the stream would wait as before."""
+    await olivia.world.choose()
+    live = await address(olivia)
+    await olivia.world.choose(account="globex")
+    await olivia.world.token(account="globex")
+    assert live == await address(olivia)
+    await olivia.world.token()
+    assert live != await address(olivia)
+
+
+async def test_nobody_else_may_listen(olivia):
+    """No agent, nobody of another account, no other site, no stranger."""
+    live = await address(olivia)
+    olivia.world.app.people["s-ben"] = BEN
+    for session in ("s-ben", "s-gina", "s-none"):
+        answer = await Customer(olivia.world, session=session).ask(live)
+        assert (403, False) == (answer.status, b"retry" in answer.body)
+    for site in ("cross-site", "same-site", "none"):
+        assert 403 == (await olivia.ask(live, f"Sec-Fetch-Site: {site}")).status
+    assert 403 == (await olivia.ask(f"{PATH}/live", cookie="")).status

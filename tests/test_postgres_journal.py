@@ -1,0 +1,227 @@
+"""The journals of all nodes in one database: shipped once, in order, found as in the files, and verified from there."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.audit.index.database import NAME, TooCostly
+from gateway.audit.index.process import Indexer
+from gateway.audit.record import to_json
+from gateway.audit.search import Query, read
+from gateway.audit.segment import build_line
+from gateway.audit.verify import verify
+from gateway.stores.postgres.address import parse_url
+from gateway.stores.postgres.terms import StoreTerms
+from tests.journals import KEY, NOON, SecondHand, only_segment, write_journal
+from tests.patience import PATIENCE_SECONDS
+from tests.postgres_server import connect
+from tests.test_index import _ACCOUNTS, _ENTRIES, _QUERIES, _known, _parse, _write
+
+# Behind what skips where asyncpg is missing.
+from gateway.stores.postgres.journal_index import DatabaseIndex  # isort: skip
+from gateway.stores.postgres.journal_lines import Shipper, fetch_journal, list_nodes  # isort: skip
+
+TERMS = StoreTerms()
+
+
+@pytest.fixture
+async def url(postgres):
+    """An empty database of this version's shape."""
+    database = await postgres.lend()
+    yield postgres.url(database)
+    postgres.take_back(database)
+
+
+async def _ship(url, journal, node="n1", times=1):
+    async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+        shipper = Shipper(journal, node, connection)
+        return [await shipper.catch_up() for _ in range(times)]
+
+
+async def _search(url, text, *, account=None, limit=1000, **place):
+    place = {"before": None, "after": None} | place
+    return await DatabaseIndex(parse_url(url), TERMS, seconds=30).search(
+        Query.parse(text), limit=limit, account=account, **place
+    )
+
+
+async def _fetch(url, node, directory):
+    directory.mkdir()
+    async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+        return await fetch_journal(connection, node, directory)
+
+
+async def test_a_journal_is_shipped_once_and_comes_back_byte_for_byte(url, tmp_path):
+    """Whoever ships, again or anew; what comes back verifies with the public key alone, checkpoints and all."""
+    journal = tmp_path / "journal"
+    await write_journal(journal, 5)
+    await write_journal(journal, 2, origin="other")
+    assert [[7, 0], [0]] == [await _ship(url, journal, times=2), await _ship(url, journal)]
+    await write_journal(journal, 3, clock=SecondHand(NOON + timedelta(hours=1)))
+    assert [3] == await _ship(url, journal)
+    assert 10 == await _fetch(url, "n1", tmp_path / "back")
+    names = {path.name for path in journal.glob("*.jsonl")}
+    assert {name: (journal / name).read_bytes() for name in names} == {
+        path.name: path.read_bytes() for path in (tmp_path / "back").glob("*.jsonl")
+    }
+    report = verify(tmp_path / "back", public_key=KEY.public_key())
+    assert report.ok, report.findings
+    assert {("node", 8, 8), ("other", 2, 2)} == {(one.origin, one.records, one.covered) for one in report.extents}
+
+
+async def test_what_is_changed_in_the_database_is_found(url, tmp_path):
+    """A line that is altered, and one that is taken out."""
+    journal = tmp_path / "journal"
+    await write_journal(journal, 5)
+    await _ship(url, journal)
+    async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+        await connection.execute(
+            "UPDATE locum.journal_lines SET line = convert_to(replace(convert_from(line, 'UTF8'), 'allow', 'allaw'), 'UTF8')"
+            " WHERE number = 2"
+        )
+        await _fetch(url, "n1", tmp_path / "altered")
+        await connection.execute("DELETE FROM locum.journal_lines WHERE number IN (2, 3)")
+        await _fetch(url, "n1", tmp_path / "short")
+    for name in ("altered", "short"):
+        assert not verify(tmp_path / name, public_key=KEY.public_key()).ok
+
+
+async def test_nodes_that_name_their_origins_alike_are_kept_apart(url, tmp_path):
+    """Each comes back by itself, and a search finds the records of all."""
+    for number, node in enumerate(("n1", "n2")):
+        await write_journal(tmp_path / node, 3 + number)
+        await _ship(url, tmp_path / node, node)
+    async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+        assert ["n1", "n2"] == await list_nodes(connection)
+    assert [3, 4] == [await _fetch(url, node, tmp_path / f"back-{node}") for node in ("n1", "n2")]
+    assert 7 == len((await _search(url, "decision:allow")).found)
+
+
+async def test_what_is_erased_leaves_the_database(url, tmp_path):
+    """A segment that was written anew is shipped anew, as a whole and in one step."""
+    journal = tmp_path / "journal"
+    path = _write(journal, [{"kind": "decision", "stated_reason": "unmistakable", "at": NOON.isoformat()}] * 3)
+    await _ship(url, journal)
+    assert 3 == len((await _search(url, "unmistakable")).found)
+    _write(tmp_path / "drafts", [{"kind": "decision", "at": NOON.isoformat()}] * 3).replace(path)
+    assert [3] == await _ship(url, journal)
+    assert [] == (await _search(url, "unmistakable")).found
+    assert 3 == len((await _search(url, "")).found)
+    async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+        left = await connection.fetchval(
+            "SELECT count(*) FROM locum.journal_lines WHERE convert_from(line, 'UTF8') LIKE '%unmistakable%'"
+        )
+    assert 0 == left
+
+
+async def test_damaged_and_half_lines_do_not_stop_the_shipping(url, tmp_path):
+    """What is no record is shipped as it is, for whoever verifies; what is not finished waits."""
+    journal = tmp_path / "journal"
+    path = _write(journal, [{"kind": "decision", "seq": 0}, {"kind": "grant", "seq": 1}])
+    content = b"\xff\x00\n" + path.read_bytes()
+    path.write_bytes(content + b'{"leaf":"half')
+    assert [3] == await _ship(url, journal)
+    assert {0, 1} == {one.entry["seq"] for one in (await _search(url, "")).found}
+    await _fetch(url, "n1", tmp_path / "back")
+    assert content == only_segment(tmp_path / "back").read_bytes()
+
+
+async def test_pages_hold_still_while_nodes_ship(url, tmp_path):
+    """Each record is on one page, also of those that two nodes wrote in one microsecond."""
+    entries = [{"kind": "decision", "at": (NOON + timedelta(seconds=n // 4)).isoformat(), "seq": n} for n in range(30)]
+    for node in ("n1", "n2"):
+        _write(tmp_path / node, entries)
+        await _ship(url, tmp_path / node, node)
+    seen, place = [], {}
+    while True:
+        page = await _search(url, "kind:decision", limit=7, **place)
+        seen += [(one.id, one.entry["seq"]) for one in page.found]
+        if not page.more:
+            break
+        place = {"before": page.found[-1].id}
+        _write(
+            tmp_path / "n1",
+            [{"kind": "decision", "at": (NOON + timedelta(days=1)).isoformat(), "seq": 99}],
+            first=30 + len(seen),
+        )
+        await _ship(url, tmp_path / "n1")
+    assert 60 == len(seen)
+    assert [id_ for id_, _ in seen] == sorted((id_ for id_, _ in seen), reverse=True)
+    oldest_first = await _search(url, "kind:decision", limit=5, after=0)
+    assert [0, 0, 0, 0] == [one.entry["seq"] // 4 for one in oldest_first.found[:4]]
+
+
+@pytest.fixture(scope="module")
+def shared_url(postgres):
+    """One database for all examples."""
+    return postgres.url(asyncio.run(postgres.lend()))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entries=st.lists(_ENTRIES, max_size=12), queries=st.lists(_QUERIES, min_size=4, max_size=8))
+def test_the_database_finds_what_a_scan_finds(tmp_path_factory, shared_url, entries, queries):
+    """Whatever is in the log and whatever is asked, also of one account, and counted."""
+    directory = tmp_path_factory.mktemp("shipped") / "journal"
+    _write(directory, entries)
+    found = list(read(directory))
+
+    async def work():
+        async with connect.Connector(parse_url(shared_url), TERMS).apart(10) as connection:
+            await connection.execute("DELETE FROM locum.journal_segments")
+            await Shipper(directory, "n1", connection).catch_up()
+        index = DatabaseIndex(parse_url(shared_url), TERMS, seconds=30)
+        for text in filter(_parse, queries):
+            query = Query.parse(text)
+            expected = [entry for entry in found if query.matches(entry)]
+            page = await index.search(query, limit=50, before=None, after=None, account=None)
+            assert _known(expected) == _known(one.entry for one in page.found), text
+            assert len(expected) == (await index.stats(query, account=None)).total, text
+            for account in _ACCOUNTS[:3]:
+                own = [entry for entry in expected if entry.get("account") == account]
+                page = await index.search(query, limit=50, before=None, after=None, account=account)
+                assert _known(own) == _known(one.entry for one in page.found), (text, account)
+                assert len(own) == (await index.stats(query, account=account)).total, (text, account)
+
+    asyncio.run(work())
+
+
+async def test_what_takes_too_long_is_given_up(url, tmp_path):
+    """By the server, so that no auditor keeps it busy."""
+    _write(tmp_path / "journal", [{"kind": "decision", "reason": "do not open"}] * 3000)
+    await _ship(url, tmp_path / "journal")
+    with pytest.raises(TooCostly):
+        await DatabaseIndex(parse_url(url), TERMS, seconds=0.001).stats(Query.parse('-"do not open"'), account=None)
+
+
+async def test_the_process_ships_and_survives_the_database(url, tmp_path, postgres):
+    """Without an index here; the password is not among its arguments, and what is behind is told."""
+    await write_journal(tmp_path / "journal", 3)
+    indexer = Indexer(tmp_path / "journal", tmp_path / NAME, database=url, look_seconds=0.05)
+    keeping = asyncio.ensure_future(indexer.keep(first_after=0))
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while indexer.told is None or indexer.told.behind_bytes:  # noqa: ASYNC110 - another process does it
+                await asyncio.sleep(0.02)
+            assert 3 == len((await _search(url, "")).found)
+            assert not (tmp_path / NAME).exists()
+            # Whoever ends its connection ends nothing.
+            async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            await write_journal(tmp_path / "journal", 2, clock=SecondHand(NOON + timedelta(hours=1)))
+            while 5 != len((await _search(url, "")).found):  # noqa: ASYNC110 - another process does it
+                await asyncio.sleep(0.05)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+def test_a_line_is_json():
+    """What the tests above write is what a journal has."""
+    assert {"leaf", "record"} == set(json.loads(build_line(to_json({"kind": "grant"}))[1]))
