@@ -39,7 +39,7 @@ class LateStore:
         self.opened: Store | None = None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_") or name not in vars(Store):
+        if name.startswith("_") or not hasattr(Store, name):
             raise AttributeError(name)
 
         def call(*args: Any, **options: Any) -> Any:

@@ -162,7 +162,6 @@ class World:
         every = list(read(self.directory / "journal"))
         return [record for record in every if all(record.get(key) == value for key, value in wanted.items())]
 
-
     def ends(self, **wanted):
         """Return the completions that have all of `wanted`, each put over what the decision's record says."""
         decided = {(record["origin"], record["seq"]): record for record in self.records(kind="decision")}

@@ -24,7 +24,7 @@ SMUGGLED = b"GET /smuggled/" + NONCE + b" HTTP/1.1\r\n" + HOST_LINE + b"\r\n"
 LAST = b"GET /last/" + NONCE + b" HTTP/1.1\r\n" + HOST_LINE + b"Connection: close\r\n\r\n"
 """Follows every case, so that the connection always comes to an end."""
 
-MOST_CUTS = 16
+MOST_CUTS = 64
 """How many of the places where a long message can be cut in two are tried, with each message others."""
 
 

@@ -170,7 +170,7 @@ async def test_an_api_token_is_counted(desk, client):
 
 async def test_events_tick_and_end_when_the_helpdesk_stops(gateway):
     """A stream stays open by itself and does not hold up the end."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with open_desk(gateway) as desk, open_client(desk) as client:
             response = await client.open("GET", "/events", assertion=gateway.assertion())
             assert "text/event-stream" == response.content_type
@@ -188,7 +188,7 @@ async def test_the_end_of_a_cut_stream_is_noticed_and_no_error(gateway, desk, cl
         assert await response.content.read(10)
         assert 1 == desk.streams.open
         response.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while desk.streams.open:
             assert 200 == (await client.send("GET", "/seats"))[0]
     assert [] == [record.message for record in caplog.records if record.levelname == "ERROR"]
@@ -205,7 +205,7 @@ async def test_an_attachment_is_complete_to_the_byte(gateway, client):
 
 async def test_a_download_cut_by_the_helpdesks_end_is_noticed(gateway, client, desk):
     """A stalled download does not hold up the end for longer than a second or so, and is not taken for whole."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         response = await client.open("GET", "/attachments/1", assertion=gateway.assertion())
         await desk.stop()
         with pytest.raises(ClientPayloadError):

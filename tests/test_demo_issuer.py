@@ -144,7 +144,7 @@ async def test_a_foreign_discovery_document_names_another_issuer(issuer, http):
 
 async def test_a_silent_issuer_answers_nothing_until_it_recovers(http):
     """Whoever waits gets an answer after `up`, and the issuer can be stopped while somebody waits."""
-    async with asyncio.timeout(10), DemoIssuer() as issuer:
+    async with asyncio.timeout(30), DemoIssuer() as issuer:
         issuer.down(Fault.SILENT)
         with pytest.raises(TimeoutError):
             await http.get(f"{issuer.issuer}/jwks.json", timeout=ClientTimeout(total=0.1))

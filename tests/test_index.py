@@ -237,6 +237,31 @@ async def test_what_is_erased_leaves_the_index(tmp_path):
         assert 0 == finder.lag().bytes
 
 
+@pytest.mark.parametrize("step", ["_tidy", "_wipe"])
+async def test_what_is_erased_leaves_the_index_also_after_a_kill(tmp_path, step):
+    """Whoever was killed before it was wiped out leaves that to the next one."""
+
+    class Killed(Exception):
+        pass
+
+    def kill(_self):
+        raise Killed
+
+    directory = tmp_path / "journal"
+    path = _write(directory, [{"kind": "decision", "stated_reason": f"unmistakable word{n}"} for n in range(300)])
+    index = _index(directory)
+    _write(tmp_path / "drafts", [{"kind": "decision"}] * 300).replace(path)
+
+    class Dying(Builder):
+        pass
+
+    setattr(Dying, step, kill)
+    with pytest.raises(Killed), Dying(directory, index) as builder:
+        builder.catch_up()
+    _index(directory)
+    assert b"unmistakable" not in b"".join(file.read_bytes() for file in tmp_path.glob(f"{NAME}*"))
+
+
 async def test_a_segment_that_goes_leaves_the_index(tmp_path):
     """Whoever archives files finds what is left."""
     directory = tmp_path / "journal"

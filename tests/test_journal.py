@@ -346,7 +346,7 @@ async def test_a_checkpoint_follows_activity_by_itself(tmp_path):
     signer = Signer(KEY, name="node")
     journal = await Journal.open(tmp_path / "journal", origin="node", clock=SecondHand(), signer=signer)
     await journal.append(ENTRY)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await signed.wait()
     await journal.close()
     assert b"node\n1\n" == (tmp_path / "journal" / "node.checkpoint").read_bytes()[:7]

@@ -96,7 +96,7 @@ async def test_what_a_killed_writer_left_unsigned_is_signed_at_the_next_start(tm
     await write_journal(directory, 3, signed=False)
     journal = await open_journal(directory)
     note = directory / "node.checkpoint"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not note.exists():  # noqa: ASYNC110 - a file is written by the journal, which tells nobody
             await asyncio.sleep(0.01)
     assert 3 == open_note(note.read_bytes(), key=KEY.public_key()).size

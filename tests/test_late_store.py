@@ -125,7 +125,7 @@ async def test_it_ends_while_it_still_waits(tmp_path):
 async def test_what_stands_in_knows_every_call_and_answers_none():
     """No call of the contract is forgotten, and none that is not one is made up."""
     late = LateStore()
-    calls = [name for name in vars(Store) if not name.startswith("_")]
+    calls = [name for name in dir(Store) if not name.startswith("_")]
     assert len(calls) > 20
     for name in calls:
         with pytest.raises(StoreError):

@@ -288,6 +288,13 @@ async def test_without_an_index_nobody_waits_for_a_scan(tmp_path):
         assert (503, "no_index") == (status, document["reason"])
 
 
+async def test_files_that_cannot_be_read_are_no_fault_of_the_caller(world):
+    """An answer that says so, as for an index that cannot be read."""
+    (world.directory / "journal").rename(world.directory / "elsewhere")
+    status, document = await world.get("records")
+    assert (503, "index_unavailable") == (status, document["reason"])
+
+
 async def test_an_index_that_is_being_made_is_no_fault_of_the_caller(world):
     """It may have been deleted a moment ago."""
     (world.directory / NAME).unlink()

@@ -178,7 +178,7 @@ async def test_an_auditor_gets_a_receipt_that_the_customer_can_check(tmp_path):
         assert [1] == [request["count"] for request in summary["requests"]]
         assert [] == check_receipt(receipt, key=key)[1]
         [asked] = world.records(kind="audit")
-        assert ("receipt", "reader") == (asked["reason"], asked["client_id"])
+        assert ("receipt", "reader", assumption) == (asked["reason"], asked["client_id"], asked["assumption"])
         # It was read by another process, and the record of that is not in it.
         await world.gateway.journal.checkpoint()
         _, again = await _receipt(world, assumption, _basic("reader"))

@@ -130,6 +130,20 @@ async def test_damaged_and_half_lines_do_not_stop_the_shipping(url, tmp_path):
     assert content == only_segment(tmp_path / "back").read_bytes()
 
 
+async def test_a_torn_line_that_nobody_will_finish_is_not_waited_for(url, tmp_path):
+    """The newest file may still get the rest of its last line, an older one never."""
+    journal = tmp_path / "journal"
+    older = _write(journal, [{"kind": "decision", "seq": 0}])
+    older.write_bytes(older.read_bytes() + b'{"leaf":"half')
+    async with connect.Connector(parse_url(url), TERMS).apart(10) as connection:
+        shipper = Shipper(journal, "n1", connection)
+        await shipper.catch_up()
+        assert len(b'{"leaf":"half') == shipper.behind()
+        _write(journal, [{"kind": "decision", "seq": 1}], first=1)
+        await shipper.catch_up()
+        assert 0 == shipper.behind()
+
+
 async def test_pages_hold_still_while_nodes_ship(url, tmp_path):
     """Each record is on one page, also of those that two nodes wrote in one microsecond."""
     entries = [{"kind": "decision", "at": (NOON + timedelta(seconds=n // 4)).isoformat(), "seq": n} for n in range(30)]

@@ -1,5 +1,6 @@
 """Sinks over syslog (RFC 5424 over TCP and TLS), to a file and to the standard output."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import stat
 import pytest
 
 from gateway.audit.sinks.files import FileOutlet, StdoutOutlet
+from gateway.audit.sinks.outlet import Encoded, Unreachable
 from gateway.audit.sinks.syslog import framed, to_message
 from tests.certificates import Authority
 from tests.format_examples import ENTRIES, HOSTILE
@@ -158,6 +160,18 @@ def test_a_disk_that_fails_tears_nothing(tmp_path):
     with sinking(tmp_path, FileOutlet("/dev/full", header=b""), name="full") as sink:  # type: ignore[arg-type]
         _until(sink, lambda: sink.status.failures >= 3)
     assert 0 == sink.status.sent
+
+
+def test_a_disk_that_became_read_only_has_taken_nothing(tmp_path):
+    """As file systems do after an error of their disk: it is no device that knows no fsync."""
+
+    def fsync(_file):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    outlet = FileOutlet(tmp_path / "out.jsonl", header=b"", fsync=fsync)
+    with pytest.raises(Unreachable):
+        outlet.send([Encoded(entry={}, id="one", line=b"{}")])
+    assert 0 == outlet.settled()
 
 
 def test_the_standard_output_gets_whole_lines(tmp_path):

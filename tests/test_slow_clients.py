@@ -125,7 +125,7 @@ async def test_two_thousand_slow_clients_are_ended_and_nobody_else_notices(tmp_p
     assert {"408", "reset", "gone"} >= set(refused), refused
     assert refused["408"] > len(heads + bodies) * 0.9, refused
     assert len(readers) == unread["reset"] + unread["cut"]
-    assert len(waits) > 100
+    assert len(waits) > 20
     # A turn that had to wait for a slow one's end would take as long as their limits; one may be the machine's doing.
     assert max(waits) < PATIENCE_SECONDS
     assert sorted(waits)[len(waits) // 2] < TIMEOUT / 8

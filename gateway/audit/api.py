@@ -85,7 +85,7 @@ class LogApi:
                 return _problem(503, "no_index", "there is no index to ask: set `index = true` in [audit]")
             return await how(request, client, self._index)
         except tuple(_FAULTS) as exc:
-            status, reason, title = _FAULTS[type(exc)]
+            status, reason, title = next(said for kind, said in _FAULTS.items() if isinstance(exc, kind))
             return _problem(status, reason, title or str(exc))
 
     async def _records(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
@@ -173,7 +173,7 @@ def _read(request: web.Request, *known: str) -> dict[str, str]:
 
 def _number(given: Mapping[str, str], name: str) -> int:
     if _CURSOR.fullmatch(given[name]) is None or abs(number := int(given[name])) >= 2**63:
-        raise _Malformed(f"`{name}` must be a number that an earlier answer gave")
+        raise _Malformed(f"`{name}` must be a whole number; a cursor is one that an earlier answer gave")
     return number
 
 

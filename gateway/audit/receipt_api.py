@@ -21,6 +21,7 @@ from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
 from gateway.grants.answers import problem
 from gateway.stores.store import Client, StoreError
+from policy.model import AssumptionId
 
 PATH = "/.locum/log/receipts/{assumption}"
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
@@ -55,7 +56,7 @@ class ReceiptApi:
             if self._turn.locked():
                 return _problem(503, "busy", "another receipt is being made: try again in a moment")
             async with self._turn:
-                await self._journal.append(_record(client, Caller.direct(request)))
+                await self._journal.append(_record(client, Caller.direct(request), assumption))
                 return await self._make(assumption, client)
         except StoreError:
             return _problem(503, "store_unavailable", "clients cannot be told apart now: try again in a moment")
@@ -82,6 +83,7 @@ async def _run(arguments: Sequence[str]) -> tuple[int, bytes]:
     """Run a command of ours; return how it ended, and what it wrote."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         "gateway",
         *arguments,
@@ -101,10 +103,11 @@ async def _run(arguments: Sequence[str]) -> tuple[int, bytes]:
             await process.wait()
 
 
-def _record(client: Client, caller: Caller) -> Record:
+def _record(client: Client, caller: Caller, assumption: str) -> Record:
     return Record(
         kind="audit",
         reason="receipt",
+        assumption=AssumptionId(assumption),
         client_id=client.id,
         account=client.account,
         client_ip=caller.client_ip,
@@ -118,4 +121,4 @@ _problem = partial(problem, "log")
 
 def _not_found() -> web.Response:
     """Say the same of what is not there and of what is another account's."""
-    return _problem(404, "no_such_assumption", "there is no record of this assumption")
+    return _problem(404, "unknown_assumption", "there is no record of this assumption")

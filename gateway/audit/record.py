@@ -274,7 +274,7 @@ def to_json(document: Mapping[str, Any] | msgspec.Struct) -> bytes:
         data = _encoder.encode(document)
     if len(data) > MAX_CHARACTERS:
         data = _encoder.encode(_bounded(msgspec.to_builtins(document)))
-    if data.isascii() and b"\x7f" not in data:
+    if data.isascii() and 0x7F not in data:
         return data
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 from binascii import hexlify
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,10 +74,22 @@ class Line(NamedTuple):
 
 def build_line(record: bytes, openings: bytes = b"") -> tuple[bytes, bytes]:
     """Return the leaf hash of an encoded record and the line that keeps it, with what it seals."""
-    leaf = leaf_hash(record)
-    if not openings:
-        return leaf, b"".join((_BEGINNING, hexlify(leaf), _RECORD, record, _END))
-    return leaf, b"".join((_BEGINNING, hexlify(leaf), _RECORD, record, _OPEN, openings, _END))
+    (leaf,), line = build_lines(((record, openings),))
+    return leaf, line
+
+
+def build_lines(records: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes]:
+    """Return the leaf hashes of encoded records with what they seal, and their lines behind one another."""
+    leaves: list[bytes] = []
+    parts: list[bytes] = []
+    for record, openings in records:
+        leaf = leaf_hash(record)
+        leaves.append(leaf)
+        if openings:
+            parts += (_BEGINNING, hexlify(leaf), _RECORD, record, _OPEN, openings, _END)
+        else:
+            parts += (_BEGINNING, hexlify(leaf), _RECORD, record, _END)
+    return leaves, b"".join(parts)
 
 
 def join_line(line: Line) -> bytes:

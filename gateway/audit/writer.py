@@ -107,9 +107,9 @@ class Writer:
         if self._closed or self.is_hanging or self.segment is None:
             self._check()
         batch = self._filling or self._begin()
-        if batch.bytes * _STRANGERS_SHARE >= MOST_BYTES or len(batch.lines) * _STRANGERS_SHARE >= MOST_RECORDS:
+        if batch.bytes * _STRANGERS_SHARE >= MOST_BYTES or len(batch.records) * _STRANGERS_SHARE >= MOST_RECORDS:
             _check_room(batch, record)
-        seq, index = self._next, len(batch.lines)
+        seq, index = self._next, len(batch.records)
         batch.add(encode(record, origin=self._origin, seq=seq, at=self._clock()))
         self._next = seq + 1
         if not batch.is_urgent:
@@ -207,7 +207,7 @@ class Writer:
         if (batch := self._filling) is None:
             batch = self._begin()
             self._loop.call_later(NOTE_SECONDS, self._hurry, batch)
-        if batch.bytes >= MOST_BYTES or len(batch.lines) >= MOST_RECORDS:
+        if batch.bytes >= MOST_BYTES or len(batch.records) >= MOST_RECORDS:
             raise JournalError(_TOO_MUCH)
         if isinstance(note, Completion):
             encoded = encode_completion(note, origin=self._origin, seq=self._next, at=self._clock())
@@ -243,7 +243,7 @@ class Writer:
             return
         self._filling, self._writing = None, batch
         # A journal that has failed has not recovered before the disk has really kept something.
-        work = partial(segment.write, b"".join(batch.lines), durable=bool(batch.marks))
+        work = partial(segment.write, batch.finish(), durable=bool(batch.marks))
         self._hand.call(work, partial(self._written, batch, segment))
 
     def _written(self, batch: Batch, segment: Segment, outcome: tuple[int, OSError | None] | BaseException) -> None:
@@ -281,8 +281,8 @@ class Writer:
         segment.size += count
         batch.place(segment, segment.size)
         leaves = batch.leaves
-        if count != batch.bytes:
-            whole = b"".join(batch.lines)[:count].count(b"\n")
+        if count != len(batch.lines):
+            whole = batch.lines[:count].count(b"\n")
             leaves = leaves[:whole]
             self._marks = batch.marks[whole:] + self._marks
         self.tree.extend(leaves)
@@ -370,5 +370,5 @@ def mark(reason: str, *, segment: str | None = None, offset: int | None = None) 
 def _check_room(batch: Batch, record: Record) -> None:
     """Raise JournalError if there is no room for `record`; strangers have less of it, so that they starve nobody."""
     is_strangers = record.decision == "deny" and record.actor is None
-    if is_strangers or batch.bytes >= MOST_BYTES or len(batch.lines) >= MOST_RECORDS:
+    if is_strangers or batch.bytes >= MOST_BYTES or len(batch.records) >= MOST_RECORDS:
         raise JournalError(_TOO_MUCH)

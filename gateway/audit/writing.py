@@ -11,7 +11,7 @@ from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalError
 from gateway.audit.notes import Note
 from gateway.audit.record import Encoded, Record
-from gateway.audit.segment import Fsync, build_line, sync_directory
+from gateway.audit.segment import Fsync, build_lines, sync_directory
 
 Write = Callable[[int, bytes], int]
 
@@ -29,18 +29,23 @@ class Batch:
         "leaves",
         "lines",
         "marks",
+        "records",
         "timer",
         "waiters",
     )
 
     def __init__(self) -> None:
         """Hold nothing yet."""
-        self.lines: list[bytes] = []
+        self.records: list[Encoded] = []
+        self.lines = b""
+        """All of them, once no more is added."""
         self.leaves: list[bytes] = []
+        """Likewise their hashes."""
         self.waiters: list[asyncio.Future[Batch]] = []
         self.marks: list[Record] = []
         """The records of the journal itself with which it begins."""
         self.bytes = 0
+        """How much is to be written, but for what frames the records."""
         self.is_urgent = False
         """Whether anybody waits for it."""
         self.timer: asyncio.TimerHandle | None = None
@@ -52,15 +57,18 @@ class Batch:
 
     def add(self, encoded: Encoded) -> None:
         """Add an encoded record."""
-        leaf, line = build_line(*encoded)
-        self.lines.append(line)
-        self.leaves.append(leaf)
-        self.bytes += len(line)
+        self.records.append(encoded)
+        self.bytes += len(encoded[0]) + len(encoded[1])
 
     def add_note(self, note: Note, encoded: Encoded) -> None:
         """Add an encoded record that nobody waits for, and that is taken back if it is not written."""
-        self._notes.append((len(self.lines), note))
+        self._notes.append((len(self.records), note))
         self.add(encoded)
+
+    def finish(self) -> bytes:
+        """Take no more records, and return the lines of those that there are."""
+        self.leaves, self.lines = build_lines(self.records)
+        return self.lines
 
     def abandon(self, index: int, instead: Instead) -> list[Note]:
         """Nobody waits any more for the line of that index: if it is written, `instead` says what became of that.
@@ -80,7 +88,7 @@ class Batch:
         self._whole = whole
         if not (self._notes or self._abandoned):
             return [], []
-        missed = [note for index, note in self._notes if index >= whole] if whole < len(self.lines) else []
+        missed = [note for index, note in self._notes if index >= whole] if whole < len(self.records) else []
         return missed, [instead() for index, instead in self._abandoned if index < whole]
 
     def place(self, segment: "Segment", end: int) -> None:

@@ -73,12 +73,7 @@ class Admission:
         if not is_page_load(request.raw_headers):
             # Who can read the page has its form's token.
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=NOT_A_PERSON), again=PATH)
-        found = await self._identify(request, caller, fresh=False)
-        if isinstance(found, web.Response):
-            return found
-        if found.administrator.is_acting_staff:
-            return await self.refuse(_STAFFS, request, caller, by=found)
-        return found if found.administrator.may_change(self._accepted) else self._no_administrator(found)
+        return await self._admit(request, caller)
 
     async def for_stream(self, request: web.Request) -> Visit | web.Response:
         """Return whose page goes on being looked at, or the answer to a stream that is nobody's."""
@@ -88,12 +83,7 @@ class Admission:
             return refused
         if request.headers.getall("Sec-Fetch-Site", ["same-origin"]) != ["same-origin"]:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=PATH)
-        found = await self._identify(request, caller, fresh=False)
-        if isinstance(found, web.Response):
-            return found
-        if found.administrator.is_acting_staff:
-            return await self.refuse(_STAFFS, request, caller, by=found)
-        return found if found.administrator.may_change(self._accepted) else self._no_administrator(found)
+        return await self._admit(request, caller)
 
     async def for_form(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> Visit | web.Response:
         """Return who has sent a form of the page, with whatever role; the app is asked anew."""
@@ -164,6 +154,15 @@ class Admission:
         if _account(request) is None:
             return self._pages.message("Not here", "No account is looked after at this address.", status=404)
         return None
+
+    async def _admit(self, request: web.Request, caller: Caller) -> Visit | web.Response:
+        """Return the administrator who wants to see something, or the answer to somebody who is none."""
+        found = await self._identify(request, caller, fresh=False)
+        if isinstance(found, web.Response):
+            return found
+        if found.administrator.is_acting_staff:
+            return await self.refuse(_STAFFS, request, caller, by=found)
+        return found if self.is_administrator(found) else self._no_administrator(found)
 
     async def _identify(self, request: web.Request, caller: Caller, *, fresh: bool) -> Visit | web.Response:
         account = _account(request)

@@ -63,7 +63,6 @@ SAID_OF_STAFF = ("name", "permissions", "groups", "claims", "told_at")
 """What of a staff member their provider's token said; the newest token's word counts."""
 BROWSER = "digest, assumption, claims, expires_at, seen_at"
 SESSION = "digest, issuer, subject, claims, signed_in_at, seen_at, ends_at"
-ONE_TIME = "digest, payload, expires_at"
 CLIENT = "id, secret_digest, roles, jwks, dpop, account"
 KEY = "id, algorithm, private_pem, created_at, signs_from, retired_at, ended_at"
 KILL_SWITCH = "stopped, set_by, reason, set_at"

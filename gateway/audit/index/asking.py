@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from gateway.audit.index.database import IndexUnusable
 from gateway.audit.index.finding import Finder, Lag, Page, Tally
 from gateway.audit.search.query import Query
 
@@ -70,8 +71,11 @@ class FileIndex(LogIndex):
         return await asyncio.shield(work)
 
     def _answer(self, question: Callable[[Finder], T]) -> T:
-        with Finder(self._journal, self._path) as finder:
-            return question(finder)
+        try:
+            with Finder(self._journal, self._path) as finder:
+                return question(finder)
+        except OSError as exc:
+            raise IndexUnusable(f"the journal's files cannot be read: {exc.strerror}") from exc
 
     def _done(self, work: "asyncio.Future[T]") -> None:
         self._turns.release()

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 4000
 """Records in one transaction: what readers wait for, and what is done again after a kill."""
+_TIDY, _UNTIDY = 0, 1
+"""What the file says of itself, in a number that SQLite keeps for its owner."""
 _MERGE_PAGES = 500
 _LEAST_MERGED = 2
 """Fewer changes mean that a merge had nothing to do: https://sqlite.org/fts5.html#the_merge_command."""
@@ -65,7 +67,9 @@ class Builder:
         self._groups: dict[tuple[str | None, ...], int] = {}
         self._unknown_times = 0
         self._untidy = False
-        """Whether what was deleted may still stand in the file."""
+        """Whether what was deleted may still stand in the file; the file knows it, too, should we be killed."""
+        self._unwiped = True
+        """Whether it may still stand in the log beside it, as one that was killed may have left it."""
         self._load()
 
     def __enter__(self) -> Self:
@@ -89,6 +93,8 @@ class Builder:
             self._forget(name)
         if self._untidy:
             self._tidy()
+        if self._unwiped:
+            self._wipe()
         return count
 
     @property
@@ -114,6 +120,7 @@ class Builder:
         self._load_groups()
         [lowest] = self._connection.execute("SELECT coalesce(min(id), 0) FROM records").fetchone()
         self._unknown_times = min(lowest, 0)
+        [self._untidy] = self._connection.execute("PRAGMA application_id").fetchone()
 
     def _load_groups(self) -> None:
         rows = self._connection.execute(f"SELECT id, {', '.join(GROUPING)} FROM groups")  # noqa: S608 - our own words
@@ -208,6 +215,7 @@ class Builder:
             self._connection.execute(sql, (known.id,))
             self._connection.execute("DELETE FROM records WHERE segment = ?", (known.id,))
             self._connection.execute("DELETE FROM segments WHERE id = ?", (known.id,))
+            self._connection.execute(f"PRAGMA application_id = {_UNTIDY}")
         self._untidy = True
 
     def _tidy(self) -> None:
@@ -225,8 +233,13 @@ class Builder:
             pages = _MERGE_PAGES
         # What merging and deleting has left in unused pages is not copied into the new file.
         self._connection.execute("VACUUM")
+        self._connection.execute(f"PRAGMA application_id = {_TIDY}")
+        self._untidy, self._unwiped = False, True
+
+    def _wipe(self) -> None:
+        """Empty the log beside the file, unless somebody reads what stands there; then it is tried again."""
         [is_blocked, *_] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self._untidy = bool(is_blocked)
+        self._unwiped = bool(is_blocked)
 
 
 def claim(path: Path) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from gateway.audit.index.database import TooCostly, connect_finder, translated
 from gateway.audit.index.expression import state
 from gateway.audit.index.grouping import GROUPING, group_values
-from gateway.audit.index.places import time_at
+from gateway.audit.index.places import IDS_A_DAY, time_at
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Position
 from gateway.audit.search.words import MANY, Entry, time_of
@@ -22,7 +22,6 @@ from gateway.audit.segment import list_segments, read_entry
 SECONDS = 2.0
 """How long one question may take by default."""
 _STEPS = 2000
-_DAY = 86_400_000_000
 _MOST_FILES = 64
 
 
@@ -200,7 +199,7 @@ class Finder:
         stated = state(query, account=account)
         groups = {id_: tuple(values) for id_, *values in self._rows(f"SELECT id, {', '.join(GROUPING)} FROM groups")}  # noqa: S608 - our own words
         sql = (
-            f"SELECT r.grouping, r.id / {_DAY << 12} AS day, count(*), min(r.id), max(r.id) {stated.source}"
+            f"SELECT r.grouping, r.id / {IDS_A_DAY} AS day, count(*), min(r.id), max(r.id) {stated.source}"
             " GROUP BY r.grouping, day"
         )
         for group, _day, *counts in self._rows(sql, *stated.values):

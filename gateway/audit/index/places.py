@@ -1,10 +1,13 @@
 """The ids of records in an index: in the order of time, and the same whenever it is made."""
 
+from typing import Final
 from zlib import crc32
 
 from gateway.audit.search.words import Entry
 
 _SHIFT = 12
+IDS_A_DAY: Final = 86_400_000_000 << _SHIFT
+"""So many ids has a day of 86400 seconds."""
 
 
 def id_at(time: int) -> int:

@@ -19,7 +19,7 @@ from gateway.audit.index.order import Order, Told
 log = logging.getLogger(__name__)
 
 _COMMAND = ("-P", "-m", "gateway.audit.index")
-_FIRST_SECONDS = 1.0
+_FIRST_SECONDS = 3.0
 """Whoever starts has more urgent things to do."""
 _LOOK_SECONDS = 5.0
 """How soon the next worker takes over from one that has ended."""

@@ -12,7 +12,7 @@ from gateway.audit.sinks.outlet import Encoded, Sent, Unreachable
 STDOUT_VARIABLE: Final = "LOCUM_WORKER_STDOUT"
 """Set by a supervisor for its workers, whose own standard output is the way to it: the descriptor of the real one."""
 _STDOUT: Final = 1
-_CANNOT_SYNC = frozenset({errno.EINVAL, errno.EROFS, errno.ENOTSUP})  # what is no file on a disk
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})  # what is no file on a disk
 
 Fsync = Callable[[int], None]
 
@@ -82,13 +82,18 @@ class FileOutlet:
         before = os.fstat(file).st_size
         try:
             _write_all(file, data)
-            self._fsync(file)
-        except OSError as error:
-            if error.errno in _CANNOT_SYNC:
-                return
+            self._sync(file)
+        except OSError:
             # Nothing torn is left behind, where that can be helped; it is sent again.
             os.ftruncate(file, before)
             raise
+
+    def _sync(self, file: int) -> None:
+        try:
+            self._fsync(file)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
 
 
 class StdoutOutlet:

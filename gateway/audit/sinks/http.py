@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.audit.sinks.outlet import Encoded, Refused, Sent, Unreachable
+from gateway.audit.sinks.outlet import NOT_AS_IT_IS, Encoded, Refused, Sent, Unreachable
 from gateway.audit.sinks.shapes import Shape
 from gateway.audit.sinks.sockets import connect, cut_after
 from gateway.config.section import Secret
 
 _MOST_ANSWER_BYTES: Final = 8 * 1024 * 1024
-_NOT_AS_IT_IS = frozenset({400, 413, 422})
 _LATER = frozenset({408, 425, 429})
 
 
@@ -64,7 +63,7 @@ class HttpOutlet:
             self._batches += 1
             return sent
         self.close()
-        if status in _NOT_AS_IT_IS:
+        if status in NOT_AS_IT_IS:
             raise Refused(f"it answers {status}")
         if status in _LATER or status >= 500:
             raise Unreachable(f"it answers {status}", retry_after=retry_after)

@@ -1,9 +1,12 @@
 """What a sink sends through, and what can come of that."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.audit.segment import Entry
+
+NOT_AS_IT_IS: Final = frozenset({400, 413, 422})
+"""By these statuses a receiver refuses records as they are, however often they come."""
 
 
 class Unreachable(Exception):

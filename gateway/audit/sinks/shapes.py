@@ -10,7 +10,7 @@ import msgspec
 from gateway.audit.formats.ecs import trace_id
 from gateway.audit.formats.severity import severity
 from gateway.audit.formats.text import event_code, microseconds, plain, product_version, to_line
-from gateway.audit.sinks.outlet import Encoded, Sent, Unreachable
+from gateway.audit.sinks.outlet import NOT_AS_IT_IS, Encoded, Sent, Unreachable
 
 _LINES = "application/x-ndjson"
 _JSON = "application/json"
@@ -67,7 +67,6 @@ class _Answer(msgspec.Struct):
 
 
 _THERE: Final = 409
-_NOT_AS_IT_IS = frozenset({400, 413, 422})
 
 
 def _read_elastic(answer: bytes, count: int) -> Sent:
@@ -83,7 +82,7 @@ def _read_elastic(answer: bytes, count: int) -> Sent:
     refused = []
     for index, item in enumerate(decoded.items):
         status = next((outcome.status for outcome in item.values()), 500)
-        if status in _NOT_AS_IT_IS:
+        if status in NOT_AS_IT_IS:
             refused.append(index)
         elif status >= 300 and status != _THERE:
             if index == 0:

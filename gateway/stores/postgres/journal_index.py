@@ -13,7 +13,7 @@ from gateway.audit.index.asking import Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import SECONDS, Found, Lag, Page, Tally
 from gateway.audit.index.grouping import GROUPING
-from gateway.audit.index.places import id_at, time_at
+from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.search.query import Marked, Query
 from gateway.audit.search.words import MANY
 from gateway.audit.segment import read_entry
@@ -25,7 +25,6 @@ from gateway.stores.store import StoreError
 
 _AT_ONCE = 500
 _MOST_AT_ONCE = 2
-_DAY = 86_400_000_000
 _SELECT = "SELECT id, segment, number, line FROM locum.journal_lines"
 
 
@@ -131,7 +130,7 @@ class DatabaseIndex(LogIndex):
         groups = ", ".join(GROUPING)
         found = await connection.fetch(
             f"SELECT {groups}, min(id), max(id), count(*) FROM locum.journal_lines WHERE {where}"  # noqa: S608 - our own words
-            f" GROUP BY {groups}, id / {_DAY << 12}",
+            f" GROUP BY {groups}, id / {IDS_A_DAY}",
             *values,
         )
         return [tuple(row) for row in found]

@@ -67,9 +67,16 @@ class Shipper:
 
     def behind(self) -> int:
         """Return how many bytes of the files have not been shipped; raises OSError."""
-        sent = self._sent or {}
-        paths = [path for paths in list_segments(self._journal).values() for path in paths]
-        return sum(max(path.stat().st_size - (sent[path.name].bytes if path.name in sent else 0), 0) for path in paths)
+        sent, behind = self._sent or {}, 0
+        for paths in list_segments(self._journal).values():
+            for path in paths:
+                known = sent.get(path.name)
+                if known is None:
+                    behind += path.stat().st_size
+                elif path == paths[-1]:
+                    # What is left of an older one is a torn line, which nobody will ever finish.
+                    behind += max(path.stat().st_size - known.bytes, 0)
+        return behind
 
     async def _ship(self, path: Path, sent: dict[str, _Sent]) -> int:
         found = os.stat(path)  # noqa: PTH116 - a process of its own does nothing else
