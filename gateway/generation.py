@@ -180,6 +180,8 @@ class _Builder:
         self.verifier = TokenVerifier(keys, issuer=config.server.issuer)
         self.browsers = open_browsers(config, profile, state)
         self.upstream = open_upstreams(config, state.counts.upstream_faults)
+        # An app may know a connection by who used it before: nobody else's is ever staff's.
+        self.staff_upstream = self.upstream.apart()
         stack.push_async_callback(self.upstream.close)
         self.assertions = Assertions(
             keys,
@@ -325,7 +327,7 @@ class _Builder:
             known=known,
             trusts=trusts,
             live=state.live,
-            upstream=self.upstream,
+            upstream=self.staff_upstream,
             control=control,
             counts=state.counts,
             clock=state.clock,
@@ -367,7 +369,7 @@ class _Builder:
         return AgentProbe(
             accounts=self.accounts,
             profile=self.profile,
-            upstream=self.upstream,
+            upstream=self.staff_upstream,
             assertions=self.assertions,
             journal=self.state.journal,
             issuer=self.config.server.issuer,

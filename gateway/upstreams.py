@@ -23,6 +23,9 @@ class Counted(Upstream, Protocol):
     def open_count(self) -> int:
         """How many there are, in use or idle."""
 
+    def apart(self) -> "Counted":
+        """Return the same way, over connections that it does not share; closed with this one."""
+
 
 def open_upstreams(config: Config, faults: dict[int, int] | None = None) -> Counted:
     """Return the way to the app, connected to nothing yet; raises ConfigError for a URL or a file that cannot be used.
@@ -62,8 +65,9 @@ class Upstreams:
         A host alone is more specific than a path alone. No two may have the same of both.
         """
         self._default = default
+        self._others = list(others)
         self._by_host: dict[bytes, list[tuple[bytes, Counted]]] = {}
-        for host, path, upstream in others:
+        for host, path, upstream in self._others:
             self._by_host.setdefault(name_of(host.encode("ascii")), []).append((path.encode("ascii"), upstream))
         for candidates in self._by_host.values():
             candidates.sort(key=lambda candidate: len(candidate[0]), reverse=True)
@@ -72,6 +76,10 @@ class Upstreams:
     def open_count(self) -> int:
         """How many connections there are to all of them."""
         return sum(upstream.open_count for upstream in self._all())
+
+    def apart(self) -> "Upstreams":
+        """See `Counted.apart`."""
+        return Upstreams(self._default.apart(), [(host, path, other.apart()) for host, path, other in self._others])
 
     def choose(self, head: RequestHead) -> Upstream:
         """Return whom a request is for.

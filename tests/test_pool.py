@@ -57,6 +57,40 @@ async def test_no_more_connections_stay_idle_than_allowed():
         await upstream.until(lambda: 3 == sum(connection.ended.is_set() for connection in upstream.connections))
 
 
+@pytest.mark.parametrize("scheme", ["NTLM", "ntlm", "Negotiate", "nEGOTIATE"])
+@pytest.mark.parametrize("name", ["Authorization", "proxy-authorization"])
+async def test_a_connection_that_somebody_signed_in_is_nobody_else_s(name, scheme):
+    """NTLM and Negotiate sign in the connection (RFC 4559 section 6): what comes next on it would be theirs."""
+    async with RecordingUpstream() as upstream, pool_to(upstream.url) as pool:
+        await fetch(pool, request(**{name: f"{scheme} TlRMTVNTUAABAAAA".encode()}))
+        await fetch(pool)
+        await fetch(pool, request(**{name: b"Bearer negotiate"}))
+        await fetch(pool)
+
+        assert [0, 1, 1, 1] == [seen.connection_id for seen in upstream.requests]
+
+
+async def test_a_pool_apart_shares_bounds_and_no_connection():
+    """One busy connection is all there may be of both; once it is idle, the other opens its own; both are closed."""
+    async with (
+        RecordingUpstream() as upstream,
+        pool_to(upstream.url, max_connections=1, queue_timeout_seconds=SOON) as pool,
+    ):
+        apart = pool.apart()
+        busy = await pool.send(request(), None)
+        with pytest.raises(UpstreamTimeout):
+            await apart.send(request(), None)
+        await busy.close()
+        for one in (apart, pool, apart):
+            await fetch(one)
+        assert [0, 1, 0, 1] == [seen.connection_id for seen in upstream.requests]
+        assert 2 == pool.open_count == apart.open_count
+        await pool.close()
+        assert 0 == apart.open_count
+        with pytest.raises(UpstreamFault):
+            await apart.send(request(), None)
+
+
 @unless_it_stalls
 async def test_an_idle_connection_is_closed_when_it_is_too_old():
     """The upstream would close it anyway, perhaps under a request."""
@@ -181,12 +215,12 @@ async def test_a_reset_after_the_answer_had_begun_is_no_reason_to_send_again():
 
     async def begin_and_reset(connection: UpstreamConnection) -> None:
         await connection.send(b"HTTP/1.1 ")
-        await eventually(lambda: all(one._answered for one in pool._open))
+        await eventually(lambda: all(one._answered for one in pool._way.open))
         connection.reset()
 
     async with RecordingUpstream([response(), begin_and_reset]) as upstream, pool_to(upstream.url) as pool:
         await fetch(pool)
-        for one in pool._open:
+        for one in pool._way.open:
             one._answered = False
 
         with pytest.raises(UpstreamFault):

@@ -284,3 +284,20 @@ async def test_each_upstream_has_its_own_connections(tmp_path):
         assert 200 == (await world.get(target="/"))[0]
         go_on.set()
         assert 200 == (await slow)[0]
+
+
+async def test_no_connection_is_used_by_customers_and_by_staff(tmp_path):
+    """An app that knows a connection by who used it first answers staff as nobody else, and nobody else as staff."""
+    async with open_several(tmp_path) as (world, tickets, files):
+        await world.choose("day")
+        token = await world.token()
+        for _ in range(3):
+            assert [200, 200] == [(await world.get(whose))[0] for whose in (None, token)]
+        assert {False: {0}, True: {1}} == {
+            staffs: {one.connection_id for one in tickets.requests if bool(one.values(b"x-locum-assertion")) is staffs}
+            for staffs in (False, True)
+        }
+        assert 200 == (await world.get(headers=[("Authorization", "NTLM TlRMTVNTUAABAAAA")]))[0]
+        assert [200, 200] == [(await world.get(whose))[0] for whose in (None, token)]
+        assert [0, 2, 1] == [one.connection_id for one in tickets.requests[-3:]]
+        assert [] == [*world.upstream.requests, *files.requests]

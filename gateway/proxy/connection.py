@@ -115,13 +115,14 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             raise ConnectionDied(self._says("closed the connection at once: see its log"))
         try:
-            request, length = encode_request(head, has_body=body is not None)
+            request, length, signs_in = encode_request(head, has_body=body is not None)
             accept = expected_accept(head) if upgrade and body is None else None
             self._parser = parser = ResponseParser(to_head=head.method == b"HEAD", accept=accept)
             self._answered = False
             self._request_sent = body is None
-            # Whatever the answer to an upgrade: what came behind the request may have been sent on.
-            self._reusable = not upgrade
+            # Whatever the answer to an upgrade: what came behind the request may have been sent on. And whoever signs
+            # a connection in has it alone.
+            self._reusable = not (upgrade or signs_in)
             self._transport.write(request)
             self._watch()
             if body is not None:

@@ -72,6 +72,19 @@ def parse_upstream_url(url: str, *, tls: ssl.SSLContext | None = None, server_na
     return UpstreamAddress(url=url, host=host, port=port or (443 if tls else 80), tls=tls, server_name=server_name)
 
 
+class _Way:
+    """What pools to one address have in common: its bounds, and whether it can be reached."""
+
+    __slots__ = ("closed", "open", "switched", "turns", "unreachable_until")
+
+    def __init__(self, limits: PoolLimits) -> None:
+        self.turns = Turns(limits.max_connections)
+        self.open: set[Connection] = set()
+        self.switched: set[Connection] = set()
+        self.unreachable_until = 0.0
+        self.closed = False
+
+
 class Pool:
     """An `Upstream` behind one address; belongs to the event loop it is used in."""
 
@@ -86,17 +99,22 @@ class Pool:
         self._on_fault = on_fault
         self._address = address
         self._limits = limits
-        self._turns = Turns(limits.max_connections)
+        self._way = _Way(limits)
         self._idle: list[Connection] = []
-        self._open: set[Connection] = set()
-        self._switched: set[Connection] = set()
-        self._unreachable_until = 0.0
-        self._closed = False
+
+    def apart(self) -> "Pool":
+        """Return another pool to the same address that never uses a connection of this one, nor this one of its.
+
+        The bounds hold for both together, but for `max_idle`. Whoever closes one closes both.
+        """
+        other = Pool(self._address, limits=self._limits, on_fault=self._on_fault)
+        other._way = self._way
+        return other
 
     @property
     def open_count(self) -> int:
         """How many connections there are, in use or idle."""
-        return len(self._open)
+        return len(self._way.open)
 
     async def send(
         self,
@@ -112,14 +130,14 @@ class Pool:
         Two kinds of answer cost their connection although nothing is wrong with them: any but 101 to an upgrade, and
         one to HEAD, or a 304, that announces a body, which may follow at any later time.
         """
-        if upgrade and len(self._switched) >= self._limits.max_websockets:
+        if upgrade and len(self._way.switched) >= self._limits.max_websockets:
             raise self._counted(
                 UpstreamFault(
                     f"{self._limits.max_websockets} connections to upstream `{self._address.url}` have switched"
                     " protocols: see whether clients leave them open, or raise `max_websockets`"
                 )
             )
-        if not self._turns.take_free():
+        if not self._way.turns.take_free():
             await self._wait_for_turn()
         try:
             connection = self._take_idle()
@@ -135,7 +153,7 @@ class Pool:
             answer = await connection.exchange(head, body, upgrade=upgrade, inform=inform, trailers=trailers)
             return self._respond(connection, *answer)
         except BaseException as exc:
-            self._turns.give_back()
+            self._way.turns.give_back()
             if isinstance(exc, UpstreamFault):
                 self._counted(exc)
             raise
@@ -150,16 +168,16 @@ class Pool:
 
     async def close(self) -> None:
         """Close every connection, also those with an exchange under way, and wait until they are."""
-        self._closed = True
-        for connection in self._open:
+        self._way.closed = True
+        for connection in self._way.open:
             connection.abort()
-        if self._open:
-            await asyncio.wait([connection.lost for connection in self._open])
+        if self._way.open:
+            await asyncio.wait([connection.lost for connection in self._way.open])
 
     async def _wait_for_turn(self) -> None:
         try:
             async with asyncio.timeout(self._limits.queue_timeout_seconds):
-                await self._turns.wait()
+                await self._way.turns.wait()
         except TimeoutError as exc:
             raise self._counted(
                 UpstreamTimeout(
@@ -170,9 +188,9 @@ class Pool:
 
     def _respond(self, connection: Connection, head: ResponseHead, parser: ResponseParser) -> Response:
         if connection.switched:
-            self._turns.give_back()
+            self._way.turns.give_back()
             if not connection.lost.done():
-                self._switched.add(connection)
+                self._way.switched.add(connection)
         return Response(connection, head, parser)
 
     def _take_idle(self) -> Connection | None:
@@ -187,12 +205,12 @@ class Pool:
     async def _connect(self) -> Connection:
         address, loop = self._address, asyncio.get_running_loop()
         now, pause = loop.time(), self._limits.unreachable_pause_seconds
-        if now < self._unreachable_until:
+        if now < self._way.unreachable_until:
             raise UpstreamFault(
                 f"no connection to upstream `{address.url}` a moment ago: check that it is running and the URL is right"
             )
-        if self._unreachable_until:
-            self._unreachable_until = now + pause
+        if self._way.unreachable_until:
+            self._way.unreachable_until = now + pause
         try:
             async with asyncio.timeout(self._limits.connect_timeout_seconds):
                 if address.path is not None:
@@ -206,7 +224,7 @@ class Pool:
                         server_hostname=(address.server_name or address.host) if address.tls else None,
                     )
         except TimeoutError as exc:
-            self._unreachable_until = loop.time() + pause
+            self._way.unreachable_until = loop.time() + pause
             raise UpstreamTimeout(
                 f"no connection to upstream `{address.url}` within `connect_timeout_seconds` = "
                 f"{self._limits.connect_timeout_seconds:g}: check that it is running and within reach"
@@ -214,15 +232,15 @@ class Pool:
         except OSError as exc:
             # A Unix socket with a full backlog says so at once (EAGAIN); that one is alive.
             if not isinstance(exc, BlockingIOError):
-                self._unreachable_until = loop.time() + pause
+                self._way.unreachable_until = loop.time() + pause
             raise UpstreamFault(
                 f"no connection to upstream `{address.url}` ({exc}): check that it is running and the URL is right"
             ) from exc
-        self._unreachable_until = 0.0
+        self._way.unreachable_until = 0.0
         # A connection that is lost already has been forgotten, too, and must not be remembered now.
         if not connection.lost.done():
-            self._open.add(connection)
-        if self._closed:
+            self._way.open.add(connection)
+        if self._way.closed:
             connection.abort()
             raise UpstreamFault(f"no connection to upstream `{address.url}`: shutting down")
         return connection
@@ -233,16 +251,16 @@ class Pool:
     def _put_back(self, connection: Connection) -> None:
         if connection.switched:
             return
-        self._turns.give_back()
+        self._way.turns.give_back()
         if not connection.is_idle:
             return
-        if self._closed or len(self._idle) >= self._limits.max_idle:
+        if self._way.closed or len(self._idle) >= self._limits.max_idle:
             connection.abort()
         else:
             self._idle.append(connection)
 
     def _forget(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        self._switched.discard(connection)
+        self._way.open.discard(connection)
+        self._way.switched.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
