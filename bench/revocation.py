@@ -24,6 +24,7 @@ from bench.flood import flood as flooding
 from bench.load import Load, drive, write_requests
 from bench.locum import AUDIENCE_OF, render
 from bench.processes import Fault, free_port, run, serving
+from bench.reads import reads as counting
 from gateway.stores.local import channel_of
 
 _HOST = "127.0.0.1"
@@ -66,6 +67,16 @@ def flood(*, changes: int, rounds: int) -> None:
         uvloop.run(_flood(changes, rounds))
 
 
+@main.command()
+@click.option("--rate", type=click.IntRange(1, 200), default=50, show_default=True, help="Requests a second, at first.")
+@click.option("--seconds", type=click.IntRange(2, 60), default=10, show_default=True, help="Of each rate in a round.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Of both rates.")
+def reads(*, rate: int, seconds: int, rounds: int) -> None:
+    """Print how often the store is asked for facts at a rate and at ten times that: least, median and most."""
+    with _faults():
+        uvloop.run(_reads(rate, seconds, rounds))
+
+
 async def _revoke(nodes: int, workers: int, rounds: int, postgres: str, bound: float, *, deaf: bool) -> None:
     async with _stage(nodes, workers, postgres) as (directory, found):
         ports = [node.port for node in found]
@@ -96,6 +107,13 @@ async def _flood(changes: int, rounds: int) -> None:
         load = _load(directory, node.port, seconds=_LOAD_SECONDS)
         said = await flooding(node.pid, database, changes=changes, rounds=rounds, drive=lambda: drive(load))
         click.echo(json.dumps(said))
+
+
+async def _reads(rate: int, seconds: int, rounds: int) -> None:
+    cores = choose_cores()
+    os.sched_setaffinity(0, cores.rest)
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as directory:
+        click.echo(json.dumps(await counting(Path(directory), cores, rate=rate, seconds=seconds, rounds=rounds)))
 
 
 class _Node(NamedTuple):

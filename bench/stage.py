@@ -52,7 +52,7 @@ async def open_stage(
     rows = [row for row in rows if row.loaded]
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="locum-bench-")))
-        backend = await _start_backend(stack, directory, cores)
+        backend = await start_backend(stack, directory, cores)
         others, skipped = await _start_peers(stack, rows if peers else (), directory, backend, cores)
         gateways = await _start_gateways(stack, rows, directory, backend, cores, under)
         contenders, requests = {}, {}
@@ -70,7 +70,8 @@ async def open_stage(
         yield Stage(contenders=contenders, requests=requests, skipped=skipped)
 
 
-async def _start_backend(stack: AsyncExitStack, directory: Path, cores: Cores) -> int:
+async def start_backend(stack: AsyncExitStack, directory: Path, cores: Cores) -> int:
+    """Start the app with its fixed answers, and return its port."""
     port = free_port()
     # By its path, because the server's directory is a temporary one.
     command = [sys.executable, str(Path(__file__).with_name("backend.py")), str(port)]

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.tokens.hiding import hide_tokens
+
+_LONGEST_AGENT = 1024
+"""In bytes; browsers' have a few hundred."""
 CLIENT_HEADER = "X-Locum-Client"
 ACCOUNT_HEADER = "X-Locum-Account"
 """Which account a request to the control plane is for, by our front's own reading; missing where it names none."""
@@ -33,4 +37,11 @@ class Caller:
     @classmethod
     def _of(cls, request: web.Request, client_ip: str | None) -> "Caller":
         agent = request.headers.get("User-Agent")
-        return cls(client_ip=client_ip or None, user_agent=agent, request_id=f"req_{secrets.token_hex(8)}")
+        kept = None if agent is None else describe_agent(agent.encode("utf-8", "surrogateescape"))
+        return cls(client_ip=client_ip or None, user_agent=kept, request_id=f"req_{secrets.token_hex(8)}")
+
+
+def describe_agent(value: bytes) -> str:
+    """Return what a record says of a `User-Agent`: no token of ours, and no more than somebody may want to read."""
+    text = hide_tokens(value[:_LONGEST_AGENT]).decode("utf-8", "backslashreplace")
+    return text if len(value) <= _LONGEST_AGENT else f"{text}…[cut, {len(value)} bytes]"

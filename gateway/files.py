@@ -1,14 +1,16 @@
 """Files of our own in a directory that nobody else may write."""
 
 import asyncio
-import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+from gateway.audit.hand import Hand
 from gateway.config.model import ConfigError
+from gateway.locks import Claim, Lock, claim
 
 _TURN_SECONDS = 0.05
 
@@ -25,21 +27,19 @@ def claim_directory(directory: Path) -> None:
 
 
 @asynccontextmanager
-async def in_turn(directory: Path) -> AsyncIterator[None]:
-    """Keep the other processes that do this to a data directory waiting; raises ConfigError, OSError."""
-    claim_directory(directory)
-    descriptor = os.open(directory / ".turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+async def in_turn(directory: Path, *, claim: Claim = claim) -> AsyncIterator[Hand]:
+    """Keep the other processes that do this to a data directory waiting; raises ConfigError, OSError.
+
+    Yields a hand for whatever else waits for the disk meanwhile: this process may have customers to serve.
+    """
+    hand, lock = Hand("data-directory"), Lock(directory / ".turn", claim=claim)
     try:
-        while True:
-            try:
-                # Not waited for in the kernel: this process has customers to serve.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_TURN_SECONDS)
-        yield
+        await hand.run(partial(claim_directory, directory))
+        while not await hand.run(lock.take):  # noqa: ASYNC110 - another process has it
+            await asyncio.sleep(_TURN_SECONDS)
+        yield hand
     finally:
-        os.close(descriptor)
+        hand.stop(lock.release)
 
 
 def write_new(path: Path, content: bytes, *, mode: int = 0o644, fsync: Callable[[int], None] | None = None) -> None:

@@ -332,6 +332,7 @@ class _Builder:
             counts=state.counts,
             clock=state.clock,
             banner=open_banner(config, self.pages, self.places),
+            strangers=state.strangers,
         )
         return ProxyHandler(
             accounts=self.accounts,

@@ -7,13 +7,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.completion import Completion
 from gateway.audit.journal import Journal
-from gateway.audit.log import AuditLog, Instead, JournalError
+from gateway.audit.log import AuditLog, Instead, JournalBusy, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock, Ticks
 from gateway.config.model import Config
@@ -28,7 +29,10 @@ START_SECONDS = 5.0
 """So long customers may wait for a store of which nobody knows whether it will answer."""
 _PATIENT_SECONDS = 60.0
 """And so long a try may take while they are served: longer than a store takes to say that it cannot."""
-_UNOPENED = "the journal has not been opened yet, because its key is in the store"
+_BUSY_SECONDS = 2.0
+"""And so long for a journal that another process has: a command that rewrites what was written last."""
+_AGAIN_SECONDS = 0.05
+_UNOPENED = "the journal has not been opened yet, because its key is in the store or another process has it"
 
 
 class LateStore:
@@ -133,13 +137,18 @@ class Late:
         return self._journal.opened or self._journal
 
     async def try_to_open(self, *, seconds: float = _PATIENT_SECONDS) -> None:
-        """Open both, or log why the store cannot be within `seconds`; raises ConfigError, JournalError, OSError."""
+        """Open both, or log why that cannot be within `seconds`; raises ConfigError, JournalError, OSError.
+
+        Logged is that the store does not open, and that another process has the journal; raised is what else is wrong.
+        """
         try:
             async with AsyncExitStack() as attempt:
                 self._store.opened, self._journal.opened = await self._open(attempt, seconds)
                 self._stack = attempt.pop_all()
         except StoreError as exc:
             log.error("the store cannot be opened: staff are kept out, customers are served; tried again: %s", exc)  # noqa: TRY400 - the operator's
+        except JournalBusy as exc:
+            log.error("the journal cannot be opened: staff are kept out, customers are served; tried again: %s", exc)  # noqa: TRY400 - the operator's
         else:
             self.is_open = True
 
@@ -155,19 +164,31 @@ class Late:
         else:
             # If nobody could prepare anything for the workers, each of them tries, and one goes first.
             store, keys = await prepare(stack, config, self._clock, seconds=seconds)
-        journal = await Journal.open(
-            config.journal_directory,
-            origin=self._origin,
-            clock=self._clock,
-            ticks=self._ticks,
-            signer=NoteSigner(keys.journal.private, name=self._origin),
-            segment_bytes=config.audit.segment_mib * 1024 * 1024,
-            checkpoint_seconds=config.audit.checkpoint_seconds,
-            patience_seconds=config.audit.patience_seconds,
-            always_durable=config.audit.durability == "power",
-        )
+        journal = await self._open_journal(NoteSigner(keys.journal.private, name=self._origin))
         stack.push_async_callback(journal.close)
         return store, journal
+
+    async def _open_journal(self, signer: NoteSigner) -> Journal:
+        """Open it, and wait a little while another process has it; raises JournalBusy, JournalError."""
+        config = self._config
+        until = asyncio.get_running_loop().time() + _BUSY_SECONDS
+        while True:
+            try:
+                return await Journal.open(
+                    config.journal_directory,
+                    origin=self._origin,
+                    clock=self._clock,
+                    ticks=self._ticks,
+                    signer=signer,
+                    segment_bytes=config.audit.segment_mib * 1024 * 1024,
+                    checkpoint_seconds=config.audit.checkpoint_seconds,
+                    patience_seconds=config.audit.patience_seconds,
+                    always_durable=config.audit.durability == "power",
+                )
+            except JournalBusy:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def prepare(
@@ -177,9 +198,9 @@ async def prepare(
 
     Raises ConfigError, OSError, and StoreError, also if the store takes longer than `seconds`.
     """
-    async with _in_time(seconds), in_turn(Path(config.server.data_directory)):
+    async with _in_time(seconds), in_turn(Path(config.server.data_directory)) as hand:
         store, keys = await _open_store(stack, config, clock)
-        write_new(config.journal_key, keys.journal.public_pem())
+        await hand.run(partial(write_new, config.journal_key, keys.journal.public_pem()))
     return store, keys
 
 

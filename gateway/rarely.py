@@ -19,6 +19,13 @@ class Rarely:
 
     def error(self, message: str, *values: object) -> None:
         """Log it as an error, without a traceback, or count it."""
+        self._say(logging.ERROR, message, values)
+
+    def warning(self, message: str, *values: object) -> None:
+        """Log it as a warning, or count it."""
+        self._say(logging.WARNING, message, values)
+
+    def _say(self, level: int, message: str, values: tuple[object, ...]) -> None:
         now = self._ticks()
         if now < self._quiet_until:
             self._left_out += 1
@@ -26,4 +33,4 @@ class Rarely:
         if self._left_out:
             message, values = f"{message} (and %d more since the last such line)", (*values, self._left_out)
         self._quiet_until, self._left_out = now + _PAUSE_SECONDS, 0
-        self._log.error(message, *values, stacklevel=2)
+        self._log.log(level, message, *values, stacklevel=3)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import random
 
 from gateway.audit.index.asking import LogIndex
 from gateway.audit.index.opening import open_index
@@ -14,6 +13,7 @@ from gateway.audit.index.process import Indexer
 from gateway.audit.journal import Journal
 from gateway.audit.keeping import held_accounts, read_retention
 from gateway.audit.sinks.held import Sinks
+from gateway.audit.strangers import Strangers
 from gateway.audit.upkeep import Upkeep
 from gateway.audit.witnesses.opening import open_witnesses
 from gateway.audit.witnesses.showing import Witnesses
@@ -24,6 +24,7 @@ from gateway.grants.facts import FactCache
 from gateway.grants.follow import Follower
 from gateway.grants.mark import Mark
 from gateway.late import START_SECONDS, Late, LateJournal
+from gateway.pauses import Pauses
 from gateway.proxy.live import Live
 from gateway.staff.rules import read_rules
 from gateway.stores.store import Store, StoreError
@@ -63,6 +64,8 @@ class State:
 
     store: Store
     journal: Journal | LateJournal
+    strangers: Strangers
+    """Through whom refusals of those go into it of whom nothing is known."""
     facts: FactCache
     live: Live
     follower: Follower
@@ -110,10 +113,9 @@ class State:
 
     async def open_late(self) -> None:
         """Go on trying to open what could not be opened at the start; returns once that is done."""
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = Pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while not self.late.is_open:
-            await asyncio.sleep(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all try at once
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pauses.next())
             try:
                 await self.late.try_to_open()
             except Exception:
@@ -153,6 +155,8 @@ async def open_state(
     # Ended before the mark is written for the last time.
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
+    strangers = Strangers(late.journal, ticks=ticks)
+    stack.callback(strangers.say)
     facts = FactCache(
         late.store,
         ttl_seconds=config.grants.fact_ttl_seconds,
@@ -181,6 +185,7 @@ async def open_state(
     state = State(
         store=late.store,
         journal=late.journal,
+        strangers=strangers,
         facts=facts,
         live=live,
         follower=Follower(

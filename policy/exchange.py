@@ -41,6 +41,7 @@ _DETAIL_KEYS = frozenset({"type", "account", "ticket", "reason", "locations", "i
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+:-]{0,126}[A-Za-z0-9_])?", re.ASCII)
 # Line breaks of every kind, control characters, and halves of characters, which JSON's escapes can spell.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LONGEST_ACCOUNT = 256
 _LONGEST_TICKET = 128
 _LONGEST_REASON = 1000
 
@@ -339,6 +340,9 @@ def _check_detail(detail: Mapping[str, Any]) -> dict[str, Any]:
         raise refuse("`locations` must be a list of hosts")
     if any(_CONTROL.search(value) for value in [*texts.values(), *locations]):
         raise refuse("`account`, `ticket` and `reason` must be one line of text each")
+    # It is recorded also when it is refused, so that nobody may make it as long as they like.
+    if len(texts["account"]) > _LONGEST_ACCOUNT:
+        raise refuse(f"`account` may have {_LONGEST_ACCOUNT} characters")
     if len(texts.get("ticket", "")) > _LONGEST_TICKET or len(texts.get("reason", "")) > _LONGEST_REASON:
         raise refuse(f"`ticket` may have {_LONGEST_TICKET} characters and `reason` {_LONGEST_REASON}")
     return {**texts, "locations": locations}

@@ -32,6 +32,9 @@ class App:
     answer: object = None
     """Bytes or a coroutine function in place of every answer to the question."""
 
+    sets: tuple = ()
+    """Header lines of every answer but that to the question."""
+
     setting: object = None
     """What it answers about an account's setting, where it keeps that itself."""
 
@@ -39,7 +42,7 @@ class App:
         if self.setting is not None and request.target.startswith(b"/accounts/"):
             return self.setting
         if not request.target.startswith(WHO) or request.values(b"x-locum-assertion"):
-            return response()
+            return response(headers=self.sets)
         if self.answer is not None:
             return self.answer
         session = re.search(rb"session=([^;]*)", b"; ".join(request.values(b"cookie")))

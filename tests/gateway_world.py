@@ -245,7 +245,7 @@ async def open_world(
     async with (
         RecordingUpstream(script or (lambda _request: response()), answer_at_head=answer_at_head) as upstream,
         issuer_class(clock=clock.utc) as issuer,
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         wanted = document(directory, upstream=upstream.url, issuer=issuer.issuer)
         change(wanted)

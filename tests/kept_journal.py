@@ -64,14 +64,16 @@ class Office:
     async def __aexit__(self, *_: object) -> None:
         await self.journal.close()
 
-    async def erase(self, whose: Whose, *, account: str | None = None, seconds: float = 0.2) -> Erased:
+    async def erase(
+        self, whose: Whose, *, account: str | None = None, seconds: float = 0.2, looks_for: str | None = None
+    ) -> Erased:
         async def close() -> None:
             origins = list_segments(self.directory)
             await have_rotated(self.directory, self.journal, origins, own="cli", seconds=seconds)
 
         erasure = Erasure(directory=self.directory, recorder=self.journal, held=self._held, close=close, disk=self.disk)
         named = None if account is None else AccountId(account)
-        return await erasure.erase(whose, account=named, by="pat", why="asked for")
+        return await erasure.erase(whose, account=named, by="pat", why="asked for", looks_for=looks_for)
 
     def retention(self, terms: Terms) -> Retention:
         return Retention(

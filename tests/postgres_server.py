@@ -43,7 +43,7 @@ _SETTINGS = {
 _EMPTY = " ".join([
     "DO $$ BEGIN UPDATE locum.accounts SET grant_id = NULL;",
     *(f"DELETE FROM locum.{table.name};" for table in reversed(TABLES)),  # noqa: S608 - our own words
-    "DELETE FROM locum.journal_segments; DELETE FROM locum.journal_notes;",
+    "DELETE FROM locum.journal_segments; DELETE FROM locum.journal_notes; DELETE FROM locum.journal_nodes;",
     "SET CONSTRAINTS ALL IMMEDIATE; DELETE FROM locum.changes; UPDATE locum.position SET position = 0; END $$",
 ])  # fmt: skip
 

@@ -5,9 +5,11 @@ import fcntl
 import os
 from pathlib import Path
 
+from gateway.locks import claim
+
 
 class StuckDisk:
-    """Stands for `os.write` and `os.fsync`; while it is stuck, each blocks in the kernel, on a pipe without a byte."""
+    """Stands for `os.write`, `os.fsync` and `claim`; while it is stuck, each blocks in the kernel, on a pipe without a byte."""
 
     def __init__(self):
         self._stuck = {}
@@ -24,6 +26,10 @@ class StuckDisk:
     def fsync(self, handle):
         self._hold("fsync")
         os.fsync(handle)
+
+    def claim(self, path):
+        self._hold("claim")
+        return claim(path)
 
     def hang(self, *calls):
         self._pipes.append(os.pipe())

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 
@@ -83,6 +84,9 @@ async def test_the_app_is_asked_for_the_whole_page_as_it_is(browser):
         ("Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"),
         ("Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"),
         ("Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"),
+        # Over plain HTTP browsers do not say what they ask for, but such scripts do.
+        (f"Accept: {PAGE}", "X-Requested-With: XMLHttpRequest"),
+        (f"Accept: {PAGE}", "HX-Request: true"),
     ],
 )
 async def test_what_no_person_opens_is_left_as_it_is(browser, lines):
@@ -94,6 +98,35 @@ async def test_what_no_person_opens_is_left_as_it_is(browser, lines):
         seen.values(b"accept-encoding"),
         seen.values(b"range"),
     )
+
+
+SCRIPTS = {
+    "whatever comes": ("Accept: */*",),
+    "JSON": ("Accept: application/json",),
+    "nothing said": (),
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+async def test_a_script_whose_browser_does_not_say_so_gets_none(browser, kind):
+    """Over plain HTTP browsers send no `Sec-Fetch-Mode`: there what a page is asked for by says whose it is."""
+    answer = await browser.ask("/tickets/1", *SCRIPTS[kind], *PACKED)
+    [seen] = browser.world.upstream.requests
+    assert (BODY, [b"gzip, br"]) == (answer.body, seen.values(b"accept-encoding"))
+
+
+async def test_a_page_whose_browser_says_no_more_gets_one(browser):
+    """A page that is asked for as one, by a browser that sends no `Sec-Fetch-Mode`."""
+    assert 1 == (await browser.ask("/tickets/1", f"Accept: {PAGE}")).body.count(b"stands in for")
+
+
+async def test_a_type_costs_no_more_than_its_bytes(browser):
+    """Whoever has uploaded a file may have chosen what the app says of it."""
+    kind = b"text/html; charset=" + b" " * 4000 + b'"'
+    browser.app.answer = response(BODY, headers=[(b"Content-Type", kind)])
+    began = time.process_time()
+    answer = await browser.ask("/tickets/1", *NAVIGATION)
+    assert (BODY, True) == (answer.body, time.process_time() - began < 2)
 
 
 async def test_neither_customers_nor_tokens_get_one(browser):

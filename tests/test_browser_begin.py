@@ -356,6 +356,20 @@ async def test_what_nobody_takes_over_is_ended(tmp_path):
     assert None is await hand_overs.redeem(left)
 
 
+async def test_no_crash_leaves_one_open_that_nobody_comes_for(tmp_path):
+    """That a browser is expected is stored before the assumption is: the store itself would not take another one."""
+    async with open_browser(tmp_path, stand_in=False) as browser:
+        with closing(sqlite3.connect(tmp_path / "locum.sqlite3", isolation_level=None)) as connection:
+            connection.execute(
+                "CREATE TRIGGER expected BEFORE INSERT ON assumptions "
+                "WHEN NOT EXISTS (SELECT 1 FROM hand_overs WHERE assumption = NEW.id) "
+                "BEGIN SELECT RAISE(ABORT, 'nobody is expected'); END"
+            )
+        await browser.stand_in()
+        assert 200 == (await browser.ask()).status
+        assert 503 == (await browser.world.ask())[0], "a program's has nobody to be expected"
+
+
 async def test_what_nobody_takes_over_is_ended_by_whoever_comes_after(tmp_path):
     """The process that gave the code is gone, and its task with it; the next one finds what was left in the store."""
     async with open_browser(tmp_path, stand_in=False) as browser:

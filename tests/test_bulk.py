@@ -3,6 +3,7 @@
 A run takes 256 MiB each way; `--bulk=2GiB` takes that. What was measured stands in docs/performance.md.
 """
 
+import contextlib
 import socket
 import threading
 import time
@@ -21,6 +22,7 @@ from tests.gateway_process import (
 )
 from tests.striker import HOST_LINE
 from tests.tally import TALLY
+from tests.upgrades import KEY, switching
 
 GROWTH = 8 * MEBIBYTE
 IN_FLIGHT = 24 * MEBIBYTE
@@ -206,3 +208,55 @@ def test_chunks_of_one_byte_cost_little_memory_and_bounded_time(gateway, app, wa
     assert head.startswith(b"HTTP/1.1 200 ")
     assert gateway.processor_seconds() - busy < MANY * 20e-6
     assert gateway.most_resident() - before < GROWTH
+
+
+SOCKETS = 8
+DRIBBLE = 400
+UPGRADE = (
+    b"GET /live HTTP/1.1\r\n"
+    + HOST_LINE
+    + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+ONE_GIB = b"\x82\xff" + (1 << 30).to_bytes(8) + b"mask"
+"""The head of a frame: binary, its length in eight bytes, then the mask (RFC 6455 section 5.2)."""
+
+
+def test_a_frame_that_announces_a_gibibyte_and_dribbles_takes_no_memory(gateway, app):
+    """Each byte goes on as it comes, either way; for each WebSocket less than 1 MiB is held, whatever was announced."""
+    opened = []
+
+    def handle(connection):
+        read_head(connection)
+        opened.append(connection.dup())  # the app's own ends with this function
+        connection.sendall(switching())
+
+    def open_one(stack):
+        client = stack.enter_context(gateway.connect())
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(UPGRADE)
+        head, here = read_head(client)
+        assert (True, b"") == (head.startswith(b"HTTP/1.1 101 "), here)
+        pair = client, stack.enter_context(opened.pop())
+        pair[1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for sender, receiver in (pair, pair[::-1]):
+            sender.sendall(ONE_GIB)
+            assert ONE_GIB == receiver.recv(len(ONE_GIB), socket.MSG_WAITALL)
+        return pair
+
+    app.handle = handle
+    with contextlib.ExitStack() as stack:
+        open_one(stack)  # whatever the first one makes once for all
+        before = gateway.resident()
+        gateway.forget_most()
+        pairs = [open_one(stack) for _ in range(SOCKETS)]
+        for number in range(DRIBBLE):
+            byte = bytes([number % 256])
+            for client, there in pairs:
+                client.sendall(byte)
+                there.sendall(byte)
+            for client, there in pairs:
+                assert (byte, byte) == (there.recv(2), client.recv(2))
+        growth = gateway.most_resident() - before
+    print(f"{growth / SOCKETS / MEBIBYTE:+.3f} MiB for each WebSocket")  # noqa: T201 - `pytest -s` shows it
+    assert growth / SOCKETS < MEBIBYTE

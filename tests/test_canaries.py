@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+from urllib.parse import unquote
 
 import pytest
 
@@ -146,6 +147,114 @@ async def test_no_canary_of_any_input_gets_into_any_output(tmp_path, everything_
     }, "so that this test can fail"
     logged = "\n".join(f"{line.getMessage()} {line.__dict__}" for line in everything_logged.records)
     assert set() == canaries.in_(logged.encode())
+
+
+def escaped(text, times=1, upper=True):
+    """Return a text with each of its characters percent-encoded, so many times over."""
+    for _ in range(times):
+        text = "".join(f"%{ord(letter):02X}" if upper else f"%{ord(letter):02x}" for letter in text)
+    return text
+
+
+def spellings(token):
+    """Yield a token as people and programs may write it into a path, a query, or a header."""
+    header, claims, signature = parts = token.split(".")
+    yield token
+    for dot in ("%2E", "%2e", "%252E", "%25252e", "%%32E"):
+        yield dot.join(parts)
+    yield from (escaped(token), escaped(token, upper=False), escaped(token, times=2))
+    yield escaped(token).replace("%", "%25252525")
+    yield "%2525252525252525252E".join(parts)
+    yield f"{escaped(header[:30])}{header[30:]}.{claims}.{signature}"
+    for between in ("/", ";", "&", "=", "/x/", "%2F", "?a=", "?", "#"):
+        yield between.join(parts)
+    yield f"{header[:25]}/{header[25:]}/{claims}/{signature}"
+    yield f"{claims}.{signature}"
+    yield f"{header}={claims}={signature}=1"
+
+
+async def test_no_spelling_of_a_token_is_recorded(tmp_path):
+    """Wherever somebody puts it, and however it is escaped: its header is no secret, and the rest is in no record."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token()
+        _, claims, signature = token.split(".")
+        sent = 0
+        for spelled in spellings(token):
+            word = spelled.replace("#", "%23")
+            for target in (
+                f"/tickets/1/{word}/end",
+                f"/tickets/1?page=2&{word}&a={word}&{word}=1",
+                f"/tickets/1;a={word}",
+            ):
+                await world.get(token, target)
+                sent += 1
+            await world.get(token, headers=[("User-Agent", f"Reader/1 ({spelled}) of mail")])
+            host = f"GET /tickets/1 HTTP/1.1\r\nHost: {spelled}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+            await world.raw(host.encode(), responses=None)
+            async with world.http.post(
+                f"{world.gateway.public_url}/.locum/oauth/token", data={}, headers={"User-Agent": spelled}
+            ) as answer:
+                await answer.read()
+        assert sent < len(world.records(kind="decision")), "so that this test can fail"
+        paths = [record["path"] for record in world.records(kind="decision")]
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl")).decode()
+    assert set() == {text for text in (claims, signature) if text[8:40] in everything(written)}
+    assert "/tickets/1/(token)/end" in paths
+
+
+def everything(text):
+    """Return a text with what it becomes by undoing its escapes, over and over."""
+    readings = [text]
+    while (less := unquote(readings[-1])) != readings[-1]:
+        readings.append(less)
+    return "\n".join(readings)
+
+
+async def test_what_is_like_no_token_is_recorded_as_it_was_sent(tmp_path):
+    """So that nobody hides what they have done behind escapes, or behind a token elsewhere in the same line."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token()
+        ours = escaped(token[:60])
+        number = "0190b2f4-7d2c-7d3e-8a44-5f0c5d2f1a77"
+        for target in (f"/tickets/{number}%2Fx?page=2%20", f"/tickets/{number};{ours}/reply?{ours}=1&page=2"):
+            await world.get(token, target)
+        first, second = world.records(kind="decision")
+    assert (f"/tickets/{number}%2Fx", ["page"]) == (first["path"], first["query_names"])
+    assert (f"/tickets/{number};(token)/reply", ["(token)", "page"]) == (second["path"], second["query_names"])
+
+
+async def test_of_a_long_user_agent_the_beginning_is_recorded(tmp_path):
+    """And how long it was: what somebody makes up anew for each request is neither kept in memory nor on the disk."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token()
+        await world.get(token, headers=[("User-Agent", "u" * 20_000)])
+        await world.get(token, headers=[("User-Agent", f"{'u' * 900}{token}")])
+        agents = [record["user_agent"] for record in world.records(kind="decision")]
+    assert f"{'u' * 1024}…[cut, 20000 bytes]" == agents[0]
+    assert agents[1].startswith("(token)…[cut, ")
+
+
+async def test_a_refusal_for_the_wrong_account_is_the_tokens_own_accounts_to_read(tmp_path):
+    """Whose host it was sent to learns nothing of whom, why and under which grant; the other's choice is not said."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day", id="olga")
+        token = await world.token()
+        await world.add_account("beta")
+        await world.choose("forever", account="beta", id="berta")
+        for host, target in (("beta", "/tickets/1"), ("beta", "/tickets/%zz"), ("no.where", "/tickets/1")):
+            name = HOST.replace("acme", host)
+            raw = f"GET {target} HTTP/1.1\r\nHost: {name}\r\nAuthorization: Bearer {token}\r\n\r\n"
+            await world.raw(raw.encode())
+        denied = world.records(kind="decision")
+    assert ["wrong_account", "ambiguous_target", "unknown_account"] == [record["reason"] for record in denied]
+    assert ["acme"] * 3 == [record["account"] for record in denied]
+    assert ["beta", "beta", None] == [record.get("asked_account") for record in denied]
+    for record in denied:
+        assert ("maria", "dana") == (record["subject"], record["actor"]["subject"])
+        assert set() == {"granted_by", "grant_epoch", "scopes"} & record.keys()
 
 
 async def test_a_traceparent_that_is_one_is_recorded_and_another_is_not(tmp_path):

@@ -163,9 +163,9 @@ async def test_the_history_is_long_and_says_who(olivia):
         await olivia.world.choose("week")
         await olivia.world.choose("off")
     page = await olivia.page()
-    assert 20 == page.text.count("by owner")
+    assert 20 == page.text.count("by <bdi>owner</bdi>")
     assert "Show 4 earlier" in page.text
-    assert 24 == (await olivia.page("?history=all")).text.count("by owner")
+    assert 24 == (await olivia.page("?history=all")).text.count("by <bdi>owner</bdi>")
 
 
 async def test_the_app_is_asked_once_in_a_while_and_for_each_change_anew(olivia):

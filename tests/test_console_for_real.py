@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
@@ -28,15 +29,23 @@ from tests.gateway_world import TestClock, document
 from tests.rawwire import RecordingUpstream
 from tests.test_browser_for_real import FLAGS, ISSUER
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture
-async def scene(tmp_path):
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         say("there is no browser: install Debian's `chromium`")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def scene(tmp_path, browser):
     async with AsyncExitStack() as stack:
         app = App()
         upstream = await stack.enter_async_context(RecordingUpstream(app.script))
@@ -45,16 +54,13 @@ async def scene(tmp_path):
             held.bind(("127.0.0.1", 0))
             port = held.getsockname()[1]
             wanted = document(tmp_path, upstream=upstream.url, issuer=ISSUER)
-            console(wanted)
+            console(wanted, remember_seconds=0.0)
             wanted["server"] |= {"issuer": f"http://localhost:{port}", "listen": f"127.0.0.1:{port}"}
             wanted["accounts"] = {"host": "{account}.localhost"}
             gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path)))
         await gateway.store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
         await gateway.store.add_account(Account(id=AccountId("globex"), type=AccountType.TRIAL))
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        stack.push_async_callback(browser.close)
-        yield SimpleNamespace(browser=browser, port=port, gateway=gateway, stack=stack, faults=[])
+        yield SimpleNamespace(browser=browser, port=port, gateway=gateway, stack=stack, faults=[], app=app)
 
 
 async def open_page(scene, *, scripts=False, width=320, account="acme", session="s-olivia", **options):
@@ -158,6 +164,37 @@ async def test_an_open_page_shows_who_comes_in_and_keeps_what_was_begun(scene):
     await page.get_by_role("status").get_by_role("link", name="Look again").click()
     await page.get_by_role("button", name="End all 2 now").wait_for()
     assert [] == scene.faults
+
+
+LOOKED_AT = """(hidden) => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def test_a_page_that_nobody_looks_at_listens_to_nothing(scene):
+    """In the background its stream is closed, and opened anew in front; what happened meanwhile is shown then."""
+    page = await open_page(scene, scripts=True)
+    async with page.expect_request("**/live?*"):
+        await page.get_by_role("button", name="Turn on").click()
+    await page.get_by_role("status").get_by_text("Saved.").wait_for()
+    async with page.expect_event("requestfailed", lambda request: "/live?" in request.url):
+        await page.evaluate(LOOKED_AT, True)
+    await come_in(scene, 1)
+    async with page.expect_request("**/live?*"):
+        await page.evaluate(LOOKED_AT, False)
+    await page.get_by_role("button", name="End now Dana").wait_for()
+
+
+async def test_a_page_that_is_told_nothing_any_more_says_so(scene):
+    """Whoever has signed out of the app, or a gateway that cannot tell: who is in is not shown as if it were of now."""
+    page = await open_page(scene, scripts=True)
+    await page.get_by_text("nobody can stand in").wait_for()
+    assert not await page.locator("#lost").is_visible()
+    scene.app.people.clear()
+    await page.evaluate(LOOKED_AT, True)
+    await page.evaluate(LOOKED_AT, False)
+    await page.get_by_text("is not kept up to date any more").wait_for()
 
 
 async def test_a_trial_has_no_setting(scene):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.devices.codes import LETTERS, new_user_code, read_user_code
 from gateway.devices.desk import DeviceDesk
-from gateway.devices.guesses import Tries, network_of
+from gateway.devices.guesses import NetworkTries, Tries, network_of, site_of
 from gateway.stores.store import StoreError
 from policy.devices import (
     INTERVAL,
@@ -198,8 +198,24 @@ async def test_tries_are_counted_by_key_and_in_time():
     assert True is await tries.take("a")
 
 
+async def test_a_48_has_some_networks_shares_and_not_all_of_its_65536():
+    """Then its other networks are refused, too, without being counted; who is elsewhere, or in IPv4, has a share."""
+    tries = NetworkTries(MemoryStore(), lambda: NOW, what="x", most=3, within=timedelta(minutes=1))
+    assert [True, True, True, False] == [await tries.take("2001:db8:1::1") for _ in range(4)]
+    # What one network asks beyond its share is not the others'.
+    assert 21 == sum([await tries.take(f"2001:db8:1:{n:x}::{m}") for n in range(1, 100) for m in range(3)])
+    assert True is await tries.take("2001:db8:2::1")
+    assert [True] * 3 == [await tries.take(f"192.0.2.{n}") for n in range(3)]
+    await tries.forgive("2001:db8:1::1")
+    assert [True, False] == [await tries.take("2001:db8:1:ffff::1") for _ in range(2)]
+    await tries.forgive("2001:db8:1:ffff::1")
+    assert [True, True] == [await tries.take(None), await tries.take("")]
+
+
 def test_whoever_has_many_addresses_is_one_network():
     """Of IPv6 the first half tells networks apart; an IPv4 address in IPv6 clothes is itself."""
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") != network_of("2001:db8:0:1::1")
+    assert site_of("2001:db8::1") == site_of("2001:db8:0:1::1") != site_of("2001:db8:1::1")
+    assert ("192.0.2.7", "192.0.2.7", "") == (site_of("::ffff:192.0.2.7"), site_of("192.0.2.7"), site_of(None))
     assert ("192.0.2.7", "192.0.2.7") == (network_of("::ffff:192.0.2.7"), network_of("192.0.2.7"))
     assert ("", "") == (network_of(None), network_of("unix:"))

@@ -6,14 +6,17 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from gateway.audit.erasure import of_actor, of_agent, of_assumption
+from gateway.audit.erasure import of_actor, of_agent, of_assumption, of_giver, of_words
 from gateway.audit.hand import Hand
+from gateway.audit.record import Record, name_actor, seal
 from gateway.audit.rotating import keep_rotating
 from gateway.audit.sealed import reveal
 from gateway.audit.search import read
 from gateway.audit.segment import build_line, list_segments, parse_line
 from gateway.tasks import Tasks
+from policy.model import ActorId
 from tests.journals import NOON, SecondHand, check, open_journal
 from tests.kept_journal import EACH, ISSUER, Office, a_decision, write_days
 from tests.test_retention import FailingDisk, Killed
@@ -136,6 +139,97 @@ async def test_nothing_is_erased_of_an_account_under_hold(tmp_path):
         office.held = {"beta"}
         assert (await office.erase(DANA)).is_complete
         check(tmp_path)
+
+
+async def test_a_hold_placed_while_it_is_erased_counts(tmp_path):
+    """After the record of the erasure was signed: of that account nothing goes, and that is said."""
+    await write_days(tmp_path, [0])
+
+    class Placing(Office):
+        asked = 0
+
+        async def _held(self):
+            self.asked += 1
+            return frozenset({"acme"} if self.asked > 1 else ())
+
+    async with Placing(tmp_path) as office:
+        done = await office.erase(DANA)
+        assert (False, {"acme"}, 0) == (done.is_complete, done.held, done.lines)
+    assert 4 == sum(entry.get("actor", {}).get("subject") == "dana" for entry in _decisions(tmp_path))
+    check(tmp_path)
+
+
+async def test_commitments_that_two_accounts_share_do_not_open_the_one_under_hold(tmp_path):
+    """However it came that they do: its lines stay as they are."""
+    journal = await open_journal(tmp_path, origin="gateway")
+    sealed = a_decision(0)
+    seal(sealed)
+    for account in ("acme", "beta"):
+        await journal.append(structs.replace(sealed, account=account))
+    await journal.close()
+    async with Office(tmp_path) as office:
+        office.held = {"acme"}
+        done = await office.erase(DANA)
+        assert (False, {"acme"}, 1) == (done.is_complete, done.held, done.lines)
+    assert ["dana", None] == [entry.get("actor", {}).get("subject") for entry in _decisions(tmp_path)]
+    check(tmp_path)
+
+
+async def test_a_line_that_somebody_has_altered_keeps_nobody_from_being_erased(tmp_path):
+    """Whatever stands there in the place of an account."""
+    await write_days(tmp_path, [0])
+    (path,) = list_segments(tmp_path)["gateway"]
+    path.write_bytes(path.read_bytes().replace(b'"account":"acme"', b'"account":[1]', 1))
+    async with Office(tmp_path) as office:
+        office.held = {"beta"}
+        assert (True, 4) == ((done := await office.erase(DANA)).is_complete, done.lines)
+    assert b"dana" not in _everything(tmp_path).lower()
+
+
+async def test_a_staff_member_is_erased_where_they_ended_something(tmp_path):
+    """There `by` is their subject; an operator's or a customer's word that is like it is left alone."""
+    journal = await open_journal(tmp_path, origin="gateway")
+    dana, eve = (name_actor(ActorId(issuer=ISSUER, subject=each), None) for each in ("dana", "eve"))
+    await journal.append(Record(kind="staff", reason="signed_out", actor=dana, by="dana", client_ip="192.0.2.7"))
+    await journal.append(Record(kind="assumption", reason="ended", actor=eve, by="dana"))
+    await journal.append(Record(kind="grant", reason="given", account="acme", by="dana"))
+    await journal.close()
+    async with Office(tmp_path) as office:
+        assert (await office.erase(DANA)).is_complete
+    left = [(entry.get("actor", {}).get("subject"), entry.get("by")) for entry in read(tmp_path)]
+    assert [(None, None), ("eve", None), (None, "dana")] == left[:3]
+    check(tmp_path)
+
+
+async def test_an_administrator_of_a_customer_is_erased(tmp_path):
+    """Wherever a grant of theirs is named, with the address from which they gave it; staff's is not theirs."""
+    await write_days(tmp_path, [0])
+    journal = await open_journal(tmp_path, origin="gateway-1")
+    owner = "owner@acme.example"
+    await journal.append(Record(kind="grant", reason="given", account="acme", by=owner, client_ip="198.51.100.1"))
+    await journal.close()
+    async with Office(tmp_path) as office:
+        assert (True, 5) == ((done := await office.erase(of_giver(owner))).is_complete, done.lines)
+    assert b"owner@acme" not in _everything(tmp_path)
+    assert b"198.51.100.1" not in _everything(tmp_path)
+    assert 8 == sum("client_ip" in entry for entry in _decisions(tmp_path))
+    check(tmp_path)
+
+
+async def test_words_in_which_somebody_is_named_are_listed_and_can_be_erased(tmp_path):
+    """They may be anybody's words about anybody, so nothing is guessed: the records are named, and taken one by one."""
+    journal = await open_journal(tmp_path, origin="gateway")
+    await journal.append(Record(kind="audit", reason="exported", by="pat", stated_reason="csv: actor:dana"))
+    await journal.append(Record(kind="audit", reason="exported", by="pat", stated_reason="csv: actor:eve"))
+    await journal.close()
+    async with Office(tmp_path) as office:
+        done = await office.erase(DANA, looks_for="dana")
+        assert (True, ["gateway:0"]) == (done.is_complete, done.named)
+        assert (True, 1) == ((done := await office.erase(of_words("gateway", 0))).is_complete, done.lines)
+        assert [] == (await office.erase(DANA, looks_for="dana")).named
+    assert b"dana" not in _everything(tmp_path)
+    assert b"csv: actor:eve" in _everything(tmp_path)
+    check(tmp_path)
 
 
 async def test_a_record_of_an_older_version_is_counted_and_stays(tmp_path):

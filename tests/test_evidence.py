@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -108,6 +109,17 @@ def test_a_file_with_other_things_in_it_is_refused(tmp_path, name):
     """Nothing is ever unpacked to the disk, and what is no journal's is not passed over."""
     with pytest.raises(EvidenceError, match="no file of a journal"):
         verify(EvidenceFile(_packed(tmp_path / "evidence", [(name, b"x")])))
+
+
+def test_no_room_is_made_for_a_longest_line(journal, tmp_path):
+    """Whatever is stuffed between two lines is not passed over, however its length fits the reader's."""
+    copy = Path(shutil.copytree(journal, tmp_path / "journal"))
+    path = min(copy.glob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"X" * 16 * 1024 * 1024, *lines[2:]]))
+    assert not verify(copy, public_key=PUBLIC).ok
+    with pytest.raises(EvidenceError, match="longer than"):
+        verify(EvidenceFile(_evidence(copy, tmp_path / "evidence.tgz")), public_key=PUBLIC)
 
 
 def test_links_and_directories_are_refused(tmp_path):

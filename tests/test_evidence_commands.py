@@ -1,6 +1,8 @@
 """The commands that make and check evidence, as their users run them: what they print, and how they end."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from locum_verify import receipt as alone
 
 from gateway.audit.checkpoint import open_note
+from gateway.audit.receipt_check import check_receipt
 from gateway.cli.audit import audit
 from gateway.cli.root import cli
 from gateway.config.load import build
@@ -147,6 +150,42 @@ def test_what_cannot_be_done_is_said(place, words, status, said):
     told = _run(place, *words)
     assert status == told.exit_code, told.output
     assert said in told.output.replace("\n", " ")
+
+
+def test_what_cannot_be_finished_leaves_no_half_of_it(place, tmp_path):
+    """A file that looks like evidence would be taken for all of it."""
+    (tmp_path / "journal").mkdir()
+    for path in (place / "journal").iterdir():
+        (tmp_path / "journal" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "journal" / "zz-000000000000.jsonl").mkdir()
+    before = set(tmp_path.iterdir())
+    done = _run(place, "evidence", "--journal", str(tmp_path / "journal"), "-o", str(tmp_path / "evidence"))
+    assert (1, "the file is not finished") == (done.exit_code, done.output.strip().split(": ")[1])
+    assert before == set(tmp_path.iterdir())
+
+
+def test_what_is_no_file_is_written_to_as_it_is(place, tmp_path):
+    """Whoever reads a pipe gets the receipt, and the pipe is not replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        received = reader.submit(pipe.read_bytes)
+        done = _run(place, "receipt", "as_ours", "--journal", "@journal", "--public-key", "@key.pem", "-o", str(pipe))
+        assert 0 == done.exit_code, done.output
+        assert check_receipt(received.result(), key=PUBLIC)[0] is not None
+    assert [pipe] == list(tmp_path.iterdir())
+
+
+def test_a_journal_that_was_altered_gives_no_receipt(place, tmp_path):
+    """With an exit code of its own, which no other fault has."""
+    words = ("receipt", "as_ours", "--journal", str(tmp_path), "--public-key", "@key.pem")
+    for path in (place / "journal").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert 0 == _run(place, *words).exit_code
+    path = next(tmp_path.glob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    assert 5 == _run(place, *words).exit_code
 
 
 def test_the_customers_checker_says_what_it_cannot_read(place, capsys):

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
 import stat
-from collections import Counter
 from datetime import timedelta
 
 import msgspec
@@ -16,126 +16,12 @@ from gateway.audit.index.building import Builder, IndexBusy, rebuild
 from gateway.audit.index.database import NAME, IndexUnusable, TooCostly
 from gateway.audit.index.finding import Finder
 from gateway.audit.record import Record, to_json
-from gateway.audit.search import Query, QueryError, read
+from gateway.audit.search import Query, read
+from gateway.audit.search.reading import Follower
 from gateway.audit.segment import build_line
 from policy.model import AccountId, AgentId
+from tests.index_world import ACCOUNTS, ENTRIES, QUERIES, counted, parse_or_none, write_segment
 from tests.journals import ENTRY, NOON, SecondHand, only_segment, open_journal, write_journal
-
-# Few values, so that terms meet; some that differ in case only, that are no ASCII, that look like our own marks.
-_ACCOUNTS = ["acme", "ACME", "globex", "straße", "STRASSE", "a b", "İ", "", ".any", '"x" OR "y"', "acme*"]
-_WORDS = ["refund", "Refund", "refunds", "do", "not", "open", "don't", "über", "日本", "a_b", "x" * 80, "x" * 81, "NOT"]
-_TEXTS = st.lists(st.sampled_from(_WORDS), max_size=4).map(" ".join) | st.text(max_size=8)
-_NAMES = st.sampled_from(_ACCOUNTS)
-_PATHS = st.sampled_from(
-    ["/", "/tickets", "/tickets/1", "/tickets/1/", "/Tickets/1/reply", "//", "", "tickets", "/a" * 70]
-)
-_ADDRESSES = st.sampled_from(
-    ["192.0.2.7", "192.0.3.7", "10.0.0.1", "2001:db8::1", "::ffff:192.0.2.7", "nowhere", "FE80::1"]
-)
-_TIMES = st.sampled_from(
-    [
-        "2026-11-23T12:00:00.000000Z",
-        "2026-11-23T12:00:00.000001Z",
-        "2026-11-24T00:00:00Z",
-        "1969-01-01T00:00:00Z",
-        "soon",
-    ]
-)
-_ODD = (
-    st.none()
-    | st.integers(0, 5)
-    | st.lists(_NAMES, max_size=2)
-    | st.dictionaries(st.sampled_from(["at", "b"]), _TEXTS, max_size=2)
-)
-_ENTRIES = st.fixed_dictionaries(
-    {"kind": st.sampled_from(["decision", "grant", "Decision"])},
-    optional={
-        "account": _NAMES | _ODD,
-        "actor": st.fixed_dictionaries(
-            {"issuer": st.just("https://login.example")}, optional={"name": _NAMES, "subject": _NAMES | _ODD}
-        )
-        | _ODD,
-        "assumption": _NAMES,
-        "at": _TIMES,
-        "client_id": _NAMES,
-        "client_ip": _ADDRESSES | _ODD,
-        "decision": st.sampled_from(["allow", "deny"]),
-        "method": st.sampled_from(["GET", "get", "POST"]),
-        "origin": st.just("node"),
-        "path": _PATHS | _ODD,
-        "reason": _TEXTS,
-        "request_id": _NAMES,
-        "rule": st.sampled_from(["tickets.read", "tickets.read users.read"]) | _ODD,
-        "scopes": st.lists(_TEXTS, max_size=2),
-        "seq": st.integers(0, 3),
-        "stated_reason": _TEXTS,
-        "subject": _NAMES,
-        "ticket": _NAMES,
-        "unheard_of": _TEXTS | _ODD,
-    },
-)
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "'\"'\"'") + "'"
-
-
-_QUALIFIED = st.tuples(
-    st.sampled_from(
-        [
-            "actor",
-            "account",
-            "agent",
-            "client",
-            "decision",
-            "kind",
-            "method",
-            "origin",
-            "path",
-            "reason",
-            "request",
-            "route",
-            "sid",
-            "ticket",
-            "ip",
-        ]
-    ),
-    _NAMES
-    | _PATHS
-    | _ADDRESSES
-    | _TEXTS
-    | st.sampled_from(["allow", "deny", "GET", "tickets.read", "decision", "node"]),
-).map(lambda pair: f"{pair[0]}:{_quote(pair[1])}")
-_TERMS = st.tuples(
-    st.sampled_from(["", "-"]),
-    _QUALIFIED
-    | _TEXTS.map(_quote)
-    | st.sampled_from(_WORDS).map(lambda word: f"{_quote(word[:60])}*")
-    | st.sampled_from(
-        ["ip:192.0.2.0/24", "ip:192.0.0.0/15", "ip:0.0.0.0/0", "ip:192.0.2.6/31", "ip:2001:db8::/32", "ip:2001::/16"]
-    )
-    | st.tuples(st.sampled_from(["after", "before"]), _TIMES).map(":".join),
-).map("".join)
-_QUERIES = st.lists(_TERMS, max_size=4).map(" ".join)
-
-
-def _parse(text: str) -> Query | None:
-    try:
-        return Query.parse(text)
-    except QueryError:
-        return None
-
-
-def _write(directory, entries, *, origin="node", first=0):
-    directory.mkdir(exist_ok=True)
-    lines = [build_line(to_json(entry))[1] for entry in entries]
-    path = directory / f"{origin}-{first:012d}.jsonl"
-    path.write_bytes(b"".join(lines))
-    return path
-
-
-def _known(found):
-    return Counter(map(to_json, found))
 
 
 def _index(directory):
@@ -146,28 +32,30 @@ def _index(directory):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    entries=st.lists(_ENTRIES, max_size=12), queries=st.lists(_QUERIES, min_size=4, max_size=12), cut=st.integers(0, 12)
+    entries=st.lists(ENTRIES, max_size=12), queries=st.lists(QUERIES, min_size=4, max_size=12), cut=st.integers(0, 12)
 )
 def test_the_index_finds_what_a_scan_finds(tmp_path_factory, entries, queries, cut):
     """Whatever is in the log and whatever is asked, also of one account, counted, and where the index is behind."""
     directory = tmp_path_factory.mktemp("index") / "journal"
-    path = _write(directory, entries[:cut])
+    path = write_segment(directory, entries[:cut])
     index = _index(directory)
     with path.open("ab") as file:
         file.writelines(build_line(to_json(entry))[1] for entry in entries[cut:])
     read_back = list(read(directory))
-    behind = {query: _ask_reader(directory, index, query) for query in filter(_parse, queries)}
+    behind = {query: _ask_reader(directory, index, query) for query in filter(parse_or_none, queries)}
     _index(directory)
     with Finder(directory, index) as finder:
-        for text in filter(_parse, queries):
+        for text in filter(parse_or_none, queries):
             query = Query.parse(text)
             expected = [entry for entry in read_back if query.matches(entry)]
             found = [one.entry for one in finder.search(query, limit=50).found]
-            assert _known(expected) == _known(found) == _known(behind[text][0]), text
+            assert counted(expected) == counted(found) == counted(behind[text][0]), text
             assert len(expected) == finder.stats(query).total == behind[text][1], text
-            for account in _ACCOUNTS:
+            for account in ACCOUNTS:
                 own = [entry for entry in expected if entry.get("account") == account]
-                assert _known(own) == _known(one.entry for one in finder.search(query, limit=50, account=account).found)
+                assert counted(own) == counted(
+                    one.entry for one in finder.search(query, limit=50, account=account).found
+                )
                 assert len(own) == finder.stats(query, account=account).total
 
 
@@ -213,18 +101,18 @@ async def test_an_index_that_is_made_anew_has_the_same_ids(tmp_path):
 async def test_what_is_erased_leaves_the_index(tmp_path):
     """A segment that is written anew is read anew, and no word of what it held stands in the index's files."""
     directory = tmp_path / "journal"
-    path = _write(
+    path = write_segment(
         directory,
         [{"kind": "decision", "stated_reason": f"unmistakable word{n}", "at": NOON.isoformat()} for n in range(300)],
     )
-    _write(directory, [{"kind": "grant", "at": NOON.isoformat()}], first=300)
+    write_segment(directory, [{"kind": "grant", "at": NOON.isoformat()}], first=300)
     index = _index(directory)
 
     def held():
         return b"".join(file.read_bytes() for file in tmp_path.glob(f"{NAME}*"))
 
     assert b"unmistakable" in held()
-    _write(tmp_path / "drafts", [{"kind": "decision", "at": NOON.isoformat()}] * 300).replace(path)
+    write_segment(tmp_path / "drafts", [{"kind": "decision", "at": NOON.isoformat()}] * 300).replace(path)
     with Finder(directory, index) as finder:
         assert [] == finder.search(Query.parse("unmistakable"), limit=1).found
         assert 1 <= finder.lag().segments
@@ -248,9 +136,11 @@ async def test_what_is_erased_leaves_the_index_also_after_a_kill(tmp_path, step)
         raise Killed
 
     directory = tmp_path / "journal"
-    path = _write(directory, [{"kind": "decision", "stated_reason": f"unmistakable word{n}"} for n in range(300)])
+    path = write_segment(
+        directory, [{"kind": "decision", "stated_reason": f"unmistakable word{n}"} for n in range(300)]
+    )
     index = _index(directory)
-    _write(tmp_path / "drafts", [{"kind": "decision"}] * 300).replace(path)
+    write_segment(tmp_path / "drafts", [{"kind": "decision"}] * 300).replace(path)
 
     class Dying(Builder):
         pass
@@ -262,11 +152,144 @@ async def test_what_is_erased_leaves_the_index_also_after_a_kill(tmp_path, step)
     assert b"unmistakable" not in b"".join(file.read_bytes() for file in tmp_path.glob(f"{NAME}*"))
 
 
+@pytest.fixture
+def damaged(tmp_path):
+    """An index in whose file some pages never reached the disk."""
+    journal, index = tmp_path / "journal", tmp_path / NAME
+    texts = [f"word{number} common" for number in range(3000)]
+    write_segment(journal, [{"kind": "decision", "at": NOON.isoformat(), "stated_reason": text} for text in texts])
+    with Builder(journal, index) as builder:
+        builder.catch_up()
+    content = index.read_bytes()
+    middle = len(content) // 4096 // 2 * 4096
+    index.write_bytes(content[: 4096 * 2] + bytes(middle - 4096 * 2) + content[middle:])
+    return journal, index
+
+
+def test_an_index_that_is_found_damaged_in_use_is_made_anew(damaged):
+    """Whoever notices, deletes it; the next builder begins again, and all is found."""
+    journal, index = damaged
+    with Finder(journal, index) as finder, pytest.raises(IndexUnusable):
+        list(finder.each(Query.parse("common")))
+    assert not index.exists()
+    with Builder(journal, index) as builder:
+        assert 3000 == builder.catch_up()
+    with Finder(journal, index) as finder:
+        assert 3000 == finder.stats(Query.parse("common")).total
+
+
+def _build(journal, index):
+    with Builder(journal, index) as builder:
+        builder.catch_up()
+
+
+def test_an_index_that_is_found_damaged_while_it_is_kept_is_made_anew(damaged, caplog):
+    """By the builder, which then gives up, and lets go of what it has."""
+    journal, index = damaged
+    write_segment(journal, [{"kind": "decision", "at": NOON.isoformat(), "stated_reason": "more"}] * 3000, first=3000)
+    with pytest.raises(sqlite3.Error):
+        _build(journal, index)
+    assert not index.exists()
+    assert ["the index is damaged"] == [one.getMessage().split(",")[0] for one in caplog.records]
+    with Builder(journal, index) as builder:
+        assert 6000 == builder.catch_up()
+
+
+def test_an_index_is_looked_through_once_the_machine_was_started_anew(damaged):
+    """What nobody has read yet is not trusted then; a process that ends loses nothing."""
+    journal, index = damaged
+    connection = sqlite3.connect(index, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("UPDATE made SET boot = 'the one before'")
+    finally:
+        connection.close()
+    with Builder(journal, index) as builder:
+        assert 3000 == builder.catch_up()
+    with Builder(journal, index) as builder:
+        assert 0 == builder.catch_up()
+
+
+def test_a_word_that_an_index_has_cut_is_not_taken_for_a_shorter_one(tmp_path):
+    """Sixty-four characters, and the same with one more: each is found by itself, and counted so, too."""
+    journal, index = tmp_path / "journal", tmp_path / NAME
+    words = ["x" * 63, "x" * 64, "x" * 65]
+    write_segment(journal, [{"kind": "decision", "at": NOON.isoformat(), "stated_reason": word} for word in words])
+    with Builder(journal, index) as builder:
+        builder.catch_up()
+    with Finder(journal, index) as finder:
+        for word in words:
+            query = Query.parse(word)
+            assert [word] == [one.entry["stated_reason"] for one in finder.search(query, limit=9).found]
+            assert 1 == finder.stats(query).total
+            assert 2 == finder.stats(Query.parse(f"-{word}")).total
+
+
+def test_who_follows_sees_every_record_of_two_origins(tmp_path):
+    """One writes behind the reader's back, the other a little later: the later one is not shown before the earlier."""
+    journal, index = tmp_path / "journal", tmp_path / NAME
+    now = NOON
+
+    def write(origin, seq, second):
+        line = build_line(
+            to_json({"at": (NOON + timedelta(seconds=second)).isoformat(), "origin": origin, "seq": seq})
+        )[1]
+        with (journal / f"{origin}-000000000000.jsonl").open("ab") as file:
+            file.write(line)
+
+    def follow(after):
+        with Finder(journal, index, clock=lambda: now) as finder:
+            found = finder.search(Query.parse(""), limit=10, after=after).found
+        return [(one.entry["origin"], one.entry["seq"]) for one in found], found[-1].id if found else after
+
+    journal.mkdir()
+    write("one", 0, 0)
+    write("two", 0, 0)
+    with Builder(journal, index) as builder:
+        builder.catch_up()
+        # A moment ago: another may be on its way.
+        assert ([], 0) == follow(0)
+        now = NOON + timedelta(seconds=10)
+        seen, place = follow(0)
+        assert {("one", 0), ("two", 0)} == set(seen)
+        write("two", 1, 6)
+        builder.catch_up()
+        write("one", 1, 5)
+        assert ([], place) == follow(place)
+        builder.catch_up()
+        assert [("one", 1), ("two", 1)] == follow(place)[0]
+
+
+async def test_a_file_written_over_in_its_place_is_read_anew(tmp_path):
+    """The inode's number is the same, and more stands there than before: the last line that was read does not."""
+    journal, index = tmp_path / "journal", tmp_path / NAME
+    at = NOON.isoformat()
+    path = write_segment(journal, [{"kind": "decision", "stated_reason": "unmistakable", "at": at}] * 3)
+    follower = Follower(journal)
+    assert 3 == len(list(follower.poll()))
+    with Builder(journal, index) as builder:
+        builder.catch_up()
+        inode = path.stat().st_ino
+        path.write_bytes(write_segment(tmp_path / "drafts", [{"kind": "decision", "at": at}] * 30).read_bytes())
+        assert inode == path.stat().st_ino
+        with Finder(journal, index) as finder:
+            assert [] == finder.search(Query.parse("kind:decision"), limit=50).found
+            assert path.stat().st_size == finder.lag().bytes
+        with open_reader(journal, index) as reader:
+            assert 30 == len(list(reader.find(Query.parse("kind:decision"))))
+        assert 30 == builder.catch_up()
+        assert 0 == builder.catch_up()
+    with Finder(journal, index) as finder:
+        assert 30 == len(finder.search(Query.parse("kind:decision"), limit=50).found)
+    assert 30 == len(list(follower.poll()))
+    assert not any(b"unmistakable" in one.read_bytes() for one in tmp_path.glob(f"{NAME}*"))
+
+
 async def test_a_segment_that_goes_leaves_the_index(tmp_path):
     """Whoever archives files finds what is left."""
     directory = tmp_path / "journal"
-    path = _write(directory, [{"kind": "decision"}])
-    _write(directory, [{"kind": "grant"}], first=1)
+    path = write_segment(directory, [{"kind": "decision"}])
+    write_segment(directory, [{"kind": "grant"}], first=1)
     index = _index(directory)
     path.unlink()
     _index(directory)
@@ -277,7 +300,7 @@ async def test_a_segment_that_goes_leaves_the_index(tmp_path):
 async def test_damage_does_not_stop_the_index(tmp_path):
     """A torn end, a line that is none and one that was tampered with are passed over, and what follows is found."""
     directory = tmp_path / "journal"
-    path = _write(
+    path = write_segment(
         directory, [{"kind": "decision", "seq": 0}, {"kind": "decision", "seq": 1}, {"kind": "grant", "seq": 2}]
     )
     lines = path.read_bytes().splitlines(keepends=True)
@@ -285,7 +308,7 @@ async def test_damage_does_not_stop_the_index(tmp_path):
         b"\xff\x00\n" + lines[0] + lines[1].replace(b'"record":{', b'"record":[') + b"\n" + lines[2] + b'{"leaf":"torn'
     )
     index = _index(directory)
-    _write(directory, [{"kind": "decision", "seq": 5}], first=9)
+    write_segment(directory, [{"kind": "decision", "seq": 5}], first=9)
     _index(directory)
     with Finder(directory, index) as finder:
         assert {0, 2, 5} == {one.entry["seq"] for one in finder.search(Query.parse(""), limit=9).found}
@@ -295,7 +318,7 @@ async def test_damage_does_not_stop_the_index(tmp_path):
 async def test_a_line_that_is_half_there_is_read_when_it_is_whole(tmp_path):
     """The end of the newest segment may be in the making."""
     directory = tmp_path / "journal"
-    path = _write(directory, [{"kind": "decision"}])
+    path = write_segment(directory, [{"kind": "decision"}])
     line = path.read_bytes()
     with path.open("ab", buffering=0) as file:
         file.write(line[:20])
@@ -342,7 +365,7 @@ async def test_the_index_is_its_owners_and_has_one_keeper(tmp_path):
 async def test_what_takes_too_long_is_given_up(tmp_path):
     """Whoever asks for too much is told so, and nobody waits."""
     directory = tmp_path / "journal"
-    _write(directory, [{"kind": "decision", "reason": "do not open"}] * 3000)
+    write_segment(directory, [{"kind": "decision", "reason": "do not open"}] * 3000)
     index = _index(directory)
     with Finder(directory, index, seconds=0.0) as finder:
         for text in ("", '-"do not open"', "kind:decision"):

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.audit.index.building import IndexBusy, claim
 from gateway.audit.index.database import LOCK, NAME, IndexUnusable
 from gateway.audit.index.finding import Finder
+from gateway.audit.index.node import read_node
 from gateway.audit.index.process import Indexer
 from gateway.audit.search import Query
+from gateway.locks import claim
 from tests.journals import NOON, SecondHand, write_journal
 from tests.patience import PATIENCE_SECONDS
 
@@ -40,10 +43,9 @@ async def _until(true):
 
 
 def _is_free(directory):
-    try:
-        os.close(claim(directory / LOCK))
-    except IndexBusy:
+    if (handle := claim(directory / LOCK)) is None:
         return False
+    os.close(handle)
     return True
 
 
@@ -99,3 +101,20 @@ async def test_a_deleted_index_comes_back(tmp_path):
             path.unlink()
         assert 0 == _count(tmp_path)
         await _until(lambda: _count(tmp_path) == 4)
+
+
+def test_workers_that_start_together_have_one_name(tmp_path):
+    """Or a journal would be in the shared database under two."""
+    together = threading.Barrier(4)
+
+    def read(directory):
+        together.wait()
+        return read_node(directory)
+
+    with ThreadPoolExecutor(4) as workers:
+        for number in range(20):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            names = set(workers.map(read, [directory] * 4))
+            assert {read_node(directory)} == names
+            assert ["node-id"] == [path.name for path in directory.iterdir()]

@@ -49,9 +49,10 @@ async def test_a_torn_tail_is_marked_and_then_accepted(tmp_path):
         assert not verify(directory).ok
         await write_journal(directory, 1, fsync=_no_fsync)
         assert b"".join(lines[:3]) + lines[3][:length] == torn.read_bytes()
-        mark = list(read(directory))[3]
+        unsigned, mark = list(read(directory))[3:5]
+        assert ("unsigned_tail", 3) == (unsigned["reason"], unsigned["count"])
         assert ("torn_tail", torn.name, sum(map(len, lines[:3]))) == (mark["reason"], mark["segment"], mark["offset"])
-        assert [0, 1, 2, 3, 4] == seqs_of(directory)
+        assert [0, 1, 2, 3, 4, 5] == seqs_of(directory)
         check(directory)
 
 
@@ -91,7 +92,7 @@ async def test_altered_history_is_put_on_record_by_the_next_writer(tmp_path):
 
 
 async def test_what_a_killed_writer_left_unsigned_is_signed_at_the_next_start(tmp_path):
-    """Without waiting for another record: until then nobody could tell if the tail was cut off."""
+    """And said to be: without waiting for a record, for until then nobody could tell if the tail was cut off."""
     directory = tmp_path / "journal"
     await write_journal(directory, 3, signed=False)
     journal = await open_journal(directory)
@@ -99,7 +100,8 @@ async def test_what_a_killed_writer_left_unsigned_is_signed_at_the_next_start(tm
     async with asyncio.timeout(30):
         while not note.exists():  # noqa: ASYNC110 - a file is written by the journal, which tells nobody
             await asyncio.sleep(0.01)
-    assert 3 == open_note(note.read_bytes(), key=KEY.public_key()).size
+    assert 4 == open_note(note.read_bytes(), key=KEY.public_key()).size
+    assert ("unsigned_tail", 3) == ((last := list(read(directory))[-1])["reason"], last["count"])
     before = note.stat().st_mtime_ns
     await journal.close()
     await (await open_journal(directory)).close()
@@ -345,8 +347,8 @@ async def test_no_place_hides_the_lines_behind_the_checkpoint(tmp_path, segment,
     place = msgspec.json.decode((directory / "node.place").read_bytes())
     (directory / "node.place").write_bytes(msgspec.json.encode(place | {"segment": path.name, "offset": offset}))
     await write_journal(directory, 2)
-    assert list(range(13)) == seqs_of(directory)
-    assert {None} == set(reasons_of(directory))
+    assert list(range(14)) == seqs_of(directory)
+    assert [None] * 11 + ["unsigned_tail"] + [None] * 2 == reasons_of(directory)
     check(directory)
 
 
@@ -361,6 +363,28 @@ async def test_a_place_that_cannot_be_written_spoils_no_checkpoint(tmp_path):
         await journal.close()
     check(directory)
     assert 2 == open_note((directory / "node.checkpoint").read_bytes(), key=KEY.public_key()).size
+
+
+@pytest.mark.parametrize("lost", [1, 2, 40, 140])
+async def test_a_torn_history_of_checkpoints_is_cut_at_the_next_start(tmp_path, lost):
+    """A crash of the machine leaves it so. The newest checkpoint is judged all the same; then all is as ever."""
+    directory = tmp_path / "journal"
+    for _ in range(3):
+        await write_journal(directory, 2)
+    history = directory / "node.checkpoints"
+    whole = history.read_bytes()
+    history.write_bytes(whole[:-lost])
+    report = verify(directory, public_key=KEY.public_key())
+    assert (["the history of checkpoints is damaged"], 6) == (
+        [finding.what for finding in report.findings],
+        report.extents[0].covered,
+    )
+    await write_journal(directory, 2)
+    assert whole[: whole.rindex(b"node\n6\n")] == history.read_bytes()[: whole.rindex(b"node\n6\n")]
+    check(directory)
+    history.write_bytes(b"x" * 5000 + whole)
+    await write_journal(directory, 2)
+    assert not verify(directory, public_key=KEY.public_key()).ok, "what is more than an end stays to be found"
 
 
 async def test_a_checkpoint_that_nobody_signed_is_not_gone_on_from(tmp_path):

@@ -16,7 +16,8 @@ from tests.journals import ENTRY, Ticks, check, open_journal, reasons_of, seqs_o
 from tests.process_world import until
 from tests.stuck_disk import StuckDisk, hanging_file
 
-PATIENCE = 0.05
+PATIENCE = 0.2
+"""Each test waits as long as that where the disk hangs; everywhere else a machine that is slow must not come to it."""
 STRANGERS = Record(kind="decision", decision="deny", reason="token_missing")
 STAFFS = Record(kind="decision", decision="deny", reason="grant_off", actor=Actor(issuer="https://id", subject="dana"))
 
@@ -99,7 +100,8 @@ async def test_those_who_came_behind_a_hanging_write_are_not_on_the_record(tmp_p
 async def test_a_write_that_fails_after_it_hung_seals_the_segment(tmp_path, disk):
     """Late is no excuse: the journal recovers as from any other error, and the lost line's number is given anew."""
     ticks = Ticks()
-    journal = await open_on(disk, tmp_path / "journal", ticks=ticks)
+    # So much that no other write is late, on a slow machine either: it would leave a line of its own.
+    journal = await open_on(disk, tmp_path / "journal", ticks=ticks, patience_seconds=1)
     await journal.append(ENTRY)
     disk.hang("write")
     disk.fails_late = OSError(errno.EIO, "Input/output error")
@@ -163,9 +165,9 @@ async def test_closing_does_not_wait_for_a_disk_that_hangs(tmp_path, disk, call)
     disk.let_go()
     await until(lambda: others >= set(threading.enumerate()))
     again = await open_journal(directory)
-    assert 2 == await again.append(ENTRY)
+    assert 3 == await again.append(ENTRY)
     await again.close()
-    assert [0, 1, 2] == seqs_of(directory)
+    assert [None, None, "unsigned_tail", None] == reasons_of(directory)
     check(directory)
 
 

@@ -88,6 +88,15 @@ async def test_an_error_is_its_own_pieces_alone(tmp_path):
         await first
 
 
+@pytest.mark.parametrize("tell_seconds", [0, READER])
+async def test_no_piece_stops_the_lane(tmp_path, tell_seconds):
+    """Not even one that raises what no future takes: its caller hears of a fault, and the next one has its answer."""
+    async with open_lane(tmp_path, tell_seconds=tell_seconds) as lane, asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await lane.run(lambda _connection: next(iter(())))
+        assert 2 == await lane.run(lambda _connection: 2)
+
+
 async def test_a_quick_write_does_not_wait_for_a_slow_one_behind_it(tmp_path):
     """Where pieces may take long, each is told as soon as it is done."""
     gate = Gate()

@@ -1,14 +1,17 @@
 """A store that cannot be opened at the start keeps staff out, and nobody else; it is opened as soon as it can be."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
 
 import pytest
 
+from gateway.audit.rewriting import Disk, closed
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import build
 from gateway.late import Late, LateJournal, LateStore
+from gateway.locks import Lock
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Store, StoreError
 from tests.gateway_world import document
@@ -107,6 +110,36 @@ async def test_a_store_that_somebody_keeps_locked_is_opened_when_they_let_it_go(
     with pytest.raises(StoreError, match="another process has been opening the store"):
         await open_sqlite(tmp_path / "locum.sqlite3", busy_seconds=0.1)
     os.close(holder)
+    await late.try_to_open()
+    assert late.is_open
+    await late.close()
+
+
+async def test_a_command_that_rewrites_the_journal_of_a_gateway_that_is_down_keeps_no_customer_out(tmp_path):
+    """While it has the journal the gateway starts and serves customers; staff are let in when the command is done."""
+    async with open_process_world(tmp_path) as world, contextlib.AsyncExitStack() as stack:
+        async with world.running():
+            assert 200 == (await world.choose("day"))[0]
+        (newest,) = (tmp_path / "data" / "journal").glob("gateway-*.jsonl")
+        with closed(newest, disk=Disk()) as is_closed:
+            assert is_closed
+            running = await stack.enter_async_context(world.running())
+            assert 200 == (await world.get(None))[0]
+            assert 503 == (await world.ask(scope="tickets:read"))[0]
+        await running.says("the store is open, and staff are let in again")
+        assert 200 == (await world.get(await world.token()))[0]
+
+
+async def test_a_command_that_is_soon_done_delays_a_start_and_nothing_else(tmp_path):
+    """A look at who writes an origin takes its lock for a moment, too."""
+    tmp_path.chmod(0o700)
+    whole = document(tmp_path, upstream="http://127.0.0.1:1", issuer="http://127.0.0.1:2")
+    config = build(whole, {}, base=tmp_path)
+    late = Late(config, origin="gateway", shared=False, clock=utc_now, ticks=boot_seconds)
+    config.journal_directory.mkdir(mode=0o700)
+    lock = Lock(config.journal_directory / "gateway.lock")
+    assert lock.take()
+    asyncio.get_running_loop().call_later(0.1, lock.release)
     await late.try_to_open()
     assert late.is_open
     await late.close()

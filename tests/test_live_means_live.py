@@ -18,6 +18,8 @@ from gateway.stores.store import StoreError
 from policy.decide import decide
 from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert, grant_in_force
 from policy.model import Account, AccountType, Deny, DenyReason, Duration, Facts, Permission
+from policy.scopes import parse_scopes
+from policy.target import parse_target
 from tests.fact_scene import DANA, NOON, READ, assumption_of, claims_of, staff_of
 from tests.follow_scene import PROFILE, TTL, FollowScene, Stream
 from tests.lenient_rules import AS_LAST_SEEN
@@ -30,15 +32,17 @@ FACTS_SECONDS = 0.5
 ACCOUNTS = ("acme", "young")
 NO_FAULT = (None, DenyReason.STORE_UNAVAILABLE, DenyReason.GRANT_EXPIRED)
 """How a stream may end while the store says yes: an extension is not heard of in time, or the store says nothing."""
+WRITE = READ | {Permission.WRITE}
 accounts = st.sampled_from(ACCOUNTS)
 OLGA = Administrator(id="olga", roles={"support": "admin"})
 
 
 class Token:
-    """A token, and since when the store says no to it."""
+    """A token, the request that needs all of it, and since when the store says no to that."""
 
-    def __init__(self, account, number, grant, now):
+    def __init__(self, account, number, grant, now, *, writes):
         self.account = account
+        self.method, self.path = ("POST", b"/tickets/1/reply") if writes else ("GET", b"/tickets/1")
         self.sid = f"as-{account}-{number}"
         self.grant_id = grant.id
         self.claims = claims_of(
@@ -46,6 +50,7 @@ class Token:
             assumption=self.sid,
             grant_id=grant.id,
             grant_epoch=grant.epoch,
+            scopes=parse_scopes("tickets:read tickets:write" if writes else "tickets:read"),
             issued_at=now,
             expires_at=now + timedelta(days=3650),
         )
@@ -113,7 +118,8 @@ class LiveMeansLive(RuleBasedStateMachine):
         return decide(self.request_of(token), facts, PROFILE, now=self.worker.clock())
 
     def request_of(self, token):
-        return replace_claims(self.worker.request(token.account), token.claims)
+        asked = self.worker.request(token.account)
+        return asked._replace(method=token.method, target=parse_target(token.path), claims=token.claims)
 
     def note(self):
         """Write down whom the store refuses by now."""
@@ -135,15 +141,15 @@ class LiveMeansLive(RuleBasedStateMachine):
             self.run(self.store.save_change(outcome, by="x", at=self.worker.clock()))
         self.changed()
 
-    @rule(account=accounts, duration=st.sampled_from(Duration))
-    def the_customer_chooses(self, account, duration):
+    @rule(account=accounts, duration=st.sampled_from(Duration), permissions=st.sampled_from([READ, WRITE]))
+    def the_customer_chooses(self, account, duration, permissions):
         record = self.record(account)
         self.numbers += 1
         outcome = choose(
             record.account,
             record.grant,
             duration=duration,
-            permissions=READ,
+            permissions=permissions,
             administrator=OLGA,
             accepted_roles=frozenset({"admin"}),
             new_id=f"grant-{self.numbers}",
@@ -151,6 +157,13 @@ class LiveMeansLive(RuleBasedStateMachine):
         )
         assert isinstance(outcome, GrantRefusal) == (record.account.type is AccountType.TRIAL)
         self.save(account, outcome)
+
+    @rule(account=accounts, duration=st.sampled_from([Duration.WEEK, Duration.ALWAYS]))
+    def the_customer_takes_writing_back(self, account, duration):
+        """Whoever reads goes on, whoever writes is out, also where the end moves with it."""
+        grant = self.record(account).grant
+        if grant is not None and Permission.WRITE in grant.permissions:
+            self.the_customer_chooses(account, duration, READ)
 
     @rule()
     def the_trial_is_converted(self):
@@ -176,14 +189,15 @@ class LiveMeansLive(RuleBasedStateMachine):
             self.run(self.store.disable_staff(DANA, disabled=disabled))
         self.changed()
 
-    @rule(account=accounts)
-    def somebody_stands_in(self, account):
+    @rule(account=accounts, writes=st.booleans())
+    def somebody_stands_in(self, account, writes):
         record = self.record(account)
         grant = grant_in_force(record.account, record.grant, READ)
         if grant is None or self.store.fail_with is not None:
             return
         self.numbers += 1
-        token = Token(account, self.numbers, grant, self.worker.clock())
+        writes = writes and Permission.WRITE in grant.permissions
+        token = Token(account, self.numbers, grant, self.worker.clock(), writes=writes)
         assumption = assumption_of(account, id=token.sid, grant_id=grant.id)
         self.run(self.store.add_assumption(assumption))
         self.tokens.append(token)
@@ -263,7 +277,7 @@ class LiveMeansLive(RuleBasedStateMachine):
 
     @rule(stays=st.booleans())
     def everybody_asks(self, stays):
-        for token in self.tokens[-4:]:
+        for token in self.tokens[-6:]:
             self.run(self.ask(token, stays=stays))
 
     @precondition(lambda self: self.streams)
@@ -310,8 +324,9 @@ class LiveMeansLive(RuleBasedStateMachine):
         for account in ACCOUNTS:
             self.the_account_is_suspended_or_not(account, False)
             if self.record(account).account.type is AccountType.PAID:
-                self.the_customer_chooses(account, Duration.WEEK)
-            self.somebody_stands_in(account)
+                self.the_customer_chooses(account, Duration.WEEK, WRITE)
+            for writes in (False, True):
+                self.somebody_stands_in(account, writes)
         self.all_hints_have_come_and_nothing_has_changed_since()
         self.everybody_asks(True)
         assert self.tokens[-1].refused_since is None
@@ -327,10 +342,6 @@ class LiveMeansLive(RuleBasedStateMachine):
     @invariant()
     def entries_are_bounded(self):
         assert len(self.worker.facts) <= 9 * 4096
-
-
-def replace_claims(request, claims):
-    return request._replace(claims=claims)
 
 
 LiveMeansLive.TestCase.settings = settings(

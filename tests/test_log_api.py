@@ -16,6 +16,7 @@ from gateway.audit.index.building import Builder
 from gateway.audit.index.database import NAME
 from gateway.audit.record import to_json
 from gateway.audit.search import read
+from gateway.audit.search.timeline import build_timeline
 from gateway.audit.segment import build_line
 from gateway.clients import ClientAuthenticator, digest_of
 from gateway.stores.store import Client
@@ -78,7 +79,7 @@ async def open_log_world(directory, *, index=True, **options):
         await store.add_client(
             Client(id=ClientId(name), secret_digest=digest_of(PASSWORD), roles=roles, account=limited)
         )
-    asked = FileIndex(journal, directory / NAME) if index else None
+    asked = FileIndex(journal, directory / NAME, clock=lambda: NOON + timedelta(days=2)) if index else None
     application = web.Application()
     application.add_routes(LogApi(asked, ClientAuthenticator(store), own, ticks=ticks).routes())
     async with TestClient(TestServer(application)) as http:
@@ -208,6 +209,14 @@ async def test_one_assumption_is_told_from_its_beginning(world):
     assert (200, sorted(seqs), True, "acme") == (status, seqs, document["complete"], document["account"])
     assert (10, document["denied"]) == (len(seqs), sum(seq % 7 == 0 for seq in seqs))
     assert all(one["silent_seconds"] for one in document["records"][1:])
+
+
+def test_who_has_looked_at_an_assumption_is_no_part_of_it():
+    """Or each look would change what the next one sees."""
+    did = {"kind": "decision", "decision": "allow", "at": "2026-11-01T00:00:00Z", "assumption": "as", "seq": 0}
+    looked = {"kind": "audit", "reason": "shown", "at": "2026-11-20T00:00:00Z", "assumption": "as", "seq": 1}
+    assert build_timeline([did], "as") == build_timeline([did, looked], "as")
+    assert build_timeline([looked], "as") is None
 
 
 async def test_counts_are_by_what_was_asked_for(world):

@@ -220,3 +220,21 @@ async def test_a_journal_that_was_altered_gives_no_receipt(tmp_path):
         path.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
         status, body = await _receipt(world, assumption, await _reader(world))
         assert (500, "journal_altered") == (status, json.loads(body)["reason"])
+
+
+@pytest.mark.parametrize("fault", ["missing", "no key"])
+async def test_what_cannot_be_made_says_nothing_about_the_journal(tmp_path, fault, capfd):
+    """Nobody is told that it was altered for a key's file that is gone or another; the log says what it is."""
+    async with open_world(tmp_path) as world:
+        assumption = await _stand_in(world)
+        [key] = (path for path in tmp_path.rglob("*.pem") if b"PUBLIC" in path.read_bytes())
+        content = key.read_bytes()
+        key.unlink()
+        if fault == "no key":
+            key.write_bytes(b"nothing")
+        auditor = await _reader(world)
+        status, body = await _receipt(world, assumption, auditor)
+        assert (503, "not_made") == (status, json.loads(body)["reason"])
+        assert "no receipt was made: " in capfd.readouterr().err
+        key.write_bytes(content)
+        assert 200 == (await _receipt(world, assumption, auditor))[0]

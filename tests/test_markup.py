@@ -1,8 +1,11 @@
 """Where a page's body begins, by every trick that a page may play with what looks like a tag."""
 
+import time
+from itertools import product
+
 import pytest
 
-from gateway.proxy.markup import MOST_BYTES, BodyStart
+from gateway.proxy.markup import MOST_BYTES, MOST_TOKENS, BodyStart
 
 HERE = b"\xc2\xa7"
 """Stands in a page where its body begins; taken out before it is read."""
@@ -58,6 +61,7 @@ NEVER = [
     b"<title>\x1b$B<body>\x1b(B</title><body>x",
     b"<style>" + b"a" * MOST_BYTES + b"</style><body>x",
     b" " * MOST_BYTES + b"<p",
+    b"</a>" * (MOST_TOKENS + 1) + b"<body>x",
 ]
 
 
@@ -109,3 +113,38 @@ def test_an_attribute_that_never_ends_costs_no_more_than_its_bytes():
     """No page of hostile markup is read in more than one pass for each piece that it came in."""
     page = b"<body " + b"a=b/ c = '" * 20_000
     assert (page, None) == read(page)
+
+
+LONG = 128 * 1024
+BEGINNINGS = (b"", b"<script>'", b"<style>", b"<title>", b"<!--", b"<?", b"<html ", b"<html a='", b"<html a")
+REPEATED = (
+    b"<!--", b"-->", b"<!--<", b"</scrip", b"<script", b"</", b"--", b"<", b"a b=c ", b"a='", b'="', b"= ", b" ", b"/",
+    b"<!---->", b"<meta>", b"</a>", b"<title>x</title>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [LONG * 2, 16])
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_no_page_costs_more_than_its_bytes(beginning, size):
+    """Whatever is repeated, nested or never ended in it, and however it is cut: each in less than a second."""
+    for repeated, end in product(REPEATED if size > LONG else REPEATED[:5], (b"", b"'></script><body>x")):
+        page = beginning + repeated * (LONG // len(repeated)) + end
+        start, began = BodyStart(), time.process_time()
+        for at in range(0, len(page), size):
+            start.feed(page[at : at + size])
+        start.rest()
+        assert time.process_time() - began < 1, (repeated, end)
+
+
+def test_a_tag_that_comes_in_a_thousand_pieces_is_given_up():
+    """It would be read anew for each of them; one of a usual length is read."""
+    long, usual = (b"<body " + b"a=b " * times + b">" for times in (20_000, 500))
+    assert (long + b"x", None) == read(*[long[at : at + 16] for at in range(0, len(long), 16)], b"x")
+    assert (usual, b"x") == read(*[usual[at : at + 16] for at in range(0, len(usual), 16)], b"x")
+
+
+def test_content_is_looked_through_once():
+    """An end that is cut in two is found all the same, behind any number of pieces."""
+    page = b"<style>" + b"a{}" * 20_000 + b"</style><!--" + b"- " * 20_000 + b"--><body>"
+    for size in (1, 7, 1460):
+        assert (page, b"x") == read(*[page[at : at + size] for at in range(0, len(page), size)], b"x")

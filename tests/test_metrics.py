@@ -19,6 +19,7 @@ from gateway.metrics.reading import ask_all
 from gateway.tasks import Tasks
 from policy.model import DenyReason
 from tests.gateway_world import HOST, open_world
+from tests.live_world import caught_up
 from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
 from tests.process_world import open_process_world
 from tests.rawwire import response
@@ -161,6 +162,7 @@ async def test_fetches_stay_flat_while_requests_grow(tmp_path):
     async with open_world(tmp_path) as world:
         await world.choose("day")
         token = await world.token()
+        await caught_up(world)  # or the change may be heard of, and facts forgotten for it, half way
 
         async def ask(times):
             for _ in range(times):

@@ -60,6 +60,20 @@ async def test_a_note_is_written_soon_although_nobody_waits(tmp_path):
     check(tmp_path / "journal")
 
 
+async def test_one_timer_serves_all_notes(tmp_path):
+    """Also one that comes behind a record which took those before it along, and one that comes when all is quiet."""
+    journal = await open_on(tmp_path)
+    await journal.append(ENTRY)
+    for round_ in range(3):
+        journal.note(end(2 * round_))
+        await journal.append(ENTRY)
+        journal.note(end(2 * round_ + 1))
+        await until(lambda size=3 * round_ + 4: journal.size == size)
+    await journal.close()
+    assert [(number, "complete") for number in range(6)] == ends_of(tmp_path / "journal")
+    check(tmp_path / "journal")
+
+
 async def test_closing_writes_the_notes(tmp_path):
     """Also those of the very last moment."""
     journal = await open_on(tmp_path)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import secrets
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
@@ -15,12 +16,14 @@ from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
 from gateway.cli.root import cli
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Client
-from gateway.tokens.client_keys import ASSERTION_TYPE, read_client_jwks
+from gateway.tokens.client_keys import ASSERTION_TYPE, AssertionRefused, ClientKeys, read_client_jwks
 from gateway.tokens.signing import KeyRefused
 from policy.model import ClientId
-from tests.forgery import Forger
+from tests.forgery import NOON, Forger
 from tests.gateway_world import ISSUER
+from tests.memory_store import MemoryStore
 from tests.oauth_world import INTROSPECT, REVOKE, basic, open_oauth, payload_of
+from tests.token_attacks import damaged, twin
 from tests.token_endpoint_world import TOKEN_URL, form, issued, post
 
 # RFC 9864 wants the curve to be named; nearly every client still says EdDSA (RFC 8037).
@@ -177,11 +180,29 @@ async def test_an_assertion_counts_once(world):
     statuses = await asyncio.gather(*(one() for _ in range(200)))
     assert (1, 199) == (statuses.count(200), statuses.count(401))
     again = assertion(world, jti="once", key=KEYS["ES256"], alg="ES256")
-    status, _, document = await ask(world, fields(world, again))
-    assert (401, True) == (status, "before" in document["error_description"])
+    first = assertion(world, key=KEYS["ES256"], alg="ES256")
+    assert 200 == (await ask(world, fields(world, first)))[0]
+    for used in (again, first, twin(first)):
+        status, _, document = await ask(world, fields(world, used))
+        assert (401, True) == (status, "before" in document["error_description"])
     # Another client's identifiers are its own.
     other = assertion(world, jti="once", iss="watcher", sub="watcher")
     assert 200 == (await ask(world, {"token": "x", **_proof(other)}, target=INTROSPECT))[0]
+
+
+@pytest.mark.parametrize("alg", KEYS)
+async def test_every_bit_of_an_assertion_counts(alg):
+    """Each flipped, and each cut of it, proves nobody, and uses nothing up."""
+    store = MemoryStore()
+    jwks = read_client_jwks(json.dumps(KeySet([KEYS[alg]]).as_dict(private=False)))
+    roles = frozenset({"token"})
+    await store.add_client(Client(id=ClientId("signer"), secret_digest=b"", roles=roles, jwks=jwks))
+    keys = ClientKeys(store, lambda: NOON)
+    good = assertion(SimpleNamespace(clock=SimpleNamespace(now=NOON)), key=KEYS[alg], alg=alg)
+    for bad in damaged(good):
+        with pytest.raises(AssertionRefused):
+            await keys.authenticate(bad, audiences=[ISSUER])
+    assert "signer" == (await keys.authenticate(good, audiences=[ISSUER])).id
 
 
 @shared

@@ -71,6 +71,7 @@ async def test_every_address_that_it_names_is_served(world):
         (STAFF_HOST, f"{SERVER_METADATA}?x=1"),
         (STAFF_HOST, "/.well-known/openid-configuration"),
         (STAFF_HOST, "/.well-known/oauth-protected-resource"),
+        (HOST, "/.well-known/oauth-protected-resource"),
         (STAFF_HOST, SERVER_METADATA.replace("-", "%2d")),
     ],
 )

@@ -1,7 +1,9 @@
 """Read-only means read-only: other methods in disguise, GETs that write, bodies where none belongs, routes for nobody."""
 
+import json
 import re
 from itertools import product
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -19,7 +21,7 @@ PATHS = (
     "/tickets/search", "/tickets/test", "/attachments/1", "/events", "/admin", "/login", "/logout", "/api-tokens", "/",
 )  # fmt: skip
 READS = {
-    *product(("GET", "HEAD"), ("/whoami", "/seats", "/tickets", "/tickets/1")),
+    *product(("GET", "HEAD"), ("/", "/whoami", "/seats", "/tickets", "/tickets/1")),
     ("GET", "/attachments/1"),
     ("GET", "/events"),
     # The one POST of the demo helpdesk that only asks.
@@ -240,6 +242,70 @@ async def test_forbidden_routes_are_refused_on_the_whole_way(attacker, writer):
         assert (403, []) == (outcome.status, outcome.heard), target
         assert outcome.reason in ("never_allowed", "no_route_rule")
     assert [] == await attacker.heard_late(since)
+
+
+# --- E3: one address, and what is done stands in the message ---
+
+PERSISTED = json.dumps({"persistedQuery": {"version": 1, "sha256Hash": "5e" * 32}})
+CLOSE = "mutation Close { a: closeTicket(id: 1) { id } b: closeTicket(id: 2) { id } }"
+GRAPHQL = {
+    "a mutation in the query": ("GET", f"?query={quote(CLOSE)}", b""),
+    "a mutation behind a query": (
+        "GET",
+        f"?query={quote('query Look { me { id } } ' + CLOSE)}&operationName=Close",
+        b"",
+    ),
+    "a persisted one": ("GET", f"?extensions={quote(PERSISTED)}", b""),
+    "no more than a question": ("GET", f"?query={quote('{ me { id } }')}", b""),
+    "a body behind a GET": ("GET", "", json.dumps({"query": CLOSE}).encode()),
+    "aliases": ("POST", "", json.dumps({"query": CLOSE}).encode()),
+    "a batch": ("POST", "", json.dumps([{"query": "{ me { id } }"}, {"query": CLOSE}]).encode()),
+    "a persisted one, posted": ("POST", "", b'{"extensions": ' + PERSISTED.encode() + b"}"),
+    "the operation of two": (
+        "POST",
+        "?operationName=Close",
+        json.dumps({"query": "query Look { me { id } } " + CLOSE, "operationName": "Close"}).encode(),
+    ),
+}
+
+
+@whole
+@pytest.mark.parametrize("case", GRAPHQL)
+async def test_a_graphql_endpoint_without_a_rule_is_out_of_reach(attacker, writer, case):
+    """No verb, no query and no operation's name makes a read of what is decided in the message: nothing goes to the app."""
+    method, query, body = GRAPHQL[case]
+    since = len(attacker.world.upstream.requests)
+    for token, path in product((attacker.token, writer), ("/graphql", "/api/graphql")):
+        raw = request(token, b"Content-Type: application/json", method=method, target=path + query, body=body)
+        outcome = await attacker.refused(raw)
+        told = (400, "body_not_allowed") if body and method == "GET" else (403, "no_route_rule")
+        assert (*told, 0, [told[1]]) == outcome.verdict
+    assert [] == await attacker.heard_late(since)
+
+
+# --- F3: nobody is let through by the name of their program ---
+
+HEALTH_CHECKS = ("kube-probe/1.30", "GoogleHC/1.0", "ELB-HealthChecker/2.0", "Consul Health Check")
+
+
+@whole
+@pytest.mark.parametrize("agent", HEALTH_CHECKS)
+async def test_a_health_checks_name_opens_nothing(attacker, agent):
+    """A token that does not reach is refused all the same, a false one too; without one it is a request like any other."""
+    line = b"User-Agent: " + agent.encode()
+    for method, target, reason in (
+        ("GET", "/tickets/1/hold", "insufficient_scope"),
+        ("POST", "/tickets/1/reply", "insufficient_scope"),
+        ("GET", "/admin", "never_allowed"),
+        ("GET", "/healthz", "no_route_rule"),
+    ):
+        outcome = await attacker.refused(request(attacker.token, line, method=method, target=target))
+        assert (403, reason, 0, [reason]) == outcome.verdict
+    outcome = await attacker.refused(request(attacker.token + "x", line))
+    assert (401, "token_invalid", 0, ["token_invalid"]) == outcome.verdict
+    for target in ("/tickets/1", "/healthz"):
+        raw = request(None, line, target=target)
+        assert [raw] == [seen.head for seen in (await attacker.send(raw)).heard]
 
 
 # --- E5: what comes back ---

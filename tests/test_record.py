@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from gateway.audit.formats.cef import to_cef
 from gateway.audit.record import MAX_CHARACTERS, MAX_ITEMS, Actor, Record, encode, name_actor
 from gateway.audit.sealed import commit, split_openings
 from gateway.audit.search import printable, render
@@ -160,6 +161,14 @@ def test_a_value_cannot_pass_itself_off_as_two_columns():
     """A path with spaces in it is quoted, quotes within it escaped."""
     entry = {"at": "2026-11-23T12:00:00.000000Z", "kind": "decision", "decision": "deny", "path": '/x"  allow  ok'}
     assert r'12:00:00 deny   "/x\"  allow  ok"' == render(entry)
+
+
+def test_what_has_no_glyph_is_written_in_one_way_only():
+    """A character beyond U+FFFF as two numbers, as in JSON: five digits would read as another one and a digit."""
+    assert r"\udb40\udc01" == printable("\U000e0001")
+    assert r"\ue0001" == printable("\ue0001")
+    tag, private = ({"path": text, "at": "2026-11-23T12:00:00Z"} for text in ("\U000e0001", "\ue0001"))
+    assert to_cef(tag) != to_cef(private)
 
 
 def test_printable_text_stays_as_it_is():

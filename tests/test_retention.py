@@ -4,13 +4,14 @@ import asyncio
 import errno
 import os
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from gateway.audit.log import JournalBusy
 from gateway.audit.retention import Keeping, Terms
-from gateway.audit.rewriting import Disk, rewriting
+from gateway.audit.rewriting import Disk, is_removing, removing, rewriting
 from gateway.audit.search import read
 from gateway.audit.segment import list_segments, parse_line
 from tests.journals import NOON, SecondHand, check, open_journal
@@ -100,6 +101,43 @@ async def test_nothing_goes_of_an_account_under_hold(tmp_path):
         office.held = set()
         await office.retain(days=1)
         assert {} == _left(tmp_path)
+        check(tmp_path)
+
+
+async def test_a_hold_counts_from_the_moment_that_it_is_there(tmp_path):
+    """Placed after all was found and recorded, just before a file is rewritten: of that account nothing goes."""
+    await write_days(tmp_path, range(2))
+
+    class Placing:
+        """Somebody places a hold while the record that lets content go is being signed."""
+
+        def __init__(self, office):
+            self.append = office.journal.append
+            self._office = office
+
+        async def checkpoint(self):
+            self._office.held = {"acme"}
+            await self._office.journal.checkpoint()
+
+    async with Office(tmp_path) as office:
+        retention = replace(office.retention(Terms(usual=Keeping(days=1))), recorder=Placing(office))
+        assert {"beta"} == {removal.part.account for removal in await retention.retain(now=office.now)}
+        assert {"acme": 8} == _left(tmp_path)
+        check(tmp_path)
+
+
+async def test_nothing_goes_while_somebody_is_being_told_of_a_hold(tmp_path):
+    """Whoever takes something away is told to try again; and they who tell can see that something is being taken."""
+    await write_days(tmp_path, range(2))
+    async with Office(tmp_path) as office:
+        with removing(tmp_path, disk=Disk()):
+            assert is_removing(tmp_path)
+            with pytest.raises(JournalBusy, match="come under hold"):
+                await office.retain(days=1)
+            with pytest.raises(JournalBusy, match="come under hold"):
+                await office.erase(lambda _: frozenset({"actor"}))
+        assert not is_removing(tmp_path)
+        assert {"acme": 8, "beta": 8} == _left(tmp_path)
         check(tmp_path)
 
 
@@ -212,7 +250,7 @@ async def test_only_one_process_rewrites(tmp_path):
     """A second one is told, and nothing happens."""
     await write_days(tmp_path, [0])
     async with Office(tmp_path) as office:
-        with rewriting(tmp_path), pytest.raises(JournalBusy):
+        with rewriting(tmp_path, disk=Disk()), pytest.raises(JournalBusy):
             await office.retain(days=1)
     assert {"acme": 4, "beta": 4} == _left(tmp_path)
 
@@ -320,3 +358,22 @@ async def test_verifying_while_content_goes_finds_nothing(tmp_path):
         done.set()
         assert 1 <= await verifying
     assert {} == _left(tmp_path)
+
+
+async def test_what_is_being_written_stays_though_older_files_are_lost(tmp_path):
+    """The next file's name comes last though it begins with a smaller number; and open is open, whatever its name."""
+    await write_days(tmp_path, range(5))
+    for path in [*list_segments(tmp_path)["gateway"][:2], tmp_path / "gateway.place"]:
+        path.unlink()
+    journal = await open_journal(tmp_path, origin="gateway", clock=SecondHand(NOON))
+    await journal.append(a_decision(0))
+    *_, last = list_segments(tmp_path)["gateway"]
+    assert f"gateway-{4 * EACH:012d}.1.jsonl" == last.name
+    beside = tmp_path / f"gateway-{9 * EACH:012d}.jsonl"
+    beside.touch()
+    async with Office(tmp_path) as office:
+        await office.retain(days=1)
+    beside.unlink()
+    seqs = [await journal.append(a_decision(0), durable=True) for _ in range(4)]
+    await journal.close()
+    assert seqs == [entry["seq"] for entry in read(tmp_path) if entry["kind"] == "decision"][-4:]

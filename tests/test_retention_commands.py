@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import re
+import threading
 from datetime import timedelta
 
 import pytest
 
 from gateway.audit.keeping import held_accounts, read_retention
 from gateway.audit.retention import Keeping, Terms
-from gateway.audit.segment import list_segments
+from gateway.audit.rewriting import Disk, removing
+from gateway.audit.segment import list_segments, parse_line
 from gateway.audit.upkeep import Upkeep
 from gateway.config.audit import AccountRetention, RetentionSection
 from gateway.stores.holding import Hold
@@ -72,6 +75,44 @@ def test_what_is_due_goes_and_what_is_held_stays(locum):
     assert ["held", "released", "age"] == [json.loads(line)["reason"] for line in told.splitlines() if "{" in line]
 
 
+def test_a_hold_answers_once_nothing_is_being_taken_away(locum):
+    """It counts at once; whoever asked for the holds before it may still be rewriting a file, and is waited for."""
+    locum.here("account", "add", "acme")
+    told: list[str] = []
+    holding = threading.Thread(target=lambda: told.append(locum.here("audit", "hold", "acme", "--reason", "case 7")))
+    with removing(_journal(locum), disk=Disk()):
+        holding.start()
+        while "acme" not in locum.here("audit", "holds"):
+            assert holding.is_alive()
+        assert [] == told
+    holding.join(timeout=30)
+    assert ["acme: under hold\n"] == told
+
+
+def test_a_hold_on_an_account_that_nobody_knows_is_said_to_be_one(locum):
+    """It may come into being, or be known elsewhere; but mostly it is typed wrong, and the right one is not held."""
+    locum.here("account", "add", "acme")
+    assert "knows `ACME`: typed right?" in locum.here("audit", "hold", "ACME", "--reason", "case 7")
+    asyncio.run(write_days(_journal(locum), [0]))
+    assert "beta: under hold\n" == locum.here("audit", "hold", "beta", "--reason", "case 8")
+
+
+def test_other_people_and_words_are_erased_by_a_command(locum):
+    """Words are listed where they hold the name, and erased by the record's place, which has one form."""
+    locum.here("account", "add", "acme", "--as", "robin")
+    asyncio.run(write_days(_journal(locum), [0]))
+    locum.here("audit", "erase", "--sid", "as_0_0", "--reason", "robin asked", "--as", "pat")
+    told = locum.here("audit", "erase", "--by", "robin", "--reason", "asked", "--as", "pat")
+    assert "erased from 1 records" in told
+    place = re.search(r"the words of (cli:\d+) hold that name", told)[1]
+    assert "erased from 1 records" in locum.here(
+        "audit", "erase", "--record", place, "--reason", "asked", "--as", "pat"
+    )
+    assert b"robin" not in b"".join(path.read_bytes() for path in _journal(locum).glob("*.jsonl"))
+    for wrong in ("cli", "cli:", ":1", "cli:-1", "cli:x"):
+        assert "ORIGIN:SEQ" in locum.here("audit", "erase", "--record", wrong, "--reason", "asked", code=2)
+
+
 def test_somebody_is_erased_by_a_command(locum):
     """It says when it is complete, and fails when it is not; whose it is has to be said, once."""
     locum.here("account", "add", "acme", "--as", "robin")
@@ -83,7 +124,7 @@ def test_somebody_is_erased_by_a_command(locum):
     told = locum.here("audit", "erase", *dana, "--reason", "asked", "--as", "robin")
     assert [
         "erased from 4 records (1 commitments)",
-        "complete: nothing of it is left in the journal of this machine",
+        "complete: nothing of it is left in these fields, in the journal of this machine",
     ] == (told.splitlines())
     assert "say whose" in locum.here("audit", "erase", "--reason", "asked", code=2)
     assert "say whose" in locum.here("audit", "erase", *dana, "--sid", "as_1", "--reason", "asked", code=2)
@@ -105,6 +146,24 @@ async def test_a_running_gateway_lets_go_of_what_it_has_just_written(tmp_path):
             assert 200 == (await line.get(token))[0]
         code, told = await world.told("audit", "verify")
         assert (0, "ok") == (code, told.splitlines()[-1]), told
+
+
+async def test_what_a_connection_goes_on_with_is_new_data(tmp_path):
+    """Its later records share no commitment with what was erased, or anybody could take them away as well."""
+    async with open_process_world(tmp_path) as world, world.running():
+        assert 200 == (await world.choose("day"))[0]
+        token = await world.token()
+        async with world.connection() as line:
+            assert 200 == (await line.get(token))[0]
+            who = (world.issuer.issuer, "dana")
+            code, told = await world.told("audit", "erase", "--actor", *who, "--reason", "asked", "--as", "pat")
+            assert (0, True) == (code, "complete" in told), told
+            assert 200 == (await line.get(token))[0]
+        content = b"".join(path.read_bytes() for path in sorted((tmp_path / "data" / "journal").glob("*.jsonl")))
+        records = [json.loads(parse_line(line).record) for line in content.splitlines(keepends=True)]
+        (erased,) = [set(record["commitments"]) for record in records if record["kind"] == "erasure"]
+        before, after = [record["sealed"]["actor"] for record in records if record["kind"] == "decision"]
+        assert (True, False) == (before in erased, after in erased)
 
 
 async def test_the_task_of_a_gateway_lets_content_go(tmp_path):

@@ -95,6 +95,19 @@ def test_strangers_do_not_push_out_what_is_remembered_of_staff():
     assert before == _commitments(a_decision(0))
 
 
+def test_what_somebody_makes_up_at_any_length_is_not_remembered():
+    """A browser's name has a few hundred characters; or one token could fill the memory with ever new ones."""
+    usual, long = (structs.replace(a_decision(0), user_agent="u" * length) for length in (256, 257))
+    assert _commitments(usual) == _commitments(usual)
+    assert not set(_commitments(long).values()) & set(_commitments(long).values())
+
+
+def test_two_accounts_share_no_commitments():
+    """One of them may be under hold, and what is erased in the other must not let that go."""
+    first, second = a_decision(0), structs.replace(a_decision(0), account="beta")
+    assert not set(_commitments(first).values()) & set(_commitments(second).values())
+
+
 def test_what_was_forgotten_is_committed_to_anew():
     """So that an erasure takes what was before it, and says nothing of what comes."""
     before = _commitments(a_decision(0))

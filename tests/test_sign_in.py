@@ -242,14 +242,18 @@ async def test_an_answer_counts_once(world, browser):
             return told
 
     world.issuer.codes = Twice()
-    browsers = [Browser(world) for _ in range(12)]
+    browsers = [Browser(world) for _ in range(200)]
     for one in browsers:
         one.cookies = dict(kept)
     replies = await asyncio.gather(*(one.send(f"{CALLBACK}?{query}") for one in browsers))
-    assert [303] + [400] * 11 == sorted(reply.status for reply in replies)
+    statuses = [reply.status for reply in replies]
+    # 503 is for more at a time than one address may have.
+    assert (1, True) == (statuses.count(303), set(statuses) <= {303, 400, 503})
     assert 1 == sum(STAFF_COOKIE in one.cookies for one in browsers)
     assert 1 == len(world.records(reason="signed_in"))
-    assert ["dana"] * 11 == [one["actor"]["subject"] for one in world.records(decision="deny", reason="answer_used")]
+    assert ["dana"] * statuses.count(400) == [
+        one["actor"]["subject"] for one in world.records(decision="deny", reason="answer_used")
+    ]
 
 
 async def test_a_sign_in_that_takes_too_long_is_begun_again(world, browser):

@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from joserfc import jwt
+from joserfc.jwk import ECKey, RSAKey
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.config.model import StaffRuleTable, StaffSection
 from gateway.demo.issuer import public_jwk, sign
 from gateway.staff.verify import SignedIn, StaffVerifier
-from gateway.tokens.compact import read_compact
+from gateway.tokens.compact import CompactError, read_compact
 from gateway.tokens.signing import KeyRefused, TokenRefused, read_jwks, verify_foreign
 from policy.model import ActorId, Deny, DenyReason, Permission
 from policy.rules import StaffRule, StandInRules
@@ -20,6 +22,7 @@ from tests.gateway_world import TestClock, open_world
 from tests.memory_store import MemoryStore
 from tests.rsa_keys import rsa_key
 from tests.scripted_idp import AT, IDP, ME, id_token, idp, jwk
+from tests.token_attacks import damaged, twin
 
 RSA = rsa_key()
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -30,6 +33,20 @@ def judge(token, keys=None, *, now=NOON):
     return verify_foreign(read_compact(token), keys, issuer=IDP, audience=ME, now=now)
 
 
+def signed(algorithm, key):
+    """Return the keys of an issuer that signs with this one, and a good token of its."""
+    claims = {"iss": IDP, "sub": "dana", "aud": ME, "iat": AT, "exp": AT + 300, "groups": ["support"]}
+    token = jwt.encode({"alg": algorithm, "kid": "k1", "typ": "JWT"}, claims, key, algorithms=[algorithm])
+    return read_jwks({"keys": [key.as_dict(private=False) | {"kid": "k1"}]}), token
+
+
+SIGNERS = {
+    "EdDSA": (read_jwks({"keys": [jwk()]}), id_token()),
+    "ES256": signed("ES256", ECKey.generate_key("P-256")),
+    "RS256": signed("RS256", RSAKey.import_key(RSA)),
+}
+
+
 # --- the token ---
 
 
@@ -37,6 +54,22 @@ def test_a_good_token_is_accepted():
     """The attacks below start from here."""
     assert "dana" == judge(id_token())["sub"]
     assert "dana" == judge(id_token(aud=[ME]))["sub"]
+
+
+@pytest.mark.parametrize("algorithm", SIGNERS)
+def test_every_bit_of_a_token_counts(algorithm):
+    """Each flipped, and each cut of it, is nobody's word."""
+    keys, good = SIGNERS[algorithm]
+    assert "dana" == judge(good, keys)["sub"]
+    for bad in damaged(good):
+        with pytest.raises((CompactError, TokenRefused)):
+            judge(bad, keys)
+
+
+def test_the_other_signature_of_a_token_tells_the_same():
+    """ES256 gives anybody a second one, n - s for s; so nothing goes by a token's text."""
+    keys, good = SIGNERS["ES256"]
+    assert judge(good, keys) == judge(twin(good), keys)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +243,7 @@ def test_the_key_decides_its_algorithm():
     keys = read_jwks({"keys": [public_jwk(RSA) | {"kid": "r"}, public_jwk(EC) | {"kid": "e"}, jwk("o")]})
     found = {key.id: key.algorithms for key in keys}
     assert {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"} == found["r"]
-    assert ({"ES256"}, {"EdDSA"}) == (found["e"], found["o"])
+    assert ({"ES256"}, {"EdDSA", "Ed25519"}) == (found["e"], found["o"])
     assert "dana" == judge(_rs256("r"), keys)["sub"]
     pinned = read_jwks({"keys": [public_jwk(RSA) | {"kid": "r", "alg": "RS512"}]})
     with pytest.raises(TokenRefused):

@@ -6,27 +6,29 @@ The whole gateway, before the embedded store and before a PostgreSQL behind a wi
 import asyncio
 import contextlib
 import sqlite3
+import threading
+import time
 
 import pytest
 
 from gateway.config.load import build
-from gateway.grants.patience import FACTS_SECONDS
+from gateway.grants.patience import FACTS_SECONDS, REFUSED_SECONDS
+from tests.browser_world import open_browser
 from tests.gateway_world import document, open_world
 from tests.patience import PATIENCE_SECONDS, within
 from tests.postgres_server import Wire
-
-IN_TIME_SECONDS = FACTS_SECONDS
+from tests.upstream_client import eventually
 
 
 async def kept_out(world, token):
     """Staff are refused in time and told when to come back; a customer is served as ever."""
     seen = len(world.upstream.requests)
-    async with within(IN_TIME_SECONDS + 0.2):  # the answer's own way
+    async with within(REFUSED_SECONDS):
         status, headers, body = await world.get(token)
     assert (503, "1") == (status, headers["retry-after"])
     assert b"store_unavailable" in body
     assert seen == len(world.upstream.requests)
-    async with within(IN_TIME_SECONDS):
+    async with within(REFUSED_SECONDS):
         assert (200, b"ok") == (await world.get(None))[0::2]
 
 
@@ -47,19 +49,22 @@ async def through(world, fault, *, change=lambda _document: None):
         while (await world.choose("day"))[0] == 503 or (await world.ask())[0] == 503:
             pass  # a slow machine may need more time than a store gets
     token = await world.token()
+    never_used = await world.token(subject_token="nora")
     await eventually_let_in(world, token)
     async with fault:
+        # Cold: of this assumption nothing was ever fetched for a request.
+        await kept_out(world, never_used)
         # Warm and fresh: what was known may count, unless the channel's loss has made all of it old already.
         assert (await world.get(token))[0] in (200, 503)
         world.clock.forward(seconds=3)
         await kept_out(world, token)
         world.clock.forward(seconds=3)
-        await kept_out(world, token)
+        await kept_out(world, never_used)
         status, answer = await world.ask()
         assert (503, "store_unavailable") == (status, answer["reason"])
         async with world.http.get(f"{world.gateway.admin_url}/readyz") as ready:
             assert 503 == ready.status
-    await eventually_let_in(world, token)
+    await eventually_let_in(world, never_used)
     await forget(world, change)
     await eventually_let_in(world, token)
 
@@ -116,19 +121,6 @@ async def test_a_fault_of_the_shared_database_keeps_staff_out_and_nobody_else(tm
 
 
 @contextlib.asynccontextmanager
-async def locked(path):
-    """Somebody holds the whole database, as a tool that repairs it would."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("PRAGMA locking_mode = EXCLUSIVE")
-        other.execute("PRAGMA journal_mode = DELETE")
-        other.execute("BEGIN EXCLUSIVE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-
-
-@contextlib.asynccontextmanager
 async def renamed(path):
     """A table is gone, as after half a migration."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -160,3 +152,33 @@ async def test_a_store_that_is_garbage_keeps_staff_out_and_nobody_else(tmp_path)
         for _ in range(2):
             world.clock.forward(seconds=3)
             await kept_out(world, token)
+
+
+async def test_a_request_has_one_time_for_all_it_asks_the_store(tmp_path):
+    """By cookie it asks more than once; what the first answer took, the next has not."""
+    patience = 1.5
+    async with open_browser(tmp_path, patience_seconds=patience) as browser:
+        assert 200 == (await browser.ask()).status
+        heard, first, second = len(browser.world.upstream.requests), threading.Event(), threading.Event()
+        browser.world.clock.forward(seconds=3)
+        reader, facts = browser.world.gateway.store._reader, browser.world.gateway._state.facts
+        asked = facts.fetches()["browser"]
+
+        def hold(until):
+            return asyncio.ensure_future(reader.run(lambda _connection: until.wait(PATIENCE_SECONDS)))
+
+        held = [hold(first)]
+        async with within(patience + 0.5):
+            asking = asyncio.ensure_future(browser.ask())
+            await eventually(lambda: asked < facts.fetches()["browser"])
+            # A short answer is told with the next one: this one makes the cookie's be told before all stands still.
+            held.append(asyncio.ensure_future(reader.run(lambda _connection: time.sleep(0.02))))
+            held.append(hold(second))
+            asyncio.get_running_loop().call_later(1, first.set)
+            answer = await asking
+        second.set()
+        await asyncio.gather(*held)
+        assert 503 == answer.status
+        assert b"store_unavailable" in answer.body
+        assert asked + 1 == facts.fetches()["browser"]
+        assert heard == len(browser.world.upstream.requests)

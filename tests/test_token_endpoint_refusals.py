@@ -112,6 +112,7 @@ REFUSED = {
     "the grant is a list": (_entry(identifier=["grant_0"]), BAD_DETAILS, "exchange_malformed", "texts"),
     "another client's id": ({"client_id": "reader"}, "invalid_request", "exchange_malformed", "client_id"),
     "a secret in the body as well": ({"client_secret": "plain"}, "invalid_request", "exchange_malformed", "one way"),
+    "account of 257": ({"account": "a" * 257}, BAD_DETAILS, "exchange_malformed", "256"),
     "ticket of 129": (_entry(ticket="x" * 129), BAD_DETAILS, "exchange_malformed", "128"),
     "reason of 1001": (_entry(reason="x" * 1001), BAD_DETAILS, "exchange_malformed", "1000"),
     "no ticket": (_entry(ticket=None), BAD_DETAILS, "ticket_missing", "ticket"),

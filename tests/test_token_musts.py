@@ -1,4 +1,4 @@
-"""Each MUST of the standards that the token service follows stands here with the test that holds it."""
+"""Each MUST of the standards that tokens, the sign-in and sign-outs follow stands here with the test that holds it."""
 
 import ast
 from functools import cache
@@ -58,12 +58,15 @@ MUSTS = [
     ("RFC 8414 3.1", "the known path stands before the issuer's own", "test_oauth_metadata::test_an_issuer_with_a_path_has_its_document_behind_the_known_one"),
     ("RFC 8414 3.3", "issuer is the very one that was asked", "test_oauth_journey::test_from_a_401_to_the_end"),
     ("RFC 9728 3.3", "resource is the host that was asked", "test_oauth_metadata::test_each_account_s_host_is_a_resource"),
+    ("RFC 9728 3", "the known place is the app's here, said in docs/integrate.md; ours is below /.locum/", "test_oauth_metadata::test_what_is_known_of_other_hosts_stays_the_app_s"),
+    ("RFC 9728 3.2", "resource and the server that issues its tokens", "test_oauth_metadata::test_each_account_s_host_is_a_resource"),
     ("RFC 9728 5.1", "a 401 may name the metadata, by nobody's word but ours", "test_oauth_metadata::test_no_forwarded_host_moves_an_address"),
     # RFC 8693
     ("RFC 8693 2.1", "no actor_token_type without an actor_token, and the other way round", "test_token_endpoint_refusals::test_a_refusal_has_its_name_and_issues_nothing"),
     ("RFC 8693 2.2.1", "issued_token_type, token_type, and the scope where it differs", "test_token_endpoint::test_the_answer_is_that_of_rfc_8693"),
     ("RFC 8693 2.2.2", "whatever is not acceptable is invalid_request, a target invalid_target", "test_deny_reasons::test_the_token_endpoint_refuses_for_each_reason"),
     ("RFC 8693 4.1", "one current actor; a chain is never issued nor accepted", "test_token_endpoint_refusals::test_who_acts_already_cannot_stand_in"),
+    ("RFC 8693 4.4", "whoever says that others may act for them is not acting themself; of agents there is no token to say it in", "test_token_endpoint_refusals::test_who_acts_already_cannot_stand_in"),
     # RFC 9068
     ("RFC 9068 2.1", "typ is at+jwt", "test_assumption_tokens::test_no_other_header_is_obeyed"),
     ("RFC 9068 2.2", "every required claim", "test_token_endpoint::test_the_token_says_what_rfc_9068_asks_for"),
@@ -83,6 +86,42 @@ MUSTS = [
     # RFC 9470
     ("RFC 9470 3", "what the sign-in lacks is said", "test_step_up::test_a_sign_in_that_has_grown_too_old_ends_the_assumption"),
     ("RFC 9470 6", "acr and auth_time are told", "test_step_up::test_a_token_says_how_staff_signed_in"),
+    # OpenID Connect Core 1.0, RFC 7636, 9207, 9700: the sign-in with a browser
+    ("Core 3.1.2.1", "scope openid, response_type code, our redirect_uri; nonce, max_age and acr_values as configured", "test_id_tokens::test_the_question_has_what_the_standards_ask_for_and_no_secret"),
+    ("Core 3.1.2.1", "with max_age there has to be an auth_time", "test_id_tokens::test_a_sign_in_without_its_time_is_refused_where_its_age_counts"),
+    ("Core 3.1.2.6", "an error of the provider signs nobody in", "test_sign_in::test_an_error_of_the_provider_says_what_to_do"),
+    ("Core 3.1.3.3", "an answer without an ID token is none", "test_id_tokens::test_an_answer_without_an_id_token_is_refused"),
+    ("Core 3.1.3.7 (2-5, 9-11)", "iss, aud, azp, exp, iat and nonce of this sign-in", "test_id_tokens::test_an_id_token_that_does_not_fit_is_refused"),
+    ("Core 3.1.3.7 (6-8)", "the provider's key and its algorithm", "test_id_tokens::test_a_token_of_another_kind_or_key_is_refused"),
+    ("Core 3.1.3.7 (12-13)", "acr and auth_time are what was asked for", "test_staff::test_staff_have_signed_in_well_enough"),
+    ("Core 3.1.3.8", "at_hash, where it is there, is the access token's", "test_id_tokens::test_an_id_token_that_does_not_fit_is_refused"),
+    ("Core 5.3.2", "userinfo is about the ID token's sub", "test_userinfo::test_what_is_said_of_somebody_else_refuses_the_sign_in"),
+    ("RFC 7636 4.1-4.3", "a verifier of 256 bits for each sign-in, sent as S256", "test_id_tokens::test_what_goes_to_the_provider_tells_nothing_of_the_cookie"),
+    ("RFC 7636 4.5-4.6", "a code of another sign-in is worth nothing", "test_sign_in::test_a_code_of_another_sign_in_is_worth_nothing"),
+    ("RFC 9207 2.4", "iss of the answer is compared, and missed where the provider says it sends it", "test_sign_in::test_an_answer_of_another_provider_is_refused"),
+    ("RFC 9700 2.1", "no open redirect", "test_sign_in::test_no_sign_in_leads_anywhere_else"),
+    ("RFC 9700 2.1", "an answer counts in the browser that asked only", "test_sign_in::test_an_answer_for_another_browser_signs_nobody_in"),
+    ("RFC 9700 2.1", "mix-up: an answer of another server is refused", "test_sign_in::test_an_answer_of_another_provider_is_refused"),
+    ("RFC 9700 2.1.1", "PKCE, and a nonce where the provider does not look at it", "test_sign_in::test_a_provider_without_pkce_gives_the_attacker_nothing_either"),
+    ("RFC 9700 2.1", "state counts once", "test_sign_in::test_an_answer_counts_once"),
+    # OpenID Connect Back-Channel Logout 1.0
+    ("Back-Channel Logout 2.4", "every claim of a logout token, and no nonce", "test_notice_claims::test_what_a_logout_token_must_say"),
+    ("Back-Channel Logout 2.5", "POST, as a form, and cached nowhere", "test_sign_out_doors::test_what_is_not_sent_as_the_standard_says_is_refused"),
+    ("Back-Channel Logout 2.6 (4, 6)", "iss, aud, iat and events", "test_notice_claims::test_what_both_kinds_must_say"),
+    ("Back-Channel Logout 2.6 (2-3)", "the provider's key, as for ID tokens; never none", "test_notice_tokens::test_only_the_issuers_key_in_its_own_algorithm_counts"),
+    ("Back-Channel Logout 2.6 (8)", "a jti that was there before", "test_sign_outs::test_a_logout_token_is_used_once"),
+    ("Back-Channel Logout 2.7", "every session of the person ends", "test_staff_sessions::test_a_sign_out_at_the_provider_ends_it"),
+    ("Back-Channel Logout 2.8", "200 when it is done, 400 with error, not to be stored", "test_sign_out_doors::test_errors_are_told_in_the_words_of_each_standard"),
+    # RFC 8417, RFC 8935, CAEP 1.0: security events
+    ("RFC 8417 2.2", "iss, iat, jti and events", "test_notice_claims::test_what_both_kinds_must_say"),
+    ("RFC 8417 2.3", "the type keeps other tokens apart", "test_notice_claims::test_the_type_keeps_other_tokens_apart"),
+    ("RFC 8417 4.1", "no token of another kind counts as an event, nor an event as one", "test_sign_outs::test_no_kind_of_token_counts_as_another"),
+    ("RFC 8935 2.1", "one token as the body, by POST, with its media type", "test_sign_out_doors::test_what_is_not_sent_as_the_standard_says_is_refused"),
+    ("RFC 8935 2", "202 once it is stored, also for one that comes again", "test_sign_outs::test_a_logout_token_is_used_once"),
+    ("RFC 8935 2.2", "202 not before it is stored", "test_sign_out_doors::test_nothing_is_answered_before_it_is_stored"),
+    ("RFC 8935 2.3", "400 with err, description and its language", "test_sign_out_doors::test_errors_are_told_in_the_words_of_each_standard"),
+    ("RFC 8935 2.4", "whoever may not push is told authentication_failed", "test_sign_out_doors::test_whoever_pushes_shows_the_bearer_token"),
+    ("CAEP 3.1", "session-revoked ends what the person has begun", "test_notice_claims::test_some_events_end_what_a_person_has_begun"),
 ]  # fmt: skip
 
 

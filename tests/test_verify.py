@@ -285,6 +285,15 @@ def test_a_journal_without_a_checkpoint_is_a_finding_once_a_key_is_given(journal
     assert "there is no checkpoint" == finding.what
 
 
+def test_nothing_can_be_put_between_a_record_and_the_end_of_its_line(journal):
+    """Not even a name with nothing behind it, of the part that some lines have."""
+    path = only_segment(journal)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for put in (b',"open":', b',"open":{}', b',"open":null', b" "):
+        path.write_bytes(b"".join([lines[0][:-2] + put + lines[0][-2:], *lines[1:]]))
+        assert 1 in {finding.line for finding in verify(journal).findings}, put
+
+
 def test_damage_over_many_lines_is_one_finding_with_its_range(journal):
     """A report of a large damage can be read."""
     lines = _lines(journal)

@@ -1,5 +1,6 @@
-"""Tokens that look like one of ours and are not: other headers, other payloads, other spellings."""
+"""Tokens that look like a good one and are not: other headers, payloads and spellings, damage, a second signature."""
 
+import base64
 import hmac
 import itertools
 import json
@@ -26,6 +27,27 @@ PUBLIC_FORMS = {
     "x": KEY.jwk()["x"].encode(),
     "empty": b"",
 }
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def damaged(token):
+    """Yield the token with each bit of it flipped, cut at each place from either end, and with something more."""
+    for at, letter in enumerate(token):
+        for bit in range(8):
+            yield token[:at] + chr(ord(letter) ^ 1 << bit) + token[at + 1 :]
+        yield token[:at]
+        yield token[at + 1 :]
+    for more in ("=", " ", "\n", ".", "A", "\x00"):
+        yield token + more
+        yield more + token
+
+
+def twin(token):
+    """Return a token of ES256 with the other signature that its own gives anybody: n - s for s."""
+    signed, _, part = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(part + "==")
+    other = P256_ORDER - int.from_bytes(raw[32:], "big")
+    return f"{signed}.{b64(raw[:32] + other.to_bytes(32, 'big'))}"
 
 
 def header_attacks(forger, outside="http://127.0.0.1:9/keys"):

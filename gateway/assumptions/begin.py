@@ -107,7 +107,8 @@ class BeginEndpoint:
             reason=asked.reason,
             scopes=asked.scopes,
         )
-        issue = await self._starter.start(attempt, wanted, visitor.signed_in, client=BROWSER)
+        expect = self._hand_overs.expect
+        issue = await self._starter.start(attempt, wanted, visitor.signed_in, client=BROWSER, before=expect)
         if isinstance(issue, Deny):
             return self._pages.refusal(issue, again=HOME, request_id=attempt.caller.request_id)
         return await self._hand_over(issue, attempt.caller)

@@ -12,6 +12,7 @@ from gateway.assumptions.handing import BROWSER, HandOvers
 from gateway.assumptions.holder import Holder
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record, name_actor
+from gateway.audit.strangers import Strangers
 from gateway.bodies import FormError, read_form
 from gateway.caller import Caller
 from gateway.clock import Clock
@@ -38,6 +39,7 @@ class EnterEndpoint:
         holder: Holder,
         store: Store,
         journal: AuditLog,
+        strangers: Strangers,
         pages: Pages,
         staff_origin: str,
         clock: Clock,
@@ -46,6 +48,7 @@ class EnterEndpoint:
         self._holder = holder
         self._store = store
         self._journal = journal
+        self._strangers = strangers
         self._pages = pages
         self._staff_origin = staff_origin
         self._clock = clock
@@ -112,8 +115,9 @@ class EnterEndpoint:
             await self._hand_overs.end(former, by=claims.actor, caller=caller)
 
     async def _refuse(self, deny: Deny, caller: Caller, claims: AssumptionClaims | None = None) -> web.Response:
+        append = self._strangers.append if claims is None else self._journal.append
         try:
-            await self._journal.append(_record(deny, caller, claims))
+            await append(_record(deny, caller, claims))
         except JournalError:
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
         return self._page(deny, caller)

@@ -28,7 +28,8 @@ BROWSER: Final = ClientId("browser")
 """What stands in the record in place of a program that asks for a token."""
 
 _SWEEP_SECONDS: Final = 30.0
-_MARGIN: Final = timedelta(seconds=10)
+_MARGIN: Final = timedelta(seconds=30)
+"""From its being expected to its code, which is made when it has begun, and from the code's use to the cookie's."""
 _LEFT = "an assumption that nobody took over could not be ended, and ends by itself: %s"
 
 
@@ -66,16 +67,26 @@ class HandOvers:
         except StoreError as exc:
             log.warning(_LEFT, exc)
 
+    async def expect(self, assumption: AssumptionId) -> None:
+        """Have it ended if no browser comes for it; asked before it begins, so that no crash leaves it open.
+
+        Raises StoreError.
+        """
+        now = self._clock()
+        # Behind the end of the code, so that nothing is ended that somebody is entering just then.
+        await self._store.expect_browser(assumption, until=now + timedelta(seconds=2 * self.seconds) + _MARGIN, now=now)
+
     async def offer(self, issue: Issue, caller: Caller) -> str:
-        """Return a code for an assumption that has begun; raises StoreError, and then it is ended if it can be."""
+        """Return a code for an assumption that was expected and has begun.
+
+        Raises StoreError, and then it is ended if it can be.
+        """
         code, now = secrets.token_urlsafe(32), self._clock()
         claims = msgspec.json.encode(issue.claims).decode()
         digest = sha256(code.encode()).digest()
         # Kept a little longer, so that what nobody has come for is still there to be taken back.
         ends_at = now + timedelta(seconds=2 * self.seconds)
         try:
-            # Behind the end of the code, so that nothing is ended that somebody is entering just then.
-            await self._store.expect_browser(issue.assumption.id, until=ends_at + _MARGIN, now=now)
             await self._store.add_one_time(digest, claims, expires_at=ends_at, now=now)
         except StoreError:
             await self.give_up(issue.assumption, caller)

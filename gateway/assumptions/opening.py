@@ -48,6 +48,7 @@ def open_browsers(config: Config, profile: Profile, state: State) -> Browsers:
         issuer=config.server.issuer,
         idle=timedelta(seconds=config.browser.idle_seconds),
         script_cookies=profile.script_cookies,
+        gives_cookies=config.console.tells_staff,
         clock=state.clock,
         tasks=state.tasks,
     )
@@ -97,6 +98,7 @@ def open_browser_service(
             holder=holder,
             store=state.store,
             journal=state.journal,
+            strangers=state.strangers,
             pages=pages,
             staff_origin=visitors.origin,
             clock=state.clock,

@@ -1,6 +1,8 @@
 """The judge of what is not there: openings need an erasure that names them, content needs its retention record.
 
 Both may stand in another origin than what they speak of, so nothing is decided before all origins have been read.
+Nothing is allowed by a record that was signed only by a later writer than its own: that one could not know who had put
+it there. Whoever takes something away has had the record for it signed before.
 """
 
 from collections.abc import Mapping
@@ -43,6 +45,7 @@ class Absences:
         self._erased: dict[str, list[tuple[str, int]]] = {}
         self._removed: dict[tuple[str, str], _Removal] = {}
         self._retained: dict[str, tuple[tuple[str, int], Authority]] = {}
+        self._found_unsigned: dict[str, list[range]] = {}
         # The records of one assumption have the same openings.
         self._judge = lru_cache(maxsize=_REMEMBERED)(_judge)
 
@@ -74,6 +77,10 @@ class Absences:
             for commitment in authority.commitments:
                 self._erased.setdefault(commitment, []).append((origin, seq))
 
+    def refuse(self, origin: str, unsigned: range) -> None:
+        """Let nothing be absent for the sake of these records, which a later writer of the origin found unsigned."""
+        self._found_unsigned.setdefault(origin, []).append(unsigned)
+
     def findings(self, told: "Absences", covered: Mapping[str, int] | None) -> list[Finding]:
         """Return what is absent without leave, once all is read; `told` knows what the journal says of that.
 
@@ -82,7 +89,7 @@ class Absences:
         """
         found = []
         for (segment, commitment), place in self._missing.items():
-            if not any(_counts(where, covered) for where in told._erased.get(commitment, [])):
+            if not any(told._counts(where, covered) for where in told._erased.get(commitment, [])):
                 lines = "a line" if place.count == 1 else f"{place.count} lines"
                 what = f"an opening of {lines} is gone, and no erasure under a checkpoint speaks of it: {commitment}"
                 found.append(place.found(segment, what))
@@ -99,12 +106,17 @@ class Absences:
             return f"the content is gone, and `{by}` speaks of another file"
         if (authority.count, authority.root) != (removal.leaves.size, removal.leaves.root().hex()):
             return f"the content is gone of other lines than `{by}` lets go"
-        return "" if _counts(where, covered) else f"the content is gone, and `{by}` is under no checkpoint"
+        if self._was_found_unsigned(where):
+            return f"the content is gone, and `{by}` was signed only by a later start"
+        return "" if self._counts(where, covered) else f"the content is gone, and `{by}` is under no checkpoint"
 
+    def _counts(self, where: tuple[str, int], covered: Mapping[str, int] | None) -> bool:
+        origin, seq = where
+        return (covered is None or seq < covered.get(origin, 0)) and not self._was_found_unsigned(where)
 
-def _counts(where: tuple[str, int], covered: Mapping[str, int] | None) -> bool:
-    origin, seq = where
-    return covered is None or seq < covered.get(origin, 0)
+    def _was_found_unsigned(self, where: tuple[str, int]) -> bool:
+        origin, seq = where
+        return any(seq in unsigned for unsigned in self._found_unsigned.get(origin, []))
 
 
 def _judge(sealed: bytes, openings: bytes) -> tuple[str, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.audit.index.asking import Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Lag, Tally
+from gateway.audit.index.grouping import DIMENSIONS
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.audit.search import Query, QueryError
@@ -31,7 +32,6 @@ _SAME_SECONDS = 600.0
 """So long the same question of the same client, page by page, is on the record once."""
 _MOST_REMEMBERED = 1024
 _CURSOR = re.compile(r"-?[0-9]{1,19}", re.ASCII)
-_DIMENSIONS = ("account", "actor", "day", "decision", "kind", "method", "reason")
 
 
 class _Malformed(Exception):
@@ -98,14 +98,14 @@ class LogApi:
         if before is not None and after is not None:
             raise _Malformed("give `before` or `after`, not both")
         await self._record(request, client, "searched", query, given.get("q", ""))
-        page = await index.search(query, limit=limit, before=before, after=after, account=client.account)
+        page, lag = await index.search(query, limit=limit, before=before, after=after, account=client.account)
         last = page.found[-1].id if page.found else after
         follows = page.more or after is not None
         return answer(
             {
                 "records": [{"cursor": str(one.id), "record": one.entry} for one in page.found],
                 "next": str(last) if follows and last is not None else None,
-                "behind": _behind(await index.lag()),
+                "behind": _behind(lag),
             }
         )
 
@@ -114,21 +114,23 @@ class LogApi:
         sid = request.match_info["sid"]
         query = Query.of_assumption(sid)
         await self._record(request, client, "shown", query, sid, assumption=AssumptionId(sid))
-        found = await index.search(query, limit=_MOST_OF_ASSUMPTION, before=None, after=None, account=client.account)
-        timeline = build_timeline([one.entry for one in reversed(found.found)], sid)
+        page, lag = await index.search(
+            query, limit=_MOST_OF_ASSUMPTION, before=None, after=None, account=client.account
+        )
+        timeline = build_timeline([one.entry for one in reversed(page.found)], sid)
         if timeline is None:
             return _problem(404, "unknown_assumption", "there is no record of this assumption that you may read")
-        return answer({**timeline.document(), "complete": not found.more, "behind": _behind(await index.lag())})
+        return answer({**timeline.document(), "complete": not page.more, "behind": _behind(lag)})
 
     async def _stats(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
         given = _read(request, "q", "by")
         query = Query.parse(given.get("q", ""))
-        by = tuple(filter(None, given.get("by", "").split(","))) or _DIMENSIONS
-        if unknown := set(by) - set(_DIMENSIONS):
-            raise _Malformed(f"`by` knows {', '.join(_DIMENSIONS)}, and not `{min(unknown)}`")
+        by = tuple(filter(None, given.get("by", "").split(","))) or DIMENSIONS
+        if unknown := set(by) - set(DIMENSIONS):
+            raise _Malformed(f"`by` knows {', '.join(DIMENSIONS)}, and not `{min(unknown)}`")
         await self._record(request, client, "counted", query, given.get("q", ""))
-        tally = await index.stats(query, account=client.account)
-        return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(await index.lag())})
+        tally, lag = await index.stats(query, account=client.account)
+        return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(lag)})
 
     async def _record(
         self, request: web.Request, client: Client, reason: str, query: Query, text: str, **more: Any
@@ -181,9 +183,9 @@ def _counts(tally: Tally, by: tuple[str, ...]) -> dict[str, dict[str, int]]:
     return {name: dict(tally.by[name].most_common(_MOST_VALUES)) if name in tally.by else {} for name in by}
 
 
-def _behind(lag: Lag) -> dict[str, int]:
+def _behind(lag: Lag | None) -> dict[str, int] | None:
     """Return how much of the files is not in the index yet; of all accounts, for that is how files are read."""
-    return {"bytes": lag.bytes, "files": lag.segments}
+    return None if lag is None else {"bytes": lag.bytes, "files": lag.segments}
 
 
 _problem = partial(problem, "log")

@@ -23,6 +23,9 @@ from policy.merkle import EMPTY_ROOT
 _NEWEST = ".checkpoint"
 _SIGNATURE = "\u2014 "
 _KEY_TYPE_ED25519 = b"\x01"
+_MOST_NOTE_BYTES = 4096
+"""Of the end of the history that is looked at: ours have about 200."""
+_WHOLE_NOTE = re.compile(rb"[^\n]+\n[0-9]+\n[^\n]+\n\n\xe2\x80\x94 [^\n]+\n\n")
 _SIZE = re.compile(r"[0-9]{1,18}")
 
 
@@ -78,9 +81,31 @@ def open_note(note: bytes, *, key: Ed25519PublicKey | None) -> Checkpoint:
 
 def write_note(note: bytes, *, directory: Path, origin: str, fsync: Fsync) -> None:
     """Add a note to the origin's history and make it the newest one, durably; raises OSError."""
-    _add_to_history(directory / f"{origin}.checkpoints", note + b"\n")
+    _add_to_history(directory / f"{origin}.checkpoints", note + b"\n", fsync=fsync)
     write_new(directory / f"{origin}.checkpoint", note, mode=0o600, fsync=fsync)
     sync_directory(directory, fsync=fsync)
+
+
+def repair_history(directory: Path, *, origin: str, fsync: Fsync) -> None:
+    """Take away the end of the history if it is torn, for the one writer of the origin; raises OSError.
+
+    A crash of the machine leaves it so, and what is added behind that would look like tampering for ever.
+    """
+    try:
+        handle = os.open(directory / f"{origin}.checkpoints", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        size = os.fstat(handle).st_size
+        start = max(0, size - _MOST_NOTE_BYTES)
+        notes = list(_WHOLE_NOTE.finditer(os.pread(handle, size - start, start)))
+        end = start + notes[-1].end() if notes else 0
+        # Where not one note is whole there is more amiss than an end, and that is for whoever verifies.
+        if end < size and (notes or not start):
+            os.ftruncate(handle, end)
+            fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_newest(directory: Path, *, origin: str) -> bytes | None:
@@ -157,7 +182,7 @@ def _decode(text: str) -> bytes:
     return value
 
 
-def _add_to_history(path: Path, entry: bytes) -> None:
+def _add_to_history(path: Path, entry: bytes, *, fsync: Fsync) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         before = os.fstat(handle).st_size
@@ -165,5 +190,6 @@ def _add_to_history(path: Path, entry: bytes) -> None:
             # A history with half a note in it would look like tampering for ever.
             os.ftruncate(handle, before)
             raise OSError(errno.ENOSPC, "the history was written in part")
+        fsync(handle)
     finally:
         os.close(handle)

@@ -8,20 +8,24 @@ to be asked for again.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from gateway.audit.record import MAX_ITEMS, Record
 from gateway.audit.retention import Recorder
-from gateway.audit.rewriting import Disk, closed, is_newest, rewrite, rewriting
-from gateway.audit.sealed import GROUPS, OpeningError, commit, join_openings, split_openings
+from gateway.audit.rewriting import Disk, closed, is_newest, removing, rewrite, rewriting
+from gateway.audit.sealed import GROUPS, UNREADABLE, OpeningError, commit, join_openings, split_openings
 from gateway.audit.segment import Entry, Line, join_line, list_segments, parse_line, read_entry, read_lines
 from policy.model import AccountId
 
 _TURNS = 3
 """What was being written while it began is found the next time round."""
 _AT_A_TIME = 256
+_ACTORS: Final = (frozenset[str](), frozenset({"actor"}))
+_GIVERS: Final = (frozenset[str](), frozenset({"giver"}))
 
 Groups = frozenset[str]
 Whose = Callable[[Entry], Groups]
@@ -29,12 +33,14 @@ Whose = Callable[[Entry], Groups]
 
 
 def of_actor(issuer: str, subject: str) -> Whose:
-    """Return what takes a staff member's own data, wherever they acted."""
+    """Return what takes a staff member's own data, wherever they acted, also where they ended what was another's."""
 
     def whose(entry: Entry) -> Groups:
         actor = entry.get("actor")
         is_theirs = isinstance(actor, dict) and (actor.get("issuer"), actor.get("subject")) == (issuer, subject)
-        return frozenset({"actor"}) if is_theirs else frozenset()
+        # Elsewhere a word like it is an operator's or a customer's, who may be called the same.
+        says_who = entry.get("by") == subject and (is_theirs or entry.get("kind") in ("assumption", "staff"))
+        return _ACTORS[is_theirs] | _GIVERS[says_who]
 
     return whose
 
@@ -47,6 +53,23 @@ def of_agent(account: str, subject: str) -> Whose:
         return frozenset({"agent"}) if is_theirs else frozenset()
 
     return whose
+
+
+def of_giver(who: str) -> Whose:
+    """Return what takes the name of an operator or a customer's administrator, and from where they did it."""
+
+    def whose(entry: Entry) -> Groups:
+        # The address and the browser beside it are theirs where nobody else has acted.
+        is_alone = entry.get("by") == who and "actor" not in entry
+        return _ACTORS[is_alone] | _GIVERS[who in (entry.get("by"), entry.get("granted_by"))]
+
+    return whose
+
+
+def of_words(origin: str, seq: int) -> Whose:
+    """Return what takes the words that were given for one record."""
+    words = frozenset({"words"})
+    return lambda entry: words if (entry.get("origin"), entry.get("seq")) == (origin, seq) else frozenset()
 
 
 def of_assumption(assumption: str) -> Whose:
@@ -68,10 +91,12 @@ class Erased:
     """Files whose torn last line may hold something, until their origin is written again."""
     plain: int = 0
     """Records that hold it themselves, because they are older than commitments are: only retention takes them away."""
+    named: list[str] = field(default_factory=list)
+    """Records, as `<origin>:<seq>`, whose words hold the text that was to be looked for; they are no part of it."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left of it."""
+        """Whether nothing is left of it in the fields that it was asked of."""
         return not (self.held or self.open or self.torn or self.plain)
 
 
@@ -87,31 +112,33 @@ class Erasure:
     """Has the running writers go on in new segments, as far as they answer."""
     disk: Disk = field(default_factory=Disk)
 
-    async def erase(self, whose: Whose, *, account: AccountId | None, by: str, why: str) -> Erased:
+    async def erase(
+        self, whose: Whose, *, account: AccountId | None, by: str, why: str, looks_for: str | None = None
+    ) -> Erased:
         """Erase it and return what came of that; raises JournalError, StoreError, OSError.
 
-        `account` is named on the record if it is all of one account.
+        `account` is named on the record if it is all of one account. `looks_for` is a name for `Erased.named`.
         """
         done = Erased()
         record = Record(kind="erasure", reason="erased", account=account, by=by, stated_reason=why)
         recorded: set[str] = set()
-        with rewriting(self.directory):
-            held = await self.held()
+        with rewriting(self.directory, disk=self.disk):
             await self.close()
             for turn in range(_TURNS):
-                found = _find(self.directory, whose, held)
+                found = _find(self.directory, whose, await self.held())
                 if not found.commitments:
                     break
                 await self._record(record, sorted(found.commitments - recorded))
                 recorded |= found.commitments
                 if turn:
                     await self.close()
-                done.lines += self._take(found)
-            left = _find(self.directory, whose, held)
+                done.lines += await self._take(found)
+            left = _find(self.directory, whose, await self.held(), looks_for)
         done.commitments, done.held, done.plain = len(recorded), left.held, left.plain
+        done.named = left.named
         done.open = {path.name for path in left.paths}
         if recorded:
-            done.torn = {path.name for path in left.torn if _is_idle(path)}
+            done.torn = {path.name for path in left.torn if _is_idle(path, self.disk)}
         return done
 
     async def _record(self, record: Record, commitments: list[str]) -> None:
@@ -125,21 +152,22 @@ class Erasure:
         # Or whoever verifies could not tell it from one that somebody has put behind the newest checkpoint.
         await self.recorder.checkpoint()
 
-    def _take(self, found: "_Found") -> int:
+    async def _take(self, found: "_Found") -> int:
         """Rewrite what is closed; returns how many lines have changed."""
         changed = 0
 
-        def change(line: bytes) -> bytes:
+        def change(line: bytes, held: frozenset[str]) -> bytes:
             nonlocal changed
-            after = _without(line, found.commitments)
+            after = _without(line, found.commitments, held)
             changed += after is not line
             return after
 
         # What was never acknowledged goes wherever it was left behind: it may hold the same.
         for path in dict.fromkeys([*found.paths, *found.torn]):
-            with closed(path) as is_closed:
+            with removing(self.directory, disk=self.disk), closed(path, disk=self.disk) as is_closed:
                 if is_closed:
-                    rewrite(path, change, disk=self.disk)
+                    # Anew: since it was asked, somebody may have been told that an account is under hold.
+                    rewrite(path, partial(change, held=await self.held()), disk=self.disk)
         return changed
 
 
@@ -150,9 +178,10 @@ class _Found:
     held: set[str] = field(default_factory=set)
     torn: list[Path] = field(default_factory=list)
     plain: int = 0
+    named: list[str] = field(default_factory=list)
 
 
-def _find(directory: Path, whose: Whose, held: frozenset[str]) -> _Found:
+def _find(directory: Path, whose: Whose, held: frozenset[str], looks_for: str | None = None) -> _Found:
     """Return what is there to be erased, but for `held` accounts."""
     found = _Found()
     for path in [path for paths in list_segments(directory).values() for path in paths]:
@@ -163,11 +192,15 @@ def _find(directory: Path, whose: Whose, held: frozenset[str]) -> _Found:
                 break
             entry = read_entry(line)
             groups = whose(entry) if entry is not None else None
+            if entry is not None and looks_for and _is_in_words(entry, looks_for):
+                found.named.append(f"{entry.get('origin')}:{entry.get('seq')}")
             if entry is None or not groups:
                 continue
             openings = {group: opening for group, opening in _openings(line).items() if group in groups}
-            if (account := entry.get("account")) in held:
-                found.held.update([str(account)] if openings else [])
+            # Of a line that somebody has altered it may be anything.
+            account = entry.get("account")
+            if isinstance(account, str) and account in held:
+                found.held.update([account] if openings else [])
                 continue
             found.plain += _holds_plainly(line, groups)
             found.commitments.update(map(commit, openings.values()))
@@ -177,9 +210,9 @@ def _find(directory: Path, whose: Whose, held: frozenset[str]) -> _Found:
     return found
 
 
-def _is_idle(path: Path) -> bool:
+def _is_idle(path: Path, disk: Disk) -> bool:
     """Tell whether a segment is its origin's newest, and nobody writes that."""
-    with closed(path) as is_closed:
+    with closed(path, disk=disk) as is_closed:
         return is_closed and is_newest(path)
 
 
@@ -198,12 +231,27 @@ def _openings(line: bytes) -> dict[str, bytes]:
         return {}
 
 
-def _without(line: bytes, commitments: set[str]) -> bytes:
-    """Return the line without these openings; the very same if it has none of them."""
+def _without(line: bytes, commitments: set[str], held: frozenset[str]) -> bytes:
+    """Return the line without these openings; the very same if it has none of them, or is a `held` account's."""
     parts = parse_line(line)
     if parts is None or not (openings := _openings(line)):
         return line
     kept = {group: opening for group, opening in openings.items() if commit(opening) not in commitments}
-    if len(kept) == len(openings):
+    if len(kept) == len(openings) or _account_of(parts.record) in held:
         return line
     return join_line(Line(parts.leaf, parts.record, join_openings(kept.items())))
+
+
+class _Owned(msgspec.Struct):
+    account: str | None = None
+
+
+def _account_of(record: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(record, type=_Owned).account
+    except UNREADABLE:
+        return None
+
+
+def _is_in_words(entry: Entry, name: str) -> bool:
+    return any(name in str(entry.get(word, "")) for word in GROUPS["words"])

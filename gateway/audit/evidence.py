@@ -125,6 +125,8 @@ def _read_lines(file: IO[bytes]) -> Lines:
     offset = 0
     with _translated():
         while line := file.readline(_MOST_LINE_BYTES):
+            if len(line) == _MOST_LINE_BYTES and not line.endswith(b"\n"):
+                raise EvidenceError(f"a line is longer than {_MOST_LINE_BYTES} bytes: no journal has such a line")
             yield offset, line
             offset += len(line)
 

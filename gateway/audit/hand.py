@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+Run = Callable[[Callable[[], object]], Awaitable[object]]
+"""As `Hand.run`; what comes of the work is of no interest."""
 _Call = tuple[Callable[[], Any], Callable[[Any], None]]
 
 
@@ -38,8 +40,10 @@ class Hand:
         self.call(work, partial(_settle, future))
         return future
 
-    def stop(self) -> None:
-        """End the thread behind all that was asked for before."""
+    def stop(self, last: Callable[[], object] | None = None) -> None:
+        """End the thread behind all that was asked for before, and behind `last`, of which nobody is told."""
+        if last is not None:
+            self.call(last, _forget)
         self._calls.put(None)
 
     def _work(self) -> None:
@@ -54,6 +58,26 @@ class Hand:
                 self._loop.call_soon_threadsafe(done, outcome)
             # Nothing of it is kept alive while there is nothing to do.
             del call, work, done, outcome
+
+
+@asynccontextmanager
+async def inside(block: AbstractContextManager[T], *, run: Run) -> AsyncIterator[T]:
+    """Go into a block, and out of it, on a hand; whoever is cancelled does not wait for either, and both are done."""
+    stack, entered, waits = ExitStack(), list[T](), True
+    try:
+        await run(lambda: entered.append(stack.enter_context(block)))
+        yield entered[0]
+    except asyncio.CancelledError:
+        waits = False
+        raise
+    finally:
+        leaving = asyncio.ensure_future(run(stack.close))
+        if waits:
+            await leaving
+
+
+def _forget(_outcome: object) -> None:
+    """Have nobody told."""
 
 
 def _settle(future: asyncio.Future[T], outcome: T | BaseException) -> None:

@@ -19,7 +19,6 @@ A line without its end of line was never acknowledged. It stays where it is, and
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 from contextlib import suppress
@@ -33,11 +32,12 @@ from gateway.audit.log import Instead, JournalBusy, JournalError
 from gateway.audit.notes import Note
 from gateway.audit.place import Place, write_place
 from gateway.audit.record import Record, forget_commitments
-from gateway.audit.resume import read_past
+from gateway.audit.resume import UNSIGNED, read_past
 from gateway.audit.segment import ORIGIN, Fsync, sync_directory
 from gateway.audit.writer import Writer, mark
 from gateway.audit.writing import Batch, Write
 from gateway.clock import Clock, Ticks, boot_seconds
+from gateway.locks import claim
 from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Journal:
         self._fsync = fsync
         self._lock = -1
         self._closed = False
-        self._checkpointed = 0
+        self._checkpointed = self._found = 0
         self._signing: asyncio.Future[None] | None = None
         self._past_end: tuple[str, int] | None = None
         self._tasks = Tasks()
@@ -221,6 +221,8 @@ class Journal:
         if writer.fault is not None:
             # What a sealed segment holds may not be durable; the next one says so before it is signed.
             raise JournalError(writer.fault)
+        if size <= self._found:
+            raise JournalError(f"it is not on the record yet that the journal of `{self._origin}` ended unsigned")
         text = Checkpoint(origin=self._origin, size=size, root=tree.root()).text()
         name, offset = (segment.path.name, segment.size) if segment is not None else self._past_end or ("", 0)
         place = Place(size=size, peaks=tree.peaks, segment=name, offset=offset)
@@ -270,9 +272,11 @@ class Journal:
         past = await self._keeper.run(read)
         marks = [mark("torn_tail", segment=name, offset=offset) for name, offset in past.torn]
         self._checkpointed, self._past_end = past.covered, past.end
-        if past.tree.size > past.covered and not past.altered:
-            # Whoever wrote them was killed before it signed; they are durable by now.
-            self._activity.set()
+        if self._signer is not None and past.tree.size > past.covered and not past.altered:
+            # Whoever wrote them was killed before it signed, or somebody else has put them there. First of the marks,
+            # so that they are the records right before it; without it none of them is signed.
+            self._found = past.tree.size
+            marks.insert(0, mark(UNSIGNED, count=past.tree.size - past.covered))
         if past.altered:
             log.error("the journal of %s is not the one that its checkpoint speaks of: verify it", self._origin)
             marks.append(mark("history_altered"))
@@ -331,13 +335,6 @@ def _claim(directory: Path, *, origin: str, fsync: Fsync) -> int:
     if not directory.is_dir():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # workers start together
         sync_directory(directory.parent, fsync=fsync)
-    handle = os.open(directory / f"{origin}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise JournalBusy(f"another process writes the journal of `{origin}`: give this one another origin") from error
-    except OSError:
-        os.close(handle)
-        raise
+    if (handle := claim(directory / f"{origin}.lock")) is None:
+        raise JournalBusy(f"another process writes the journal of `{origin}`: give this one another origin")
     return handle

@@ -5,17 +5,18 @@ for it. That a receipt was asked for is on the record before it is made.
 """
 
 import asyncio
-import os
 import re
 import sys
-from collections.abc import Sequence
+from asyncio.subprocess import PIPE
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.receipt_process import Ending, Order
 from gateway.audit.record import Record
 from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
@@ -26,8 +27,7 @@ from policy.model import AssumptionId
 PATH = "/.locum/log/receipts/{assumption}"
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 _SECONDS = 120.0
-_NOTHING_TO_PROVE = 4  # as `gateway.cli.audit.evidence` has it
-_NICENESS = 10
+_COMMAND = ("-P", "-m", "gateway.audit.receipt_process")
 
 
 class ReceiptApi:
@@ -37,7 +37,8 @@ class ReceiptApi:
         """`directory` is the journal's, `key` the file of its public key."""
         self._clients = clients
         self._journal = journal
-        self._options = ("--journal", str(directory), "--public-key", str(key))
+        self._directory = directory
+        self._key = key
         self._turn = asyncio.Lock()
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -64,38 +65,33 @@ class ReceiptApi:
             return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was read")
 
     async def _make(self, assumption: str, client: Client) -> web.Response:
-        account = () if client.account is None else ("--account", client.account)
+        order = Order(journal=str(self._directory), key=str(self._key), assumption=assumption, account=client.account)
         try:
             async with asyncio.timeout(_SECONDS):
-                status, receipt = await _run(("audit", "receipt", *self._options, *account, "--", assumption))
-        except (TimeoutError, OSError):
-            return _problem(503, "too_slow", "the receipt could not be made: use `locum audit receipt`")
-        if status == _NOTHING_TO_PROVE:
+                status, receipt = await _run(order)
+        except TimeoutError:
+            return _problem(503, "too_slow", "the receipt takes too long here: use `locum audit receipt`")
+        except OSError:
+            status, receipt = Ending.FAILED, b""
+        if status == Ending.NOTHING_TO_PROVE:
             return _not_found()
-        if status:
+        if status == Ending.ALTERED:
             return _problem(500, "journal_altered", "the journal does not bear it out: run `locum audit verify`")
+        if status != Ending.MADE:
+            return _problem(503, "not_made", "the receipt could not be made: the gateway's log says why")
         name = f'attachment; filename="{assumption}.receipt.json"'
         headers = {"Cache-Control": "no-store", "Content-Disposition": name}
         return web.Response(body=receipt, content_type="application/json", headers=headers)
 
 
-async def _run(arguments: Sequence[str]) -> tuple[int, bytes]:
-    """Run a command of ours; return how it ended, and what it wrote."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        "gateway",
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+async def _run(order: Order) -> tuple[int, bytes]:
+    """Have a process make a receipt; return how it ended, and what it wrote."""
+    # Not among its arguments, which others can read.
+    process = await asyncio.create_subprocess_exec(sys.executable, *_COMMAND, stdin=PIPE, stdout=PIPE)
     try:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
-        output, _ = await process.communicate()
-        return process.returncode or 0, output
+        output, _ = await process.communicate(msgspec.json.encode(order) + b"\n")
+        # Never taken for made while that is not known.
+        return Ending.FAILED if process.returncode is None else process.returncode, output
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -1,5 +1,6 @@
 """The check of a receipt: it needs the public key and, against a history that was changed later, a held checkpoint."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note
 from gateway.audit.proofs import Consistency, ProofError, compare, decode_proof
 from gateway.audit.receipt_summary import summarize
-from gateway.audit.receipts import Item, Part, Receipt, is_of, key_id
+from gateway.audit.receipts import Item, Part, Receipt, key_id
 from gateway.audit.sealed import ERASED, commit, join_openings, reveal
+from gateway.audit.search.timeline import is_of
 from policy.merkle import is_included, leaf_hash
 
 _ALIKE = ("account", "subject")
+_TEXTS = (
+    "account", "at", "decision", "ended", "expires_at", "grant_id", "granted_by", "kind", "method", "reason",
+    "request_id", "rule", "stated_reason", "subject", "ticket",
+)  # fmt: skip
+_NUMBERS = ("bytes_received", "bytes_sent", "completes")
 _COMPLETION, _DECISION = "completion", "decision"
 
 
@@ -27,7 +34,7 @@ def check_receipt(
     """Return the receipt, None if it cannot be read, and all that speaks against it; nothing if it holds.
 
     `held` are checkpoints that were kept elsewhere: the receipt's, where they are of the same origin, must be of the
-    same history, by being of the same size or by one of `proofs`.
+    same history, by being of the same size or by one of `proofs`; and if there are any, one must be.
     """
     try:
         read = msgspec.json.decode(receipt, type=Receipt)
@@ -39,7 +46,15 @@ def check_receipt(
     for part in read.parts:
         check.read(part, held, proofs)
     check.finish()
+    if held and not compared(read, held):
+        check.findings.append("none of the checkpoints that were kept elsewhere is of an origin that is in it")
     return read, check.findings
+
+
+def compared(receipt: Receipt, held: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Return those of the checkpoints kept elsewhere with which a receipt can be compared."""
+    origins = {part.origin for part in receipt.parts}
+    return [one for one in held if one.origin in origins]
 
 
 class _Check:
@@ -90,7 +105,7 @@ class _Check:
                 self._find(f"its records do not agree about `{name}`")
         if len({str(_identity(entry["actor"])) for entry in self._entries if "actor" in entry}) > 1:
             self._find("its records do not agree about who acted")
-        if not self.findings and summarize(self._entries) != self._receipt.summary:
+        if not self.findings and not _is_same(summarize(self._entries), self._receipt.summary):
             self._find("its summary is not what its records say")
 
     def _check_pairs(self, origin: str, entries: list[dict[str, Any]]) -> None:
@@ -120,12 +135,37 @@ def _read_item(item: Item, checkpoint: Checkpoint, *, assumption: str) -> dict[s
     for group, opening in item.open.items():
         if not isinstance(sealed, dict) or sealed.get(group) != commit(opening.encode()):
             raise ProofError(f"record {number}: `{group}` is not what was sealed")
+        _read_opening(number, group, opening)
     # Whoever reads the summary takes it for the checker's word.
     record.pop(ERASED, None)
     entry = reveal(record, join_openings((group, text.encode()) for group, text in sorted(item.open.items())))
     if not is_of(entry, assumption):
         raise ProofError(f"record {number} is not of this assumption")
+    _check_kinds(entry)
     return entry
+
+
+def _read_opening(number: int, group: str, opening: str) -> None:
+    try:
+        msgspec.json.decode(opening, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProofError(f"record {number}: what was sealed as `{group}` cannot be read") from error
+
+
+def _check_kinds(entry: Mapping[str, Any]) -> None:
+    """Two checkers, or a person and a program, could take anything else for two different things."""
+    wrong = [name for name in _TEXTS if not isinstance(entry.get(name, ""), str)]
+    wrong += [name for name in _NUMBERS if type(entry.get(name, 0)) is not int]
+    actor = entry.get("actor", {})
+    if not isinstance(actor, dict) or not all(isinstance(actor.get(name, ""), str) for name in ("issuer", "subject")):
+        wrong.append("actor")
+    if wrong:
+        raise ProofError(f"record {entry['seq']}: `{wrong[0]}` is of another kind")
+
+
+def _is_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Tell whether these are the same summary to the letter: 1 is neither 1.0 nor true."""
+    return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
 
 
 def _compare(ours: Checkpoint, theirs: Checkpoint, proofs: Sequence[Consistency]) -> str:

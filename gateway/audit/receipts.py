@@ -8,7 +8,6 @@ nothing was left out.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -18,12 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway.audit.proofs import NothingToProve, ProofError, Proven, encode_proof, open_newest, prove_lines
 from gateway.audit.receipt_summary import summarize
 from gateway.audit.sealed import OpeningError, split_openings
+from gateway.audit.search.timeline import is_of
 from gateway.audit.segment import parse_line, read_entry
 from gateway.audit.sources import Source
 from policy.merkle import leaf_hash
-
-READING = "audit"
-"""The kind of the records about reading the log: a receipt holds none of them, or asking for it would change it."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +70,7 @@ def build_receipt(
     needle = assumption.encode()
 
     def is_wanted(line: bytes) -> bool:
-        return needle in line and is_of(read_entry(line), assumption)
+        return needle in line and (entry := read_entry(line)) is not None and is_of(entry, assumption)
 
     for source in journal.origins():
         if source.newest is None:
@@ -93,11 +90,6 @@ def build_receipt(
         raise NothingToProve(f"no record of the assumption `{assumption}`: {why}")
     receipt = Receipt(assumption=assumption, key_id=key_id(key), parts=tuple(parts), summary=summarize(entries))
     return receipt, later
-
-
-def is_of(entry: Mapping[str, Any] | None, assumption: str) -> bool:
-    """Tell whether a record belongs into the receipt of an assumption."""
-    return entry is not None and entry.get("assumption") == assumption and entry.get("kind") != READING
 
 
 def key_id(key: Ed25519PublicKey) -> str:

@@ -35,6 +35,7 @@ MAX_ITEMS = 64
 """The longest list that is kept whole in a long record."""
 _SEALS_REMEMBERED = 4096
 """Assumptions, each from one place, that can be busy at once without their commitments being made again."""
+_LONGEST_AGENT = 256
 _SALT_BYTES = 16
 
 
@@ -93,6 +94,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 
     account: AccountId | None = None
     actor: Actor | None = None
+    asked_account: AccountId | None = None
+    """Of a request with another account's token, which `account` is: the one that it was sent to."""
     assumption: AssumptionId | None = None
     at: datetime | str | None = None
     """Set by `encode` alone, like `origin` and `seq`: RFC 3339 in UTC, with microseconds."""
@@ -198,12 +201,15 @@ def encode(record: Record, *, origin: str, seq: int, at: datetime) -> Encoded:
 def seal(record: Record) -> bool:
     """Put commitments in the place of a record's personal fields; False if there are none.
 
-    `encode` does it by itself; do it before for a record of which many are copies. Records of one assumption have the
-    same commitments where they have the same values; of all others, strangers' above all, each has its own.
+    `encode` does it by itself; do it before for a record of which many are copies, for as long as `sealing_epoch` is
+    the same. Records of one assumption in one account, for a hold is an account's, have the same commitments where they
+    have the same values; of all others, strangers' above all, each has its own.
     """
-    assumption = record.assumption
-    sealed = (_seal_alone if assumption is None else _seal)(
-        assumption,
+    assumption, agent = record.assumption, record.user_agent
+    # Remembered is only what is as short as such things are, so that nobody fills the memory.
+    is_alone = assumption is None or (agent is not None and len(agent) > _LONGEST_AGENT)
+    sealed = (_seal_alone if is_alone else _seal)(
+        (assumption, record.account),
         record.actor,
         record.client_ip,
         record.user_agent,
@@ -222,22 +228,37 @@ def seal(record: Record) -> bool:
 
 
 def forget_commitments() -> None:
-    """Make new commitments from now on, also for what was sealed before."""
+    """Make new commitments from now on, also for what was sealed before; a new `sealing_epoch` begins."""
     _seal.cache_clear()
     _commit.cache_clear()
+    _Sealing.epoch += 1
 
 
-def _seal_alone(_assumption: AssumptionId | None, *values: Any) -> Sealed | None:
+def sealing_epoch() -> int:
+    """Return what changes when commitments are made anew: whoever keeps a sealed record compares it."""
+    return _Sealing.epoch
+
+
+class _Sealing:
+    """Of this process, like the commitments that are remembered."""
+
+    epoch = 0
+
+
+_Where = tuple[AssumptionId | None, AccountId | None]
+
+
+def _seal_alone(_where: _Where, *values: Any) -> Sealed | None:
     return _join([_make_opening(group, own) for group, own in _grouped(values)])
 
 
 @lru_cache(maxsize=_SEALS_REMEMBERED)
-def _seal(assumption: AssumptionId | None, *values: Any) -> Sealed | None:
-    return _join([_commit(assumption, group, own) for group, own in _grouped(values)])
+def _seal(where: _Where, *values: Any) -> Sealed | None:
+    return _join([_commit(where, group, own) for group, own in _grouped(values)])
 
 
 @lru_cache(maxsize=_SEALS_REMEMBERED)
-def _commit(_assumption: AssumptionId | None, group: str, values: tuple[Any, ...]) -> tuple[str, bytes]:
+def _commit(_where: _Where, group: str, values: tuple[Any, ...]) -> tuple[str, bytes]:
     return _make_opening(group, values)
 
 

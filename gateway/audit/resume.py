@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,15 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, read_newest
+from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, read_newest, repair_history
 from gateway.audit.place import Place, read_place
 from gateway.audit.sealed import UNREADABLE
 from gateway.audit.segment import Fsync, decode_gone, list_segments, parse_line, parse_name, read_lines
 from policy.merkle import Frontier, leaf_hash
+
+UNSIGNED = "unsigned_tail"
+"""The reason of the record (kind `journal`) by which a writer says that the `count` records before it were there and
+under no checkpoint: it signs them, and cannot know who wrote them."""
 
 _OF_THE_JOURNAL = b'"kind":"journal"'
 _MOST_LINE_BYTES = 1024 * 1024
@@ -44,13 +49,15 @@ class Past:
 
 
 def read_past(directory: Path, *, origin: str, fsync: Fsync, key: Ed25519PublicKey | None) -> Past:
-    """Read what lies behind the newest checkpoint and make it durable; raises OSError.
+    """Read what lies behind the newest checkpoint and make it durable; for the origin's one writer. Raises OSError.
 
     The checkpoint must be signed by `key`; without one nothing is built on it. All segments are read if it is not known
     where it ends in them, or if what is known does not agree with it.
     Damaged lines are counted and hashed as they are: it is `gateway.audit.verify` that judges them, and a writer that
     would not start over them would give everybody who can spoil a line a way to stop it.
     """
+    with suppress(OSError):  # whatever stands there: it keeps nobody from starting
+        repair_history(directory, origin=origin, fsync=fsync)
     newest, damaged = _newest_checkpoint(directory, origin=origin, key=key)
     segments = list_segments(directory).get(origin, [])
     place = read_place(directory, origin=origin)

@@ -3,6 +3,9 @@
 Content goes by age, a day's worth at a time, and by size, all that a file holds of an account at a time, the oldest
 first. Before a file is rewritten, a record (kind `retention`) for each account says how many of its lines go, and the
 Merkle root over their leaf hashes. A process that is killed in between has let nothing go, and the next begins anew.
+
+Strangers choose how often they are refused, and at which accounts. So their refusals are counted apart: they push out
+one another, never anybody's evidence, and one record is enough for those of any number of accounts.
 """
 
 import asyncio
@@ -10,12 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.audit.hand import Run, inside
 from gateway.audit.record import Record
-from gateway.audit.rewriting import Disk, closed, rewrite, rewriting
+from gateway.audit.rewriting import Disk, closed, removing, rewrite, rewriting
 from gateway.audit.sealed import UNREADABLE
 from gateway.audit.segment import Gone, Line, encode_gone, join_line, list_segments, parse_line, parse_name, read_lines
 from policy.merkle import Frontier, leaf_hash
@@ -58,21 +62,42 @@ class Terms:
         """Return what holds for an account."""
         return self.usual if account is None else self.accounts.get(account, self.usual)
 
+    def owner(self, content: "Content") -> "Owner":
+        """Return with what a record is counted."""
+        account, is_strangers = content.account, content.is_strangers
+        return Owner(account if not is_strangers or account in self.accounts else None, is_strangers)
+
     @property
     def is_for_ever(self) -> bool:
         """Whether nothing ever goes."""
         return not any(keeping.days or keeping.bytes for keeping in (self.usual, *self.accounts.values()))
 
 
-@dataclass(slots=True)
-class Part:
-    """What a segment holds of one account, or what goes of that."""
+class Owner(NamedTuple):
+    """With what a record is counted."""
 
     account: AccountId | None
+    """None: it is no account's, or a stranger's refusal at any of those that have no terms of their own."""
+    is_strangers: bool = False
+
+
+_STRANGERS = Owner(None, is_strangers=True)
+
+
+@dataclass(slots=True)
+class Part:
+    """What a segment holds of one owner, or what goes of that."""
+
+    owner: Owner
     lines: int = 0
     bytes: int = 0
     oldest: str = ""
     newest: str = ""
+
+    @property
+    def account(self) -> AccountId | None:
+        """Return whose it is, if it is one account's."""
+        return self.owner.account
 
     def take(self, at: str, size: int) -> None:
         """Count a line."""
@@ -84,7 +109,7 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class Removal:
-    """What goes of one account from one segment."""
+    """What goes of one owner from one segment."""
 
     path: Path
     reason: Reason
@@ -110,10 +135,18 @@ class Content(msgspec.Struct):
     seq: int
     at: str
     account: AccountId | None = None
+    decision: str | None = None
+    token_id: str | None = None
+    client_id: str | None = None
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether it is a refusal of somebody of whom nothing is known: no token that was good, and no client."""
+        is_known = self.token_id is not None or self.client_id is not None
+        return self.decision == "deny" and not is_known and self.kind in ("decision", "token")
 
 
 _decoder = msgspec.json.Decoder(Content)
-_Run = Callable[[Callable[[], object]], Awaitable[object]]
 _Chosen = Callable[[Content], Reason | None]
 
 
@@ -121,39 +154,44 @@ _Chosen = Callable[[Content], Reason | None]
 class Survey:
     """What all segments hold, remembered for those that have not changed."""
 
-    _known: dict[Path, tuple[tuple[int, int], dict[str | None, Part]]] = field(default_factory=dict)
+    _known: dict[Path, tuple[tuple[int, int], dict[Owner, Part]]] = field(default_factory=dict)
 
-    def read(self, directory: Path, rest: Callable[[], None]) -> list[tuple[Path, dict[str | None, Part]]]:
-        """Return the parts of each segment; `rest` is called between lines, so that others get on. Raises OSError."""
+    def read(self, directory: Path, terms: Terms, rest: Callable[[], None]) -> list[tuple[Path, dict[Owner, Part]]]:
+        """Return the parts of each segment, by `terms` that stay the same; raises OSError. Rest between lines."""
         known, self._known = self._known, {}
         for path in (path for paths in list_segments(directory).values() for path in paths):
             found = path.stat()
             identity = (found.st_ino, found.st_size)
             before = known.get(path)
             same = before is not None and before[0] == identity
-            self._known[path] = before if before is not None and same else (identity, _survey(path, rest))
+            self._known[path] = before if before is not None and same else (identity, _survey(path, terms, rest))
         return [(path, parts) for path, (_, parts) in self._known.items()]
 
 
-def plan(segments: Iterable[tuple[Path, Mapping[str | None, Part]]], terms: Terms, *, now: datetime) -> "Plan":
+def plan(segments: Iterable[tuple[Path, Mapping[Owner, Part]]], terms: Terms, *, now: datetime) -> "Plan":
     """Return what is to go; `now` in UTC."""
     segments = list(segments)
-    sizes: dict[str | None, int] = {}
+    sizes: dict[Owner, int] = {}
     for _, parts in segments:
-        for account, part in parts.items():
-            sizes[account] = sizes.get(account, 0) + part.bytes
+        for owner, part in parts.items():
+            sizes[owner] = sizes.get(owner, 0) + part.bytes
+    too_much = {owner for owner, size in sizes.items() if 0 < terms.of(owner.account).bytes < size}
     newest = _newest(path for path, _ in segments)
-    over: set[tuple[Path, str | None]] = set()
+    over: set[tuple[Path, Owner]] = set()
     # The oldest first, whoever wrote them.
-    for _, path, account, size in sorted(
-        ((part.newest, path, account, part.bytes) for path, parts in segments for account, part in parts.items()),
+    for _, path, owner, size in sorted(
+        (
+            (parts[owner].newest, path, owner, parts[owner].bytes)
+            for path, parts in segments
+            if path not in newest
+            for owner in too_much & parts.keys()
+        ),
         key=lambda found: found[:2],
     ):
-        bound = terms.of(account).bytes
-        if bound and sizes[account] > bound and path not in newest:
-            over.add((path, account))
-            sizes[account] -= size
-    return Plan(terms=terms, now=now, over=frozenset(over))
+        if sizes[owner] > terms.of(owner.account).bytes:
+            over.add((path, owner))
+            sizes[owner] -= size
+    return Plan(terms=terms, now=now, over=frozenset(over), newest=newest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,28 +200,30 @@ class Plan:
 
     terms: Terms
     now: datetime
-    over: frozenset[tuple[Path, str | None]]
-    """Segments and accounts of which everything goes, because there is more than is kept."""
+    over: frozenset[tuple[Path, Owner]]
+    """Segments and owners of which everything goes, because there is more than is kept."""
+    newest: Mapping[Path, str]
+    """The newest segment of each origin, with the origin."""
 
-    def concerns(self, path: Path, parts: Mapping[str | None, Part]) -> bool:
+    def concerns(self, path: Path, parts: Mapping[Owner, Part]) -> bool:
         """Tell whether anything goes from a segment."""
         return any(
-            (path, account) in self.over or part.oldest < self._cut_off(account) for account, part in parts.items()
+            (path, owner) in self.over or part.oldest < self._cut_off(owner.account) for owner, part in parts.items()
         )
 
     def choose(self, path: Path, held: frozenset[str]) -> _Chosen:
         """Return what says why a record of a segment goes, or None for one that stays; of `held` accounts all stays."""
-        cut_offs: dict[str | None, str] = {}
+        cut_offs: dict[Owner, str] = {}
 
         def choose(content: Content) -> Reason | None:
-            account = content.account
-            if content.kind in KEPT_KINDS or account in held:
+            if content.kind in KEPT_KINDS or content.account in held:
                 return None
-            if (cut_off := cut_offs.get(account)) is None:
-                cut_off = cut_offs[account] = self._cut_off(account)
+            owner = self.terms.owner(content)
+            if (cut_off := cut_offs.get(owner)) is None:
+                cut_off = cut_offs[owner] = self._cut_off(owner.account)
             if content.at < cut_off:
                 return "age"
-            return "size" if (path, account) in self.over else None
+            return "size" if (path, owner) in self.over else None
 
         return choose
 
@@ -207,8 +247,8 @@ class Retention:
     recorder: Recorder
     held: Callable[[], Awaitable[frozenset[str]]]
     """Asks which accounts are under legal hold."""
-    run: _Run
-    """Does what waits for the disk."""
+    run: Run
+    """Does what waits for the disk, one after the other; what was asked for is done though nobody waits for it."""
     survey: Survey = field(default_factory=Survey)
     rest: Callable[[], None] = lambda: None
     disk: Disk = field(default_factory=Disk)
@@ -219,45 +259,49 @@ class Retention:
         What is in files that are being written to stays; see `overdue`.
         """
         gone: list[Removal] = []
-        with rewriting(self.directory):
-            segments = await self._read()
-            due = plan(segments, self.terms, now=now)
-            for path, parts in segments:
-                if due.concerns(path, parts):
-                    with closed(path) as is_closed:
-                        if is_closed:
-                            gone += await self._let_go(path, due)
+        async with inside(rewriting(self.directory, disk=self.disk), run=self.run):
+            due, paths = await self._due(now)
+            for path in paths:
+                async with inside(closed(path, disk=self.disk), run=self.run) as is_closed:
+                    if is_closed:
+                        gone += await self._let_go(path, due)
         return gone
 
     async def preview(self, *, now: datetime) -> list[Removal]:
         """Return what `retain` would let go, and what would if its file were closed; changes nothing."""
-        segments = await self._read()
-        due, held = plan(segments, self.terms, now=now), await self.held()
+        due, paths = await self._due(now)
+        held = await self.held()
         found: list[Removal] = []
-        for path, parts in segments:
-            if due.concerns(path, parts):
-                removals = await self._find(path, due.choose(path, held))
-                found += removals
+        for path in paths:
+            found += await self._find(path, due.choose(path, held))
         return found
 
     async def overdue(self, *, now: datetime) -> frozenset[str]:
         """Return the origins whose newest segment holds content that is to go once another one is begun."""
-        segments = await self._read()
-        due, newest = plan(segments, self.terms, now=now), _newest(path for path, _ in segments)
-        return frozenset(newest[path] for path, parts in segments if path in newest and due.concerns(path, parts))
+        due, paths = await self._due(now)
+        return frozenset(due.newest[path] for path in paths if path in due.newest)
 
-    async def _read(self) -> list[tuple[Path, dict[str | None, Part]]]:
-        found: list[tuple[Path, dict[str | None, Part]]] = []
-        await self.run(lambda: found.extend(self.survey.read(self.directory, self.rest)))
-        return found
+    async def _due(self, now: datetime) -> tuple[Plan, list[Path]]:
+        """Return what is to go, and the segments from which anything goes."""
+        found: list[tuple[Plan, list[Path]]] = []
+
+        def find() -> None:
+            segments = self.survey.read(self.directory, self.terms, self.rest)
+            due = plan(segments, self.terms, now=now)
+            found.append((due, [path for path, parts in segments if due.concerns(path, parts)]))
+
+        # All of it apart from the loop, for there may be a great many accounts.
+        await self.run(find)
+        return found[0]
 
     async def _find(self, path: Path, chosen: _Chosen) -> list[Removal]:
         found: list[Removal] = []
-        await self.run(lambda: found.extend(_find_removals(path, chosen, self.rest)))
+        await self.run(lambda: found.extend(_find_removals(path, self.terms, chosen, self.rest)))
         return found
 
     async def _let_go(self, path: Path, due: Plan) -> list[Removal]:
-        chosen = due.choose(path, await self.held())
+        held_before = await self.held()
+        chosen = due.choose(path, held_before)
         removals = await self._find(path, chosen)
         if not removals:
             return []
@@ -266,7 +310,7 @@ class Retention:
             some = removals[start : start + _AT_A_TIME]
             records = (self.recorder.append(removal.record(), durable=True) for removal in some)
             for removal, seq in zip(some, await asyncio.gather(*records), strict=True):
-                by[removal.part.account, removal.reason] = f"{self.origin}:{seq}"
+                by[removal.part.owner, removal.reason] = f"{self.origin}:{seq}"
         # Or whoever verifies could not tell it from one that somebody has put behind the newest checkpoint.
         await self.recorder.checkpoint()
 
@@ -274,13 +318,19 @@ class Retention:
             self.rest()
             content, parts = _read_content(line)
             reason = None if content is None else chosen(content)
-            if content is None or parts is None or reason is None:
+            if content is None or parts is None or reason is None or (owner := self.terms.owner(content)) in stays:
                 return line
-            gone = Gone(seq=content.seq, by=by[content.account, reason])
+            gone = Gone(seq=content.seq, by=by[owner, reason])
             return join_line(Line(parts.leaf, b"", gone=encode_gone(gone)))
 
-        await self.run(lambda: rewrite(path, change, disk=self.disk))
-        return removals
+        async with inside(removing(self.directory, disk=self.disk), run=self.run):
+            # Anew: since it was asked, somebody may have been told that an account is under hold.
+            held = await self.held()
+            # Of what is counted together all goes or nothing, as its record says, and it may be of any account.
+            new = held - held_before
+            stays = {owner for owner, _ in by if owner.account in held or (owner == _STRANGERS and new)}
+            await self.run(lambda: rewrite(path, change, disk=self.disk))
+        return [removal for removal in removals if removal.part.owner not in stays]
 
 
 def _newest(paths: Iterable[Path]) -> dict[Path, str]:
@@ -289,22 +339,23 @@ def _newest(paths: Iterable[Path]) -> dict[Path, str]:
     return {path: origin for origin, path in last.items()}
 
 
-def _survey(path: Path, rest: Callable[[], None]) -> dict[str | None, Part]:
-    parts: dict[str | None, Part] = {}
+def _survey(path: Path, terms: Terms, rest: Callable[[], None]) -> dict[Owner, Part]:
+    parts: dict[Owner, Part] = {}
     for content, line in _read_all(path, rest):
         if content.kind not in KEPT_KINDS:
-            parts.setdefault(content.account, Part(content.account)).take(content.at, len(line))
+            owner = terms.owner(content)
+            parts.setdefault(owner, Part(owner)).take(content.at, len(line))
     return parts
 
 
-def _find_removals(path: Path, chosen: _Chosen, rest: Callable[[], None]) -> list[Removal]:
-    found: dict[tuple[str | None, Reason], Removal] = {}
+def _find_removals(path: Path, terms: Terms, chosen: _Chosen, rest: Callable[[], None]) -> list[Removal]:
+    found: dict[tuple[Owner, Reason], Removal] = {}
     for content, line in _read_all(path, rest):
         if (reason := chosen(content)) is None:
             continue
-        key = (content.account, reason)
+        key = (terms.owner(content), reason)
         if (removal := found.get(key)) is None:
-            removal = found[key] = Removal(path=path, reason=reason, part=Part(content.account))
+            removal = found[key] = Removal(path=path, reason=reason, part=Part(key[0]))
         removal.part.take(content.at, len(line))
         parts = parse_line(line)
         removal.leaves.append(b"" if parts is None else leaf_hash(parts.record))

@@ -5,7 +5,6 @@ a time rewrites. Whoever keeps a position in a segment notices that its name sta
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +17,13 @@ from gateway.audit.log import JournalBusy
 from gateway.audit.place import read_place, write_place
 from gateway.audit.segment import Fsync, list_segments, parse_name, read_lines, sync_directory
 from gateway.audit.writing import Write
+from gateway.locks import Claim, Lock, claim
 
 Change = Callable[[bytes], bytes]
 """Returns the line that takes the place of a whole line; the same one if nothing is to be taken out of it."""
 
 _DRAFT = ".new"
+_REMOVING = "removing.lock"
 _BUFFER_BYTES = 1024 * 1024
 
 
@@ -33,15 +34,16 @@ class Disk:
     write: Write = os.write
     fsync: Fsync = os.fsync
     rename: Callable[[Path, Path], None] = os.replace
+    claim: Claim = claim
 
 
 @contextmanager
-def rewriting(directory: Path) -> Iterator[None]:
+def rewriting(directory: Path, *, disk: Disk) -> Iterator[None]:
     """Be the one process that rewrites this journal, and clear away what an earlier one left half done.
 
     Raises JournalBusy if another one does, OSError.
     """
-    with _lock(directory / "rewriting.lock") as is_ours:
+    with _lock(directory / "rewriting.lock", disk.claim) as is_ours:
         if not is_ours:
             raise JournalBusy("another process is erasing or retaining in this journal: try again when it is done")
         for draft in directory.glob(f"*.jsonl{_DRAFT}"):
@@ -50,17 +52,40 @@ def rewriting(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def closed(path: Path) -> Iterator[bool]:
+def removing(directory: Path, *, disk: Disk) -> Iterator[None]:
+    """Be the one who takes something away, from asking which accounts are under hold until it is gone.
+
+    Raises JournalBusy if somebody has just been told that an account is under hold, OSError.
+    """
+    with _lock(directory / _REMOVING, disk.claim) as is_ours:
+        if not is_ours:
+            raise JournalBusy("an account has just come under hold: try again")
+        yield
+
+
+def is_removing(directory: Path) -> bool:
+    """Tell whether something is being taken away by someone who has asked for the holds before; raises OSError."""
+    with _lock(directory / _REMOVING) as is_ours:
+        return not is_ours
+
+
+@contextmanager
+def closed(path: Path, *, disk: Disk) -> Iterator[bool]:
     """Tell whether a segment is never written to again, which holds until the block ends; raises OSError."""
     name = parse_name(path.name)
     if name is None or not path.exists():
         yield False
-    elif not is_newest(path):
-        yield True
-    else:
-        with _lock(path.with_name(f"{name.origin}.lock")) as is_ours:
-            # Whoever wrote the origin may have begun another one just before it ended.
-            yield is_ours or not is_newest(path)
+        return
+    with _lock(path, disk.claim) as is_not_open:
+        if not is_not_open:
+            # Whatever its name says: where segments have been lost, a writer may be in one that is not the newest.
+            yield False
+        elif not is_newest(path):
+            yield True
+        else:
+            with _lock(path.with_name(f"{name.origin}.lock"), disk.claim) as is_ours:
+                # Whoever wrote the origin may have begun another one just before it ended.
+                yield is_ours or not is_newest(path)
 
 
 def is_written(directory: Path, origin: str) -> bool:
@@ -149,15 +174,10 @@ def _write_all(handle: int, content: bytes, *, write: Write) -> None:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[bool]:
+def _lock(path: Path, claim: Claim = claim) -> Iterator[bool]:
     """Tell whether the lock is ours until the block ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = Lock(path, claim=claim)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield lock.take()
     finally:
-        os.close(handle)
+        lock.release()

@@ -111,7 +111,8 @@ def parse_line(line: bytes) -> Line | None:
         cut = content.find(b"}" + _OPEN)
         if cut < 0:
             return Line(leaf, content)
-        return Line(leaf, content[: cut + 1], content[cut + 1 + len(_OPEN) :])
+        openings = content[cut + 1 + len(_OPEN) :]
+        return Line(leaf, content[: cut + 1], openings) if openings else None
     if line.startswith(_GONE, _LEAF_END) and _LEAF.fullmatch(leaf):
         return Line(leaf, b"", gone=line[_LEAF_END + len(_GONE) : -len(_END)])
     return None

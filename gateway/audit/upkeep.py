@@ -1,9 +1,7 @@
 """What a running gateway does for its journal beside writing it: it closes segments on demand, and lets content go."""
 
 import asyncio
-import fcntl
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from gateway.audit.log import JournalError
 from gateway.audit.retention import Recorder, Retention, Survey, Terms
 from gateway.audit.rotating import Rotates, ask_to_rotate, keep_rotating
 from gateway.clock import Clock
+from gateway.locks import Lock
 from gateway.stores.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ class Upkeep:
         self._clock = clock
         self._every_seconds = every_seconds
         self._survey = Survey()
+        self._lock = Lock(directory / "retaining.lock")
         self._resting = _Resting()
 
     async def run(self) -> None:
@@ -62,24 +62,17 @@ class Upkeep:
                 group.create_task(self._keep_retaining(keeping))
         finally:
             asking.stop()
-            keeping.stop()
+            keeping.stop(self._lock.release)
 
     async def _keep_retaining(self, hand: Hand) -> None:
-        lock = -1
-        try:
-            while True:
-                if not self._terms.is_for_ever:
-                    try:
-                        if lock < 0:
-                            lock = await hand.run(self._claim)
-                        if lock >= 0:
-                            await self._retain(hand)
-                    except (JournalError, StoreError, OSError) as error:
-                        log.warning("nothing of the journal is let go now; tried again later: %s", error)
-                await asyncio.sleep(self._every_seconds)
-        finally:
-            if lock >= 0:
-                os.close(lock)
+        while True:
+            if not self._terms.is_for_ever:
+                try:
+                    if await hand.run(self._lock.take):
+                        await self._retain(hand)
+                except (JournalError, StoreError, OSError) as error:
+                    log.warning("nothing of the journal is let go now; tried again later: %s", error)
+            await asyncio.sleep(self._every_seconds)
 
     async def _retain(self, hand: Hand) -> None:
         retention = Retention(
@@ -99,19 +92,6 @@ class Upkeep:
         gone = await retention.retain(now=now)
         if gone:
             log.info("the content of %d records is kept no longer", sum(removal.part.lines for removal in gone))
-
-    def _claim(self) -> int:
-        """Return the lock of the one that lets content go, or -1 if another process has it; raises OSError."""
-        handle = os.open(self._directory / "retaining.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return -1
-        except OSError:
-            os.close(handle)
-            raise
-        return handle
 
 
 class _Resting:

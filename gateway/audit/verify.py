@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.audit.absences import Absences
 from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, split_notes
 from gateway.audit.finding import Finding
+from gateway.audit.resume import UNSIGNED
 from gateway.audit.sealed import UNREADABLE
 from gateway.audit.segment import Line, decode_gone, parse_line, parse_name
 from gateway.audit.sources import JournalFiles, Lines, OriginSource, Source
@@ -116,6 +117,7 @@ class _Head(msgspec.Struct):
     reason: str | None = None
     segment: str | None = None
     offset: int | None = None
+    count: int | None = None
     sealed: msgspec.Raw = msgspec.Raw()
 
 
@@ -140,13 +142,20 @@ class _OriginCheck:
         newest = source.newest
         if newest is None and key is not None:
             self._find("there is no checkpoint")
+        notes, wrong = [] if newest is None else [newest], dict[str, None]()
         try:
-            # As a set of bytes: the newest is in the history as well, and a signature takes its time.
-            notes = dict.fromkeys([*split_notes(source.history), *filter(None, [newest])])
-            for note in notes:
-                self.expect("a checkpoint in the journal", open_note(note, key=key))
+            notes += split_notes(source.history)
         except CheckpointError as error:
-            self._find(str(error))
+            wrong[str(error)] = None
+        # As a set of bytes: the newest is in the history as well, and a signature takes its time.
+        for note in dict.fromkeys(notes):
+            try:
+                self.expect("a checkpoint in the journal", open_note(note, key=key))
+            except CheckpointError as error:
+                # Once, or a wrong key would be as many findings as there are checkpoints.
+                wrong[str(error)] = None
+        for what in wrong:
+            self._find(what)
 
     def expect(self, source: str, checkpoint: Checkpoint) -> None:
         if checkpoint.origin != self._origin:
@@ -235,6 +244,9 @@ class _OriginCheck:
         """Take note of what the journal says of itself."""
         if head.reason == "history_altered":
             return "on starting, the writer found that the records before this one had been altered"
+        if head.reason == UNSIGNED and head.count is not None:
+            # What a checkpoint of before covers was signed in its time, even if the later writer did not have that.
+            self._absences.refuse(head.origin, range(max(head.seq - head.count, self._covered), head.seq))
         if head.segment is not None and head.offset is not None:
             # A segment can have one; where it begins changes when content is taken out of the lines before it.
             self._torn.pop(head.segment, None)

@@ -8,6 +8,7 @@ decides what is on the record: more may be than was acknowledged, never less.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalError
 from gateway.audit.notes import Note, Notes
 from gateway.audit.record import Record, encode
-from gateway.audit.segment import Fsync, SegmentName
+from gateway.audit.segment import Fsync, SegmentName, list_segments, parse_name
 from gateway.audit.writing import Batch, Segment, Write, as_ours
 from gateway.clock import Clock, Ticks
 from policy.merkle import Frontier
@@ -89,6 +90,7 @@ class Writer:
         self._next = 0
         self._filling: Batch | None = None
         self._writing: Batch | None = None
+        self._notes_wait = False
         self._opening: asyncio.Task[None] | None = None
         self._retry_at = 0.0
         self._closed = False
@@ -204,9 +206,11 @@ class Writer:
         """Add a note to the batch that waits, which is not handed over for that alone; raises JournalError."""
         if self._closed or self.is_hanging or self.segment is None:
             self._check()
-        if (batch := self._filling) is None:
-            batch = self._begin()
-            self._loop.call_later(NOTE_SECONDS, self._hurry, batch)
+        batch = self._filling or self._begin()
+        if not self._notes_wait:
+            # One timer for all of them: it holds no batch, and nothing has to cancel it.
+            self._notes_wait = True
+            self._loop.call_later(NOTE_SECONDS, self._hurry_notes)
         if batch.bytes >= MOST_BYTES or len(batch.records) >= MOST_RECORDS:
             raise JournalError(_TOO_MUCH)
         if isinstance(note, Completion):
@@ -223,6 +227,12 @@ class Writer:
         batch.is_urgent = True
         if self._writing is None:
             self._loop.call_soon(self._hand_over)
+
+    def _hurry_notes(self) -> None:
+        """Hand over the batch that waits: all notes since the timer was set are in it, or were handed over before."""
+        self._notes_wait = False
+        if self._filling is not None:
+            self._hurry(self._filling)
 
     def _begin(self) -> Batch:
         """Begin a batch; it is handed over as soon as anybody waits for it, or after a while."""
@@ -347,9 +357,13 @@ class Writer:
         self._hand_over()
 
     def _create(self, first: int) -> Segment:
-        attempt = 0
+        """Begin a segment whose name comes behind all that there are, also where some of those have been lost."""
+        name = SegmentName(origin=self._origin, first=first)
+        if others := list_segments(self._directory).get(self._origin):
+            newest = parse_name(others[-1].name)
+            if newest is not None and newest >= name:
+                name = replace(newest, attempt=newest.attempt + 1)
         while True:
-            name = SegmentName(origin=self._origin, first=first, attempt=attempt)
             try:
                 return Segment(
                     self._directory / str(name),
@@ -359,12 +373,12 @@ class Writer:
                     failed=self.seal,
                 )
             except FileExistsError:
-                attempt += 1
+                name = replace(name, attempt=name.attempt + 1)
 
 
-def mark(reason: str, *, segment: str | None = None, offset: int | None = None) -> Record:
+def mark(reason: str, *, segment: str | None = None, offset: int | None = None, count: int | None = None) -> Record:
     """Return a record of the journal itself."""
-    return Record(kind="journal", reason=reason, segment=segment, offset=offset)
+    return Record(kind="journal", reason=reason, segment=segment, offset=offset, count=count)
 
 
 def _check_room(batch: Batch, record: Record) -> None:

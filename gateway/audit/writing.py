@@ -12,6 +12,7 @@ from gateway.audit.log import Instead, JournalError
 from gateway.audit.notes import Note
 from gateway.audit.record import Encoded, Record
 from gateway.audit.segment import Fsync, build_lines, sync_directory
+from gateway.locks import lock
 
 Write = Callable[[int, bytes], int]
 
@@ -124,10 +125,10 @@ class Segment:
     """
 
     def __init__(self, path: Path, *, write: Write, fsync: Fsync, hand: Hand, failed: "Failed") -> None:
-        """Create the file, which must not exist, and make its name durable; for a thread, for it may hang.
+        """Create the file, which must not exist, lock it, and make its name durable; for a thread, for it may hang.
 
         `hand` does what `sync` and `close` ask for; `failed` is told, on the loop, of an fsync that failed. Raises
-        OSError.
+        FileExistsError if somebody else has locked it first, OSError.
         """
         self.path = path
         self.size = 0
@@ -151,6 +152,9 @@ class Segment:
         self._running: asyncio.Future[None] | None = None
         self._queued: asyncio.Future[None] | None = None
         try:
+            # Whatever becomes of its name's order among the others, nobody rewrites it before it is closed.
+            if not lock(self._fd):
+                raise FileExistsError(errno.EEXIST, "somebody has locked the new segment")
             sync_directory(path.parent, fsync=fsync)
         except OSError:
             os.close(self._fd)

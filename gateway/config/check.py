@@ -19,8 +19,8 @@ from gateway.config.model import (
     OtherUpstream,
     UpstreamTls,
 )
+from gateway.config.urls import is_safe
 from gateway.grants.patience import FACTS_SECONDS
-from gateway.loopback import LOOPBACK
 from policy.documents import is_pointer
 from policy.rules import is_attribute
 
@@ -78,8 +78,6 @@ _MOST = {
     "store.max_connections": 1000,
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9_-]|\[[0-9A-Fa-f:.]+\]", re.ASCII)
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # RFC 1123 section 2.1, with the underscore that some have
-_NAME = re.compile(rf"(?=.{{1,254}}\Z){_LABEL}(?:\.{_LABEL})*\.?", re.ASCII)
 # Behind which a name is read as an address (RFC 1123 section 2.1), so with an account before it, as any.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE | re.ASCII)
 # Escapes and delimiters are left out: a prefix has one spelling.
@@ -91,7 +89,7 @@ _ASKED_HOST = re.compile(r"[A-Za-z0-9.-]*\{account\}[A-Za-z0-9-]*(?:\.[A-Za-z0-9
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 _LEAST_SECRET_BYTES = 32  # as long as what HMAC-SHA256 puts out (RFC 2104 section 3)
 _MOST_WINDOW_SECONDS = 3600
-_MOST_ASKING_SECONDS = 0.9 * FACTS_SECONDS  # storing what has changed is waited for as well
+_MOST_ASKING_SECONDS = 0.4  # of FACTS_SECONDS: storing what has changed is waited for as well
 _MOST_ASKING = 1024
 _LEAST_TOKEN = 32  # of base64url letters: 192 random bits
 _BEARER = re.compile(rf"[A-Za-z0-9._~+/-]{{{_LEAST_TOKEN},1024}}=*", re.ASCII)
@@ -180,7 +178,7 @@ def _check_question(http: GrantsHttp, where: str) -> None:
             f"{where}.url: an account is one label of a host of yours, such as {{account}}.helpdesk.example"
         )
     # A name in place of the account: no account can make this machine's loopback of another host.
-    if not _is_safe(http.url.replace("{account}", "a")):
+    if not is_safe(http.url.replace("{account}", "a")):
         raise ConfigError(
             f"{where}.url: must be an https URL with a host and a port that there can be; "
             "http is for this machine's own loopback only"
@@ -319,7 +317,7 @@ def _check_catch(config: Config) -> None:
 
 
 def _check_staff(config: Config) -> None:
-    if not _is_safe(config.staff.issuer):
+    if not is_safe(config.staff.issuer):
         raise ConfigError(
             "staff.issuer: must be an https URL with a host and a port that there can be; "
             "http is for this machine's own loopback only"
@@ -329,22 +327,6 @@ def _check_staff(config: Config) -> None:
         raise ConfigError(f"staff.events.push_token: must have at least {_LEAST_TOKEN} letters, digits or -._~+/")
     check_rules(config.staff)
     check_sign_in(config)
-
-
-def _is_safe(url: str) -> bool:
-    """Tell whether a URL names a host, and maybe a port, that can be asked so that nobody in between listens."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        if "[" in parts.netloc:
-            ipaddress.IPv6Address(host)
-        elif _NAME.fullmatch(host) is None:
-            return False
-    except ValueError:
-        return False
-    if port == 0 or parts.netloc.endswith(":"):
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
 
 
 def parse_address(text: str, where: str) -> tuple[str, int]:

@@ -1,11 +1,11 @@
 """What the types of `[[audit.sinks]]` cannot say."""
 
 import re
-from urllib.parse import urlsplit
 
 from gateway.audit.search.query import Query, QueryError
 from gateway.config.model import ConfigError
 from gateway.config.sinks import Sink
+from gateway.config.urls import is_in_the_open, split_url
 from gateway.loopback import LOOPBACK
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}", re.ASCII)
@@ -14,7 +14,6 @@ _MOST_SECONDS = 300
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 _OURS = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding", "host", "user-agent"})
-_URL = re.compile(r"https?://[!$-;=?A-Z\[\]_a-z~]+", re.ASCII)
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?!0+$)[0-9]{1,5}", re.ASCII)
 # By kind: what has to be there, and what else may be.
 _NEEDED = {"stdout": "", "file": "path", "syslog": "address", "http": "url", "otlp": "url"}
@@ -82,10 +81,9 @@ def _check_form(sink: Sink, where: str) -> None:
 
 def _check_http(sink: Sink, where: str) -> None:
     # Never repeated in a message: a path can be a credential.
-    if _URL.fullmatch(sink.url) is None or not _names_a_host(sink.url):
+    if (parts := split_url(sink.url)) is None:
         raise ConfigError(f"{where}.url: must be an http or https URL with a host, without a user and a fragment")
-    parts = urlsplit(sink.url)
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if is_in_the_open(parts):
         if sink.credential is not None:
             raise ConfigError(f"{where}.url: must be https, or the credential goes to whoever listens")
         _check_plaintext(sink, f"{where}.url")
@@ -98,14 +96,6 @@ def _check_http(sink: Sink, where: str) -> None:
             raise ConfigError(f"{key}: names a header that a sink cannot set")
         if _HEADER_VALUE.fullmatch(value) is None:
             raise ConfigError(f"{key}: holds a value that no header can have")
-
-
-def _names_a_host(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0 and parts.username is None and not parts.fragment
-    except ValueError:
-        return False
 
 
 def _check_syslog(sink: Sink, where: str) -> None:

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from gateway.audit.witnesses.cosignature import parse_key
 from gateway.config.audit import Witness
 from gateway.config.model import ConfigError
-from gateway.loopback import LOOPBACK
+from gateway.config.urls import is_in_the_open, split_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
-_URL = re.compile(r"https?://[!-~]+", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{1,1024}", re.ASCII)
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 86400
 _OTHERS = {"http": ("path",), "file": ("url", "token", "ca_file", "key")}
@@ -40,16 +38,11 @@ def check_witnesses(witnesses: Sequence[Witness]) -> None:
 
 
 def _check_http(witness: Witness, where: str) -> None:
-    try:
-        parts = urlsplit(witness.url)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{where}.url: {error}") from error
-    if _URL.fullmatch(witness.url) is None or not parts.hostname or parts.username is not None or port == 0:
-        raise ConfigError(f"{where}.url: must be an http(s) URL in ASCII, without a user: give a `token` instead")
-    if parts.fragment:
-        raise ConfigError(f"{where}.url: must have no fragment")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if (parts := split_url(witness.url)) is None:
+        raise ConfigError(
+            f"{where}.url: must be an http or https URL with a host, without a fragment and a user (give a `token`)"
+        )
+    if is_in_the_open(parts):
         raise ConfigError(f"{where}.url: must be https, except to this machine: anybody on the way could answer")
     if witness.token is not None and _TOKEN.fullmatch(witness.token.reveal()) is None:
         raise ConfigError(f"{where}.token: must be 1 to 1024 characters of ASCII without spaces")

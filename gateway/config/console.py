@@ -30,3 +30,11 @@ class Console(Section, frozen=True, kw_only=True):
     """Pages for people."""
 
     account: ConsoleAccount | None = None
+
+    @property
+    def tells_staff(self) -> bool:
+        """Whether a session that the app makes of an assertion lets nobody in: its answer says that staff act.
+
+        Where it does not, staff must never hold one: it would be an administrator's, to whoever asks the app.
+        """
+        return self.account is None or bool(self.account.fields.acting)

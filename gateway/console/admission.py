@@ -94,11 +94,13 @@ class Admission:
         hosts = request.headers.getall("Host", [])
         origin = f"{self._scheme}://{hosts[0].lower()}" if len(hosts) == 1 else ""
         wrong = check_sender(request, origin)
-        if wrong is not None:
-            return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), request, caller)
-        found = await self._identify(request, caller, fresh=True)
+        found = await self._identify(request, caller, fresh=wrong is None)
         if isinstance(found, web.Response):
-            return found
+            # Not on the record: anybody can send a form as nobody, as often as they like.
+            deny = Deny(reason=DenyReason.CROSS_SITE, detail=wrong or "")
+            return self._pages.refusal(deny, again=PATH, request_id=caller.request_id) if wrong else found
+        if wrong is not None:
+            return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), request, caller, by=found)
         if not holds_token(fields, self._tokens.good(*self._purpose(found))):
             return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=TOO_OLD), request, caller, by=found)
         if found.administrator.is_acting_staff:

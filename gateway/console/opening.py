@@ -46,6 +46,7 @@ def open_console(
             upstream=upstream,
             lines_for=lines_for,
             says_address=config.upstream.forwarded_for == "append",
+            connections=config.upstream.max_connections,
             ticks=state.ticks,
         )
     admission = Admission(

@@ -10,8 +10,10 @@ from cachetools import TLRUCache
 
 from gateway.clock import Ticks
 from gateway.config.console import ConsoleAccount
+from gateway.console.questions import Questions
 from gateway.proxy.headers import values
 from gateway.proxy.wire import Headers, RequestHead, Upstream, UpstreamFault, UpstreamResponse
+from gateway.rarely import Rarely
 from policy.administrators import Person, PersonFields, read_person
 from policy.documents import Odd
 from policy.model import AccountId
@@ -19,8 +21,6 @@ from policy.model import AccountId
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 64 * 1024
-_MOST_QUESTIONS = 16
-"""At a time: strangers are asked about too, and the connections to the app are its customers'."""
 _MOST_KEPT = 1024
 _ACCEPTED: Headers = ((b"Accept", b"application/json"), (b"Accept-Encoding", b"identity"))
 _SIGNED_OUT = frozenset({301, 302, 303, 307, 308, 401, 403})
@@ -46,9 +46,13 @@ class WhoAmI:
         upstream: Upstream,
         lines_for: Callable[[AccountId], Headers],
         says_address: bool,
+        connections: int,
         ticks: Ticks,
     ) -> None:
-        """Ask `upstream`; `lines_for` an account name it, and with `says_address` the client's address is said."""
+        """Ask `upstream`, to which there are so many `connections`.
+
+        `lines_for` an account name it, and with `says_address` the client's address is said.
+        """
         fields = section.fields
         self._target = section.who_am_i.encode("ascii")
         self._fields = PersonFields(
@@ -61,7 +65,8 @@ class WhoAmI:
         self._upstream = upstream
         self._lines_for = lines_for
         self._says_address = says_address
-        self._asking = asyncio.Semaphore(_MOST_QUESTIONS)
+        self._questions = Questions(connections)
+        self._faults = Rarely(log, ticks=ticks)
         kept = section.remember_seconds
         self._ticks = ticks
         self._known: TLRUCache[bytes, tuple[float, Person]] = TLRUCache(
@@ -83,7 +88,7 @@ class WhoAmI:
         if not fresh and (kept := self._known.get(key)) is not None:
             return kept[1]
         began = self._ticks()
-        found = await self._ask(account, shown)
+        found = await self._ask(account, shown, client_ip)
         if isinstance(found, Person):
             self._known[key] = (began, found)
         else:
@@ -96,16 +101,18 @@ class WhoAmI:
             shown.append((b"X-Forwarded-For", client_ip.encode("ascii")))
         return shown
 
-    async def _ask(self, account: AccountId, shown: Sequence[tuple[bytes, bytes]]) -> Person | Nobody:
+    async def _ask(
+        self, account: AccountId, shown: Sequence[tuple[bytes, bytes]], client_ip: str | None
+    ) -> Person | Nobody:
         lines = (*self._lines_for(account), *_ACCEPTED, *self._fixed, *shown)
         head = RequestHead(method=b"GET", target=self._target, headers=lines)
         try:
-            async with asyncio.timeout(self._timeout), self._asking:
+            async with self._questions.turn(client_ip), asyncio.timeout(self._timeout):
                 return await self._send(head, account)
         except TimeoutError:
-            log.warning("the app did not say in time who asks for the account's page")
+            self._faults.warning("the app did not say in time who asks for the account's page")
         except UpstreamFault as fault:
-            log.warning("the app cannot be asked who asks for the account's page: %s", fault)
+            self._faults.warning("the app cannot be asked who asks for the account's page: %s", fault)
         return Nobody.UNKNOWN
 
     async def _send(self, head: RequestHead, account: AccountId) -> Person | Nobody:
@@ -119,11 +126,13 @@ class WhoAmI:
         finally:
             await response.close()
         if body is None:
-            log.warning("who asks for the account's page is not known: %s", wrong or "the app's answer is too long")
+            self._faults.warning(
+                "who asks for the account's page is not known: %s", wrong or "the app's answer is too long"
+            )
             return Nobody.UNKNOWN
         found = read_person(body, self._fields, account=account)
         if isinstance(found, Odd):
-            log.warning("the app's answer to who asks for the account's page is odd: %s", found.reason)
+            self._faults.warning("the app's answer to who asks for the account's page is odd: %s", found.reason)
             return Nobody.UNKNOWN
         return Nobody.SIGNED_OUT if found is None else found
 

@@ -14,7 +14,7 @@ from gateway.caller import Caller
 from gateway.clients import DEVICE_ROLE
 from gateway.clock import Clock
 from gateway.devices.desk import DeviceDesk
-from gateway.devices.guesses import Tries, network_of
+from gateway.devices.guesses import NetworkTries, Tries
 from gateway.devices.record import record_device
 from gateway.places import Places
 from gateway.proxy.triage import is_account_name
@@ -68,8 +68,8 @@ class DeviceAuthorizationEndpoint:
         self._journal = journal
         self._clock = clock
         self._is_on = is_on
-        self._of_one = Tries(store, clock, what="device requests of", most=MOST_FROM_ONE, within=WITHIN)
-        self._few_of_one = Tries(store, clock, what="few device requests of", most=FEW_OF_ONE, within=WITHIN)
+        self._of_one = NetworkTries(store, clock, what="device requests of", most=MOST_FROM_ONE, within=WITHIN)
+        self._few_of_one = NetworkTries(store, clock, what="few device requests of", most=FEW_OF_ONE, within=WITHIN)
         self._few_of_all = Tries(store, clock, what="few device requests", most=MOST_OF_ALL, within=WITHIN)
         self._of_all = Tries(store, clock, what="device requests", most=MOST_OF_ALL, within=WITHIN)
         self._of_refused = Tries(store, clock, what="refused device requests", most=MOST_OF_ALL, within=WITHIN)
@@ -101,7 +101,7 @@ class DeviceAuthorizationEndpoint:
         if not self._is_on:
             said = "staff cannot sign in with a browser here: the gateway has no [staff.sign_in]"
             return answers.error(400, "unauthorized_client", said)
-        if not await self._of_one.take(network_of(attempt.caller.client_ip)):
+        if not await self._of_one.take(attempt.caller.client_ip):
             return _too_many()
         return await self._open(attempt, client, fields)
 
@@ -116,7 +116,7 @@ class DeviceAuthorizationEndpoint:
             return await self._refuse(deny, attempt, code=exc.error)
         if refused is not None:
             return await self._refuse(refused, attempt)
-        if not await self._takes_of_all(network_of(caller.client_ip)):
+        if not await self._takes_of_all(caller.client_ip):
             return _too_many()
         asked = replace(asked, audience=self._places.host_of(AccountId(asked.account)))
         user_agent = _NOT_PLAIN.sub("?", caller.user_agent or "")[:_LONGEST_AGENT]
@@ -137,9 +137,9 @@ class DeviceAuthorizationEndpoint:
             },
         )
 
-    async def _takes_of_all(self, network: str) -> bool:
+    async def _takes_of_all(self, address: str | None) -> bool:
         """Count one more of all networks together; False if there were as many as may be."""
-        of_all = self._few_of_all if await self._few_of_one.take(network) else self._of_all
+        of_all = self._few_of_all if await self._few_of_one.take(address) else self._of_all
         return await of_all.take("")
 
     async def _refuse(self, deny: Deny, attempt: Attempt, *, code: str | None = None) -> web.Response:

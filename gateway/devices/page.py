@@ -15,7 +15,7 @@ from gateway.clock import Clock
 from gateway.devices.authorization import VERIFICATION_PATH
 from gateway.devices.codes import read_user_code
 from gateway.devices.desk import DeviceDesk
-from gateway.devices.guesses import Tries, network_of
+from gateway.devices.guesses import NetworkTries, Tries
 from gateway.devices.record import record_device
 from gateway.forms import NOT_A_PERSON
 from gateway.origin import is_page_load
@@ -61,7 +61,9 @@ class DevicePage:
         self._cookies = cookies
         self._journal = journal
         self._of_session = Tries(store, clock, what="user codes of a session", most=MOST_OF_A_SESSION, within=WITHIN)
-        self._of_network = Tries(store, clock, what="user codes of a network", most=MOST_OF_A_NETWORK, within=WITHIN)
+        self._of_network = NetworkTries(
+            store, clock, what="user codes of a network", most=MOST_OF_A_NETWORK, within=WITHIN
+        )
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
@@ -136,9 +138,9 @@ class DevicePage:
 
     async def _look(self, request: web.Request, code: str | None, caller: Caller) -> DeviceRequest | web.Response:
         """Return the request under a code, or the page that says there is none; wrong ones are counted."""
-        tries = (
+        tries: tuple[tuple[Tries | NetworkTries, str], ...] = (
             (self._of_session, self._visitors.session_of(request).hex()),
-            (self._of_network, network_of(caller.client_ip)),
+            (self._of_network, caller.client_ip or ""),
         )
         # Before it is looked for, so that guesses made at the same time are counted too.
         for counted, key in tries:

@@ -9,13 +9,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from random import random
 
 from gateway.clock import Ticks
 from gateway.grants.facts import FactCache
 from gateway.grants.levels import levels
 from gateway.grants.mark import RECOVERY_LEAP, Mark
 from gateway.grants.together import Parts
+from gateway.pauses import Pauses
 from gateway.proxy.live import Exchange, Live
 from gateway.stores.store import Changes, Push, Store, StoreChange, StoreError
 from gateway.tasks import Tasks
@@ -166,18 +166,17 @@ class Follower:
         await self._live.look_again(unsure, self._load)
 
     async def _follow(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = Pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
             try:
                 async with self._store.listen() as push:
                     await self.hear()
                     self._found()
-                    pause = _FIRST_PAUSE_SECONDS
+                    pauses.reset()
                     await self._hear_on(push)
             except Exception as exc:  # noqa: BLE001 - whatever it was, it must not be the last change that is heard of
                 self._lose(exc)
-            await self._rest(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all come back at once
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await self._rest(pauses.next())
 
     async def _rest(self, seconds: float) -> None:
         """Wait, and read the changes meanwhile though nobody says when: only the channel may be lost."""

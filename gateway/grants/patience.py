@@ -2,5 +2,7 @@
 
 from typing import Final
 
-FACTS_SECONDS: Final = 0.5
-"""Staff would rather be refused than hang; a fetch that takes longer goes on, and the next request finds its answer."""
+REFUSED_SECONDS: Final = 0.5
+"""Within this staff have their answer, whatever is wrong with the store: they would rather be refused than hang."""
+FACTS_SECONDS: Final = 0.45
+"""So long facts are waited for, the rest is for the answer; a fetch that takes longer goes on, for the next request."""

@@ -54,6 +54,10 @@ class Uncertain(StoreError):
     """The store took the change and was not heard of since: it may have been made, and the record says so."""
 
 
+class _Overtaken(Exception):
+    """A change that was to be made only to the account as it was before: that it was not is on the record."""
+
+
 class GrantService:
     """The one way in which a grant changes.
 
@@ -87,7 +91,10 @@ class GrantService:
 
     async def choose(self, request: ChangeRequest) -> GrantChange | GrantRefusal:
         """Carry out an administrator's choice, or say why not; either is on the record."""
-        _, outcome = await self._change(request, lambda before: self._choose(request, before))
+        try:
+            _, outcome = await self._change(request, lambda before: self._choose(request, before))
+        except _Overtaken:
+            return GrantRefusal.OVERTAKEN
         return outcome
 
     async def convert(self, account: AccountId, *, by: str) -> GrantChange | GrantRefusal:
@@ -183,6 +190,8 @@ class GrantService:
         except StoreConflict as exc:
             # What stands on the record above did not happen; the next try has a record of its own.
             await self._undo(record, exc)
+            if request.known_epoch is not None:
+                raise _Overtaken from exc
             return False
         except StoreError as exc:
             await self._undo(record, exc)

@@ -9,6 +9,7 @@ from typing import Final, assert_never, cast
 from gateway import cookie_names
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
+from gateway.audit.strangers import Strangers
 from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache
@@ -29,8 +30,8 @@ from gateway.proxy.peers import Trusts
 from gateway.proxy.proofs import HeldKeys
 from gateway.proxy.records import record_decision
 from gateway.proxy.triage import AccountReader, Credential
-from gateway.proxy.tunnel import Tunnel
-from gateway.proxy.wire import ByteStream, Headers, Inbound, RequestHead, ResponseHead, Upstream
+from gateway.proxy.tunnel import carry_exchange
+from gateway.proxy.wire import Headers, Inbound, RequestHead, ResponseHead, Upstream
 from gateway.rarely import Rarely
 from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.stores.store import StoreError
@@ -71,6 +72,7 @@ class AssumedTraffic:
         clock: Clock,
         ticks: Ticks = boot_seconds,
         banner: Banner | None = None,
+        strangers: Strangers | None = None,
     ) -> None:
         self._accounts = accounts
         self._verifier = verifier
@@ -92,6 +94,7 @@ class AssumedTraffic:
         self._ticks = ticks
         self._banner = banner
         self._unrecorded = Rarely(log, ticks=ticks)
+        self._strangers = strangers or Strangers(journal, ticks=ticks)
 
     async def answer(
         self, inbound: Inbound, kinds: int, credential: Credential | CookieCredential | DenyReason | None
@@ -104,9 +107,9 @@ class AssumedTraffic:
         began = self._ticks()
         request_id = f"req_{getrandbits(64):016x}"  # told apart, never guessed against
         try:
-            held = await self._admit(credential) if isinstance(credential, CookieCredential) else None
+            held = await self._admit(credential, began) if isinstance(credential, CookieCredential) else None
             request = self._parse(inbound, kinds, credential, held)
-            facts = self._facts.at_hand(request.account, request.claims) or await self._load(request)
+            facts = self._facts.at_hand(request.account, request.claims) or await self._load(request, began)
         except Refused as refused:
             await self._refuse(inbound, refused.deny, request_id, refused.claims, _NO_FACTS)
             return
@@ -123,10 +126,10 @@ class AssumedTraffic:
             case _:
                 assert_never(decision)
 
-    async def _admit(self, credential: CookieCredential) -> AssumptionClaims:
+    async def _admit(self, credential: CookieCredential, began: float) -> AssumptionClaims:
         """Return what a browser's cookie stands for, asked anew for each request; raises Refused."""
         try:
-            async with asyncio.timeout(self._facts.patience_seconds):
+            async with self._patience(began):
                 held = await self._browsers.admit(credential)
         except (StoreError, TimeoutError) as exc:
             raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE)) from exc
@@ -231,9 +234,13 @@ class AssumedTraffic:
             return None
         return caller
 
-    async def _load(self, request: AccessRequest) -> Facts:
+    def _patience(self, began: float) -> asyncio.Timeout:
+        """Limit a wait for the store to what is left of the request's time: all its waits share one."""
+        return asyncio.timeout(self._facts.patience_seconds - (self._ticks() - began))
+
+    async def _load(self, request: AccessRequest, began: float) -> Facts:
         try:
-            async with asyncio.timeout(self._facts.patience_seconds):
+            async with self._patience(began):
                 facts = await self._facts.of_request(request.account, request.claims)
         except (StoreError, TimeoutError) as exc:
             raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE), request.claims) from exc
@@ -244,9 +251,10 @@ class AssumedTraffic:
 
     async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str, began: float) -> None:
         """Record the permit, then send the request on, and note how that ended."""
-        request, caller = exchange.request, cast("Asker", inbound.head.kept[_CALLER])
+        request, browser, held = exchange.request, cast("Asker", inbound.head.kept[_CALLER]).browser, None
         try:
-            held = None if caller.browser is None else await self._hold(caller.browser, inbound.head, exchange.permit)
+            if browser is not None:
+                held = await self._hold(browser, inbound.head, exchange.permit, began)
         except (StoreError, TimeoutError):
             without = Deny(reason=DenyReason.STORE_UNAVAILABLE)
             await self._refuse(inbound, without, request_id, request.claims, exchange.facts)
@@ -305,7 +313,7 @@ class AssumedTraffic:
             answer=partial(self._answer, ours, held),
             known=self._known,
             upgrade=kinds & names.UPGRADE != 0,
-            carry=partial(_carry, exchange),
+            carry=partial(carry_exchange, exchange),
             keep=None if held is None else held.keep,
             insert=None if sign is None else sign.into,
         )
@@ -313,14 +321,14 @@ class AssumedTraffic:
             # It is open, and can be cut, for as long as the kernel has some of it.
             await inbound.delivered()
 
-    async def _hold(self, browser: CookieCredential, head: RequestHead, permit: Permit) -> HeldCookies:
+    async def _hold(self, browser: CookieCredential, head: RequestHead, permit: Permit, began: float) -> HeldCookies:
         """Return the app's cookies that are held for whoever comes with a browser; raises StoreError, TimeoutError."""
-        async with asyncio.timeout(self._facts.patience_seconds):
+        async with self._patience(began):
             return await self._browsers.hold(browser, head.target, until=permit.ends_at)
 
     def _answer(self, ours: Headers, held: HeldCookies | None, head: ResponseHead) -> ResponseHead:
         """Return the response's head as staff get it; if the app's cookies are held, with those for its scripts."""
-        is_ours = self._browsers.cookies.is_set
+        is_ours = self._browsers.withholds
         lines = headers.for_staff(head.headers, self._known, self._withheld, is_ours=is_ours, held=held is not None)
         shown = held.shown(head.headers) if held is not None and head.status >= 200 else ()
         return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *shown, *ours))
@@ -346,8 +354,9 @@ class AssumedTraffic:
         self, inbound: Inbound, deny: Deny, request_id: str, claims: AssumptionClaims | None, facts: Facts
     ) -> None:
         """Record a refusal and send it; a refusal that cannot be recorded is still one."""
+        append = self._strangers.append if claims is None else self._journal.append
         try:
-            await self._journal.append(self._record(inbound, facts, claims, request_id, deny))
+            await append(self._record(inbound, facts, claims, request_id, deny))
         except JournalError as exc:
             self._unrecorded.error("a refusal could not be recorded: request %s, %s: %s", request_id, deny.reason, exc)
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
@@ -384,12 +393,3 @@ class AssumedTraffic:
 
     def _where(self, head: RequestHead) -> str:
         return _OURSELVES if head.target.startswith(SELFTEST_PREFIX) else self._upstream.where(head)
-
-
-async def _carry(exchange: Exchange, client: ByteStream, upstream: ByteStream) -> None:
-    """Make the two one until either ends, or the exchange is cut, which says goodbye where it can."""
-    tunnel = Tunnel(client, upstream, follows=True)
-    if exchange.begin(tunnel.cut) is not None:
-        tunnel.cut()
-    if (broken := await tunnel.carry()) is not None:
-        raise broken

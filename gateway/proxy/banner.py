@@ -23,11 +23,16 @@ _CHARSET = re.compile(
     rb"utf-?8|(?:us-)?ascii|latin-?1|iso-?8859-[0-9]{1,2}|(?:windows|cp)-?125[0-9]|koi8-[ru]|euc-(?:jp|kr)|shift_jis"
     rb"|big5|gb(?:k|2312|18030)"
 )
-_TYPE = re.compile(rb"[ \t]*text/html[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*(?:\"([^\"]*)\"|([^\";]*?))[ \t]*;?[ \t]*)?")
+# Whoever has uploaded something may have chosen its type: no part can match what another one can.
+_TYPE = re.compile(
+    rb"[ \t]*+text/html[ \t]*+(?:;[ \t]*+charset[ \t]*+=[ \t]*+(?:\"([^\"]*+)\"|([^\"; \t]*+))[ \t]*+;?[ \t]*+)?"
+)
 _WHOLE_PAGE: Headers = ((b"Accept-Encoding", b"identity"),)
 _NOT_ASKED = frozenset({b"accept-encoding", b"if-none-match", b"if-modified-since", b"if-range", b"range"})
 # Of an answer that is shown there and then; redirects and parts of a page are not.
 _SHOWN = frozenset({*range(200, 300), *range(400, 600)}) - {204, 205, 206}
+# Scripts say so of themselves.
+_OF_SCRIPTS = frozenset({b"x-requested-with", b"hx-request"})
 
 
 class Banner:
@@ -38,7 +43,7 @@ class Banner:
 
     def over(self, head: RequestHead, permit: Permit, facts: Facts) -> "Sign | None":
         """Return the banner for the answer to a request, if a browser asks for a page of its window by it."""
-        if head.method not in (b"GET", b"POST") or not is_page_load(head.headers):
+        if head.method not in (b"GET", b"POST") or not _is_page(head.headers):
             return None
         return Sign(partial(self._draw, permit, facts))
 
@@ -63,6 +68,17 @@ class Sign:
         `said` is the app's own head. It may keep any page as it is by `Cache-Control: no-transform`.
         """
         return Insertion(head, self._draw()) if said.status in _SHOWN and _is_plain_page(said.headers) else None
+
+
+def _is_page(headers: Headers) -> bool:
+    """Tell whether a person is to see the answer: no script, which may put it anywhere, or read it as JSON.
+
+    Browsers say so, but not over plain HTTP (W3C Fetch Metadata); there what they ask for tells.
+    """
+    if values(headers, b"sec-fetch-mode"):
+        return is_page_load(headers)
+    accepted = any(b"text/html" in value.lower() for value in values(headers, b"accept"))
+    return accepted and not any(name.lower() in _OF_SCRIPTS for name, _ in headers) and is_page_load(headers)
 
 
 def _is_plain_page(headers: Headers) -> bool:

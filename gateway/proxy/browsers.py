@@ -60,12 +60,14 @@ class Browsers:
         issuer: str,
         idle: timedelta,
         script_cookies: frozenset[str],
+        gives_cookies: bool = True,
         clock: Clock,
         tasks: Tasks,
     ) -> None:
         """Let an assumption end that no browser has used for `idle`; claims must be those of `issuer`.
 
-        The app's `script_cookies` are shown to its scripts in the browser, too.
+        The app's `script_cookies` are shown to its scripts in the browser, too. Without `gives_cookies` whoever comes
+        with a token gets none of the app's.
         """
         origin = Origin.of(issuer)
         self._store = store
@@ -80,6 +82,8 @@ class Browsers:
         self._touching: set[bytes] = set()
         self.cookies = OurCookies(secure=origin.secure)
         """What finds them in a request."""
+        self.withholds: Callable[[bytes], bool] = self.cookies.is_set if gives_cookies else lambda _value: True
+        """Tells of a `Set-Cookie` line of the app's whether staff must not get it, whatever it is called."""
         self._secure = origin.secure
         self._shown = script_cookies
         names = (cookie_names.named(cookie_names.ASSUMPTION, secure=origin.secure), *sorted(script_cookies))

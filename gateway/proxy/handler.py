@@ -97,7 +97,7 @@ class ProxyHandler:
             if target.startswith(SELFTEST_PREFIX) or (is_staffs and door.may_lead_there(target)):
                 await self._assumed.answer(inbound, reading.kinds, credential)
             else:
-                await self._to_control(inbound, reading.kinds, is_staffs=is_staffs)
+                await self._to_control(inbound, reading, is_staffs=is_staffs)
             return
         if reading.is_own_host:
             # A script of the app's would be one of our own pages' origin, and could read and send whatever they can.
@@ -146,13 +146,15 @@ class ProxyHandler:
         # RFC 8414 section 3.1 puts it where every other host's own metadata is, which stays the app's.
         return head.target == self._metadata and names_host(head.headers, self._issuer_host)
 
-    async def _to_control(self, inbound: Inbound, kinds: int, *, is_staffs: bool) -> None:
+    async def _to_control(self, inbound: Inbound, reading: "_Reading", *, is_staffs: bool) -> None:
         """Hand what is for Locum itself to the control plane, and say whose it is and for which account."""
         self._counts.control += 1
-        lines = headers.for_upstream(inbound.head.headers, self._known, kinds)
+        lines = headers.for_upstream(inbound.head.headers, self._known, reading.kinds)
         client = client_address(inbound.head, inbound.peer, self._trusts)
         lines.append((_CLIENT_HEADER, client.encode("ascii")))
-        if (account := self._accounts.read(inbound.head, inbound.peer)) is not None:
+        # Ours is no account's, even where every other host is one's: a customer's page is never there, beside staff's.
+        account = None if reading.is_own_host else self._accounts.read(inbound.head, inbound.peer)
+        if account is not None:
             lines.append((_ACCOUNT_HEADER, account.encode("utf-8")))
         if is_staffs:
             lines.append((_ASSUMED_HEADER, b"1"))

@@ -9,10 +9,11 @@ import msgspec
 from msgspec import structs
 
 from gateway import refusals
-from gateway.audit.record import Record, name_actor, seal
+from gateway.audit.record import Record, name_actor, seal, sealing_epoch
+from gateway.caller import describe_agent
 from gateway.proxy import headers
 from gateway.proxy.wire import RequestHead
-from gateway.tokens.signing import OUR_BEGINNING
+from gateway.tokens.hiding import hide_tokens
 from policy.decide import reach
 from policy.model import AccountId, AssumptionClaims, Deny, Facts, Permit, Scope
 from policy.routes import read_field
@@ -20,6 +21,10 @@ from policy.scopes import format_scopes
 
 _ALLOWED: Final = "what the record of a permit says"
 _LONGEST_REMEMBERED = 512
+_LONGEST_STRANGE = 256
+_MOST_STRANGE_NAMES = 4
+_LONGEST_HOST = 256
+"""In bytes; a name has 253, and with it may stand a port."""
 
 
 class _Allowed(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +34,8 @@ class _Allowed(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     scopes: frozenset[Scope]
     record: Record
+    epoch: int
+    """In which the record was sealed."""
 
 
 def record_decision(
@@ -54,9 +61,12 @@ def record_decision(
     if isinstance(decision, Deny):
         record = _record(head, facts, claims, account=account, client_ip=client_ip)
         record.decision, record.reason, record.rule = "deny", str(decision.reason), decision.rule
+        if claims is None:
+            # Of those who can send as many as they like; that they did matters more than what exactly.
+            path, names = _cut(path), tuple(map(_cut, names[:_MOST_STRANGE_NAMES])) if names else None
         record.method, record.path, record.query_names, record.request_id = method, path, names, request_id
         record.status = refusals.REFUSALS[decision.reason].status
-        if claims is not None:
+        if claims is not None and claims.account == account:
             record.scopes = tuple(format_scopes(reach(claims, facts)).split())
         return record
     allowed: _Allowed | None = head.kept.get(_ALLOWED)
@@ -65,11 +75,13 @@ def record_decision(
         or allowed.facts is not facts
         or allowed.claims is not claims
         or allowed.scopes != decision.scopes
+        or allowed.epoch != sealing_epoch()
     ):
         record = _record(head, facts, claims, account=account, client_ip=client_ip)
         record.decision, record.scopes = "allow", tuple(format_scopes(decision.scopes).split())
         seal(record)
-        allowed = _Allowed(claims=claims, facts=facts, scopes=decision.scopes, record=record)
+        epoch = sealing_epoch()
+        allowed = _Allowed(claims=claims, facts=facts, scopes=decision.scopes, record=record, epoch=epoch)
         head.kept[_ALLOWED] = allowed
     return structs.replace(
         allowed.record,
@@ -85,13 +97,19 @@ def record_decision(
 
 def _describe(target: bytes) -> tuple[str, tuple[str, ...] | None]:
     """Return the path of a request target, and the names in its query if it has one."""
-    path, _, query = _without_token(target).partition("?")
+    path, _, query = hide_tokens(target).decode("latin-1").partition("?")
     return path, tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of what a stranger wrote, and how long it was."""
+    longest = _LONGEST_STRANGE
+    return text if len(text) <= longest else f"{text[:longest]}…[cut, {len(text)} characters]"
 
 
 def _values(target: bytes, recorded: frozenset[str]) -> tuple[str, ...] | None:
     """Return those fields of a permitted target's query, as they were sent, whose names are among `recorded`."""
-    _, _, query = _without_token(target).partition("?")
+    _, _, query = hide_tokens(target).decode("latin-1").partition("?")
     said = (part for part in query.split("&") if "=" in part)
     # All that frameworks may take a field's name for must be among them; one in escapes is taken for none.
     return tuple(part for part in said if read_field(part.partition("=")[0]) <= recorded) or None
@@ -109,22 +127,25 @@ def _record(
     account: AccountId | None,
     client_ip: Callable[[], str | None],
 ) -> Record:
-    started, grant, staff = facts.assumption, facts.grant, facts.staff
+    # The grant is of the account that is asked.
+    is_own = claims is None or claims.account == account
+    started, grant, staff = facts.assumption, facts.grant if is_own else None, facts.staff
     hosts, agents = headers.values(head.headers, b"host"), headers.values(head.headers, b"user-agent")
     parents = headers.values(head.headers, b"traceparent")
     return Record(
         kind="decision",
         actor=name_actor(claims.actor, staff.name if staff else None, facts.groups) if claims else None,
         subject=claims.subject if claims else None,
-        account=account,
+        account=claims.account if claims else account,
+        asked_account=None if is_own else account,
         grant_id=claims.grant_id if claims else None,
         grant_epoch=grant.epoch if grant else None,
         granted_by=grant.given_by if grant else None,
         ticket=started.ticket if started else None,
         stated_reason=started.reason if started else None,
-        host=hosts[0].decode("latin-1") if hosts else None,
+        host=hide_tokens(hosts[0][:_LONGEST_HOST]).decode("latin-1") if hosts else None,
         client_ip=client_ip(),
-        user_agent=_without_token(agents[0]) if agents else None,
+        user_agent=describe_agent(agents[0]) if agents else None,
         token_id=claims.token_id if claims else None,
         traceparent=parents[0].decode("ascii") if len(parents) == 1 and _is_traceparent(parents[0]) else None,
         client_id=claims.client if claims else None,
@@ -138,11 +159,3 @@ _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0
 
 def _is_traceparent(text: bytes) -> bool:
     return _TRACEPARENT.fullmatch(text) is not None
-
-
-_TOKEN = re.compile(rb"[A-Za-z0-9_-]{0,20}" + OUR_BEGINNING + rb"[A-Za-z0-9_.=-]*")
-
-
-def _without_token(text: bytes) -> str:
-    """Return the text with any token of ours hidden, wherever somebody put it."""
-    return (_TOKEN.sub(b"(token)", text) if OUR_BEGINNING in text else text).decode("latin-1")

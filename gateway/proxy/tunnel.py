@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from gateway.proxy.frames import POLICY_VIOLATION, FrameMarks, close_frame
+from gateway.proxy.live import Exchange
 from gateway.proxy.wire import ByteStream, UpstreamFault
 
 _WHY = "not permitted any more"
@@ -16,6 +17,15 @@ async def join(client: ByteStream, upstream: ByteStream) -> None:
     whatever else the two have agreed on are theirs.
     """
     await Tunnel(client, upstream, follows=False).carry()
+
+
+async def carry_exchange(exchange: Exchange, client: ByteStream, upstream: ByteStream) -> None:
+    """Make the two one until either ends, or the exchange is cut, which says goodbye where it can."""
+    tunnel = Tunnel(client, upstream, follows=True)
+    if exchange.begin(tunnel.cut) is not None:
+        tunnel.cut()
+    if (broken := await tunnel.carry()) is not None:
+        raise broken
 
 
 class Tunnel:

@@ -86,6 +86,11 @@ class Lane:
                 continue
             try:
                 outcomes.append((answer, self._use(work), None))
+            except StopIteration as error:
+                # No future takes it; a coroutine makes the same of it (PEP 479).
+                stopped = RuntimeError("a piece of work raised StopIteration")
+                stopped.__cause__ = error
+                outcomes.append((answer, None, stopped))
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
                 outcomes.append((answer, None, error))
             if perf_counter() - began > self._tell_seconds:
@@ -98,18 +103,21 @@ class Lane:
             loop.call_soon_threadsafe(self._settle, loop, outcomes, through)
 
     def _settle(self, loop: asyncio.AbstractEventLoop, outcomes: list[_Outcome], through: bool) -> None:
-        for answer, result, error in outcomes:
-            if answer.done():
-                continue
-            if error is None:
-                answer.set_result(result)
-            else:
-                answer.set_exception(error)
-        if through:
-            self._awake = False
-            if self._pieces and self._closed is None:
-                self._awake = True
-                self._thread.submit(self._work, loop)
+        try:
+            for answer, result, error in outcomes:
+                if answer.done():
+                    continue
+                if error is None:
+                    answer.set_result(result)
+                else:
+                    answer.set_exception(error)
+        finally:
+            # Or nobody would ask the thread again.
+            if through:
+                self._awake = False
+                if self._pieces and self._closed is None:
+                    self._awake = True
+                    self._thread.submit(self._work, loop)
 
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:

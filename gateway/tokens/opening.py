@@ -84,6 +84,7 @@ def open_token_service(
         terms=exchange_terms(config, profile),
         journal=state.journal,
         clock=state.clock,
+        strangers=state.strangers,
     )
     ender = open_ender(stack, state)
     devices = DeviceDesk(state.store, state.clock)

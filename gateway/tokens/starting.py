@@ -5,7 +5,7 @@ The token endpoint and the browser's form are two doors to this one way in.
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Actor, Record, name_actor
+from gateway.audit.strangers import Strangers
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
@@ -95,7 +96,6 @@ class Attempt:
             request_id=self.caller.request_id,
         )
 
-
     def _actor(self, issued: Issue | None) -> Actor | None:
         if self.signed_in is None:
             return None
@@ -126,6 +126,7 @@ class Starter:
         terms: ExchangeTerms,
         journal: AuditLog,
         clock: Clock,
+        strangers: Strangers | None = None,
     ) -> None:
         self._store = store
         self._facts = facts
@@ -135,17 +136,25 @@ class Starter:
         self._journal = journal
         self._clock = clock
         self._unrecorded = Rarely(log)
+        self._strangers = strangers or Strangers(journal)
 
     async def start(
-        self, attempt: Attempt, asked: ExchangeRequest, signed_in: SignedIn, *, client: ClientId
+        self,
+        attempt: Attempt,
+        asked: ExchangeRequest,
+        signed_in: SignedIn,
+        *,
+        client: ClientId,
+        before: Callable[[AssumptionId], Awaitable[None]] | None = None,
     ) -> Issue | Deny:
         """Begin the assumption that is asked for, stored and on the record, or return why not.
 
         What is returned was decided last of all, so it may be handed out. Nothing of `asked` is trusted before.
+        `before` is called for one that may begin just before it does; it may raise StoreError, and then none begins.
         """
         attempt = replace(attempt, asked=asked, signed_in=signed_in, client=client)
         try:
-            return await self._start(attempt, asked, signed_in, client)
+            return await self._start(attempt, asked, signed_in, client, before)
         except StoreError:
             return await self.refuse(Deny(reason=DenyReason.STORE_UNAVAILABLE), attempt)
         except JournalError:
@@ -166,15 +175,21 @@ class Starter:
 
     async def refuse(self, deny: Deny, attempt: Attempt) -> Deny:
         """Record a refusal and return it; one that cannot be recorded is still one, for that reason."""
+        append = self._strangers.append if attempt.client is None else self._journal.append
         try:
-            await self._journal.append(attempt.record(deny))
+            await append(attempt.record(deny))
         except JournalError as exc:
             self._unrecorded.error("a refused exchange could not be recorded: %s: %s", deny.reason, exc)
             return Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
         return deny
 
     async def _start(
-        self, attempt: Attempt, asked: ExchangeRequest, signed_in: SignedIn, client: ClientId
+        self,
+        attempt: Attempt,
+        asked: ExchangeRequest,
+        signed_in: SignedIn,
+        client: ClientId,
+        before: Callable[[AssumptionId], Awaitable[None]] | None,
     ) -> Issue | Deny:
         judged = await self._judge(attempt, asked, signed_in, client)
         if isinstance(judged, Deny):
@@ -182,6 +197,8 @@ class Starter:
         account, staff = AccountId(asked.account), signed_in.staff
         attempt, decide, outcome = judged.attempt, judged.decide, judged.outcome
         await self._journal.append(attempt.record(outcome), durable=True)
+        if before is not None:
+            await before(outcome.assumption.id)
         refused = await self._begin(outcome.assumption, staff, attempt.facts, decide)
         if refused is not None:
             return await self.refuse(refused, attempt)

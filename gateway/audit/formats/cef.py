@@ -11,6 +11,7 @@ from gateway.audit.formats.text import (
     milliseconds,
     part,
     plain,
+    printable,
     product_version,
 )
 from gateway.audit.segment import Entry
@@ -58,18 +59,11 @@ def _pairs(entry: Entry) -> list[str]:
 _LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
-def _printable(value: Any) -> str:
-    text = plain(value)
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
-
-
 def _in_header(value: str) -> str:
-    return _printable(value).replace("\\", "\\\\").replace("|", "\\|")
+    return printable(value).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _in_extension(value: Any) -> str:
     # A line's end is the one control character that the format has a sign for.
     pieces = _LINE_END.split(plain(value))
-    return "\\n".join(_printable(piece).replace("\\", "\\\\").replace("=", "\\=") for piece in pieces)
+    return "\\n".join(printable(piece).replace("\\", "\\\\").replace("=", "\\=") for piece in pieces)

@@ -14,6 +14,7 @@ HIGH: Final = 4
 _NAMED = {
     ("journal", "history_altered"): HIGH,
     ("journal", "torn_tail"): LOW,
+    ("journal", "unsigned_tail"): LOW,
     ("journal", "recovered"): MEDIUM,
     ("journal", "completions_lost"): MEDIUM,
     ("store", "recovered"): HIGH,

@@ -1,5 +1,6 @@
 """CSV (RFC 4180) that a spreadsheet opens without computing anything."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,9 @@ COLUMNS = (
 """
 _KNOWN = frozenset(COLUMNS) - {"more", *_ACTOR} | {"actor"}
 
-# What makes a formula of a cell, also in the widths of East Asian keyboards; and our own mark.
-_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20'")
+# What makes a formula of a cell, also in the widths of East Asian keyboards; and our own mark. Where a semicolon, a tab
+# or a bar is taken for what separates cells, as in many countries, another begins behind each of them.
+_FORMULA = re.compile("(^|[;|\t])(?=[\\s\"]*[=+@\uff1d\uff0b\uff0d\uff20'-])")
 
 HEADER = ",".join(COLUMNS).encode() + b"\r"
 """The first line; whoever writes lines ends each with a line feed, so that together it is RFC 4180's CRLF."""
@@ -30,7 +32,8 @@ HEADER = ",".join(COLUMNS).encode() + b"\r"
 def to_row(entry: Entry) -> bytes:
     r"""Return a line of quoted cells, ended by a carriage return.
 
-    A cell that a spreadsheet would compute begins with an apostrophe, and so does one that began with one. What has no
+    A cell that a spreadsheet would compute begins with an apostrophe, and so does one that began with one; behind a
+    semicolon, a tab and a bar it is the same, for some programs begin a cell there. What has no
     glyph is written `\uXXXX` and a backslash as two, so that a record is one line; lists are JSON.
     """
     actor = part(entry, "actor")
@@ -52,7 +55,5 @@ def _rest(entry: Entry, actor: Mapping[str, Any]) -> str | None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = visible(plain(value))
-    if text.lstrip()[:1] in _FORMULA and text.strip():
-        text = "'" + text
+    text = _FORMULA.sub(r"\1'", visible(plain(value)))
     return '"' + text.replace('"', '""') + '"'

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 
 from gateway.audit.segment import Entry
+from gateway.audit.times import read_time
 
 PRODUCT = "Locum"
 
@@ -29,6 +29,13 @@ def to_line(document: Mapping[str, Any] | list[Any]) -> bytes:
     if data.isascii() and b"\x7f" not in data:
         return data
     return _BEYOND.sub(_escape, data.decode()).encode()
+
+
+def printable(text: str) -> str:
+    r"""Write whatever has no glyph of its own, or reorders its neighbours, as `\uXXXX`, as JSON has it."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape_character(char) for char in text)
 
 
 def visible(text: str) -> str:
@@ -66,10 +73,7 @@ def milliseconds(at: Any) -> int:
 
 def microseconds(at: Any) -> int:
     """Return it in microseconds."""
-    try:
-        return (datetime.fromisoformat(at) - _EPOCH) // _MICROSECOND
-    except (TypeError, ValueError):
-        return 0
+    return (read_time(at) if isinstance(at, str) else None) or 0
 
 
 def part(entry: Entry, name: str) -> Mapping[str, Any]:
@@ -85,8 +89,6 @@ def without_none(document: dict[str, Any]) -> dict[str, Any]:
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _BEYOND = re.compile("[\x7f-\U0010ffff]")
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def _show(char: str) -> str:

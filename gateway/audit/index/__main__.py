@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.audit.index.building import Builder, IndexBusy, claim
+from gateway.audit.index.building import Builder, IndexBusy, claim_index
 from gateway.audit.index.database import LOCK
 from gateway.audit.index.order import Order, Told
 
@@ -61,7 +61,7 @@ def _ship(order: Order) -> None:
             _tell(Told(behind_bytes=behind, behind_seconds=seconds))
 
     try:
-        lock = claim(Path(order.index).with_name(LOCK))
+        lock = claim_index(Path(order.index).with_name(LOCK))
     except IndexBusy:
         return
     try:

@@ -9,7 +9,7 @@ from gateway.audit.index.database import IndexUnusable
 from gateway.audit.index.finding import Finder, Lag, Tally
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Follower
-from gateway.audit.search.words import Entry
+from gateway.audit.segment import Entry
 
 _SECONDS = 24 * 3600.0
 

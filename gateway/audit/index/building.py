@@ -1,8 +1,6 @@
 """Builds the index from the journal's files and keeps it up with them; one process at a time does."""
 
-import fcntl
 import itertools
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.audit.index.database import LOCK, connect_builder, remove, transaction, translated
+from gateway.audit.index.database import LOCK, connect_builder, remove, thrown_away_if_damaged, transaction, translated
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import id_of
-from gateway.audit.search.words import Entry, marks_of, time_of
-from gateway.audit.segment import list_segments, read_entry, read_lines
-
-log = logging.getLogger(__name__)
+from gateway.audit.position import Stamp, is_in, mark_of, stamp_of
+from gateway.audit.search.words import marks_of
+from gateway.audit.segment import Entry, list_segments, read_entry, read_lines
+from gateway.audit.times import time_of
+from gateway.locks import claim
 
 _AT_ONCE = 4000
 """Records in one transaction: what readers wait for, and what is done again after a kill."""
@@ -40,6 +39,7 @@ class _Known:
     inode: int
     offset: int
     lines: int
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Builder:
     def __init__(self, journal: Path, path: Path) -> None:
         """Take the index for this process; raises IndexBusy, OSError and sqlite3.Error."""
         self._journal = journal
-        self._lock = claim(path.with_name(LOCK))
+        self._lock = claim_index(path.with_name(LOCK))
         try:
             self._connection = connect_builder(path)
         except BaseException:
@@ -64,13 +64,20 @@ class Builder:
             raise
         self._path, self._inode = path, path.stat().st_ino
         self._known: dict[str, _Known] = {}
+        self._seen: dict[str, tuple[Stamp, bool]] = {}
         self._groups: dict[tuple[str | None, ...], int] = {}
         self._unknown_times = 0
         self._untidy = False
         """Whether what was deleted may still stand in the file; the file knows it, too, should we be killed."""
         self._unwiped = True
         """Whether it may still stand in the log beside it, as one that was killed may have left it."""
-        self._load()
+        try:
+            with thrown_away_if_damaged(path, self._inode):
+                self._load()
+        except BaseException:
+            self._connection.close()
+            os.close(self._lock)
+            raise
 
     def __enter__(self) -> Self:
         """Return the builder."""
@@ -84,7 +91,14 @@ class Builder:
         os.close(self._lock)
 
     def catch_up(self) -> int:
-        """Bring the index to what the files hold now, and return how many lines that took; raises OSError."""
+        """Bring the index to what the files hold now, and return how many lines that took; raises OSError.
+
+        If it is damaged it is deleted, and sqlite3.Error raised: the next builder makes it anew.
+        """
+        with thrown_away_if_damaged(self._path, self._inode):
+            return self._catch_up()
+
+    def _catch_up(self) -> int:
         count = 0
         for paths in list_segments(self._journal).values():
             for path, following in itertools.zip_longest(paths, paths[1:]):
@@ -115,7 +129,7 @@ class Builder:
         return behind
 
     def _load(self) -> None:
-        rows = self._connection.execute("SELECT name, id, inode, offset, lines FROM segments")
+        rows = self._connection.execute("SELECT name, id, inode, offset, lines, mark FROM segments")
         self._known = {name: _Known(*rest) for name, *rest in rows}
         self._load_groups()
         [lowest] = self._connection.execute("SELECT coalesce(min(id), 0) FROM records").fetchone()
@@ -130,24 +144,28 @@ class Builder:
         """Index what is new of a segment; return how many lines were read."""
         with suppress(FileNotFoundError):
             found = path.stat()
-            known = self._known.get(path.name)
-            if known is not None and (known.inode != found.st_ino or found.st_size < known.offset):
+            known, seen = self._known.get(path.name), (stamp_of(found), is_last)
+            if known is not None and self._seen.get(path.name) == seen:
+                return 0
+            if known is not None and (known.inode != found.st_ino or not is_in(path, known.offset, known.mark)):
                 self._forget(path.name)
                 known = None
             if known is None:
                 known = self._add(path.name, found.st_ino)
-            if found.st_size > known.offset:
-                return self._read_new(path, known, is_last=is_last)
+            count = self._read_new(path, known, is_last=is_last) if found.st_size > known.offset else 0
+            self._seen[path.name] = seen
+            return count
         return 0
 
     def _read_new(self, path: Path, known: _Known, *, is_last: bool) -> int:
         count = 0
         for batch in _batches(path, known.offset):
             whole = [(offset, line) for offset, line in batch if line.endswith(b"\n")]
-            end = known.offset + sum(len(line) for _, line in whole)
-            if len(whole) < len(batch) and not is_last:
-                # Nobody will ever finish that line.
-                end = batch[-1][0] + len(batch[-1][1])
+            # Nobody will ever finish a line that is torn, unless it is the last of all.
+            passed = whole if is_last else batch
+            if not passed:
+                break
+            end, mark = passed[-1][0] + len(passed[-1][1]), mark_of(passed[-1][1])
             lines = [
                 _Line(self._id_of(entry), offset, len(line), entry)
                 for offset, line in whole
@@ -156,9 +174,10 @@ class Builder:
             with transaction(self._connection):
                 self._insert(known.id, lines)
                 self._connection.execute(
-                    "UPDATE segments SET offset = ?, lines = lines + ? WHERE id = ?", (end, len(whole), known.id)
+                    "UPDATE segments SET offset = ?, lines = lines + ?, mark = ? WHERE id = ?",
+                    (end, len(whole), mark, known.id),
                 )
-            known.offset, known.lines = end, known.lines + len(whole)
+            known.offset, known.lines, known.mark = end, known.lines + len(whole), mark
             count += len(whole)
         return count
 
@@ -202,14 +221,15 @@ class Builder:
 
     def _add(self, name: str, inode: int) -> _Known:
         done = self._connection.execute(
-            "INSERT INTO segments (name, inode, offset, lines) VALUES (?, ?, 0, 0)", (name, inode)
+            "INSERT INTO segments (name, inode, offset, lines, mark) VALUES (?, ?, 0, 0, '')", (name, inode)
         )
-        self._known[name] = known = _Known(done.lastrowid or 0, inode, 0, 0)
+        self._known[name] = known = _Known(done.lastrowid or 0, inode, 0, 0, "")
         return known
 
     def _forget(self, name: str) -> None:
         """Take a segment out of the index."""
         known = self._known.pop(name)
+        self._seen.pop(name, None)
         with transaction(self._connection):
             sql = "DELETE FROM marks WHERE rowid IN (SELECT id FROM records WHERE segment = ?)"
             self._connection.execute(sql, (known.id,))
@@ -242,20 +262,16 @@ class Builder:
         self._unwiped = bool(is_blocked)
 
 
-def claim(path: Path) -> int:
+def claim_index(path: Path) -> int:
     """Return a handle that keeps the index for this process until it is closed; raises IndexBusy and OSError."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise IndexBusy("another process keeps the index up to date") from error
+    if (handle := claim(path)) is None:
+        raise IndexBusy("another process keeps the index up to date")
     return handle
 
 
 def rebuild(journal: Path, path: Path) -> int:
     """Make the index anew and return how many lines were read; raises IndexBusy, OSError and IndexUnusable."""
-    lock = claim(path.with_name(LOCK))
+    lock = claim_index(path.with_name(LOCK))
     try:
         remove(path)
     finally:

@@ -1,26 +1,36 @@
 """The file of the index: made for its owner only, of this version's shape, or made anew."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 NAME = "journal-index.sqlite3"
 LOCK = "journal-index.lock"
-_SHAPE = 1
+_SHAPE = 2
 """Raised with whatever changes what stands in the index; one of another shape is made anew."""
 _BUSY_SECONDS = 5.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 # A record's id is the time at which it happened in microseconds since 1970, times 4096, and something to tell those of
 # one microsecond apart: ids are in the order of time, and the same again after the index was made anew.
 _TABLES = """
+-- Since which start of the machine it has been written to: see `_check`.
+CREATE TABLE made (boot TEXT NOT NULL) STRICT;
+INSERT INTO made VALUES ('');
 CREATE TABLE segments (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     inode INTEGER NOT NULL,
     offset INTEGER NOT NULL,
-    lines INTEGER NOT NULL
+    lines INTEGER NOT NULL,
+    -- The last line's: see gateway/audit/position.py.
+    mark TEXT NOT NULL
 ) STRICT;
 -- What records are counted by; each combination once.
 CREATE TABLE groups (
@@ -45,6 +55,10 @@ class IndexUnusable(Exception):
 
 class TooCostly(Exception):
     """The question takes longer than it may: ask for less."""
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__("this takes too long: ask for a shorter time, or one account")
 
 
 def beside(journal: Path) -> Path:
@@ -92,13 +106,29 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
+def thrown_away_if_damaged(path: Path, inode: int) -> Iterator[None]:
+    """Delete the index if SQLite says in the block that this file of it is damaged: whoever keeps it makes another."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # The lowest byte is the code; what stands above it tells where that was noticed.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            # Another user may look at it as well, and need not be able to.
+            with suppress(OSError):
+                if path.stat().st_ino == inode:
+                    log.error("the index is damaged, and has to be made anew: %s", error)  # noqa: TRY400 - the disk's
+                    remove(path)
+        raise
+
+
+@contextmanager
 def translated() -> Iterator[None]:
     """Raise IndexUnusable where SQLite says that the file is damaged, TooCostly where it was interrupted."""
     try:
         yield
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-            raise TooCostly("this takes too long: ask for a shorter time, or one account") from error
+            raise TooCostly from error
         raise IndexUnusable(f"the index cannot be read: {error}") from error
 
 
@@ -136,6 +166,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     with transaction(connection):
         [shape] = connection.execute("PRAGMA user_version").fetchone()
         if shape == _SHAPE:
+            _check(connection)
             return
         [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables:
@@ -144,3 +175,25 @@ def _prepare(connection: sqlite3.Connection) -> None:
             for statement in _TABLES.split(";\n"):
                 cursor.execute(statement)
         connection.execute(f"PRAGMA user_version = {_SHAPE}")
+        connection.execute("UPDATE made SET boot = ?", (_read_boot(),))
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Look through all of it once the machine has been started anew, for then what nothing waited for may be lost.
+
+    Raises sqlite3.DatabaseError if it is damaged. The end of a process loses nothing.
+    """
+    boot = _read_boot()
+    if boot and connection.execute("SELECT boot FROM made").fetchone() == (boot,):
+        return
+    if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+        raise sqlite3.DatabaseError("damaged")
+    connection.execute("INSERT INTO marks (marks) VALUES ('integrity-check')")
+    connection.execute("UPDATE made SET boot = ?", (boot,))
+
+
+def _read_boot() -> str:
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

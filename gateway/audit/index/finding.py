@@ -10,14 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gateway.audit.index.database import TooCostly, connect_finder, translated
+from gateway.audit.index.database import TooCostly, connect_finder, thrown_away_if_damaged, translated
 from gateway.audit.index.expression import state
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import IDS_A_DAY, time_at
+from gateway.audit.index.settled import first_time, settled_id
+from gateway.audit.position import is_at, is_in
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Position
-from gateway.audit.search.words import MANY, Entry, time_of
-from gateway.audit.segment import list_segments, read_entry
+from gateway.audit.search.words import MANY
+from gateway.audit.segment import Entry, list_segments, read_entry
+from gateway.audit.times import time_of
+from gateway.clock import Clock, utc_now
 
 SECONDS = 2.0
 """How long one question may take by default."""
@@ -86,12 +90,14 @@ class Tally:
 class Finder:
     """Reads the index; use it as a context manager, in one thread. Every call raises IndexUnusable."""
 
-    def __init__(self, journal: Path, path: Path, *, seconds: float = SECONDS) -> None:
+    def __init__(self, journal: Path, path: Path, *, seconds: float = SECONDS, clock: Clock = utc_now) -> None:
         """Open the index; no question takes much longer than `seconds`. Raises IndexUnusable."""
         self._journal = journal
+        self._clock = clock
         self._seconds = seconds
         self._until = 0.0
         self._connection = connect_finder(path)
+        self._path, self._inode = path, path.stat().st_ino
         self._connection.set_progress_handler(self._is_late, _STEPS)
 
     def __enter__(self) -> Self:
@@ -115,10 +121,13 @@ class Finder:
     ) -> Page:
         """Return the newest records that match, newest first, of those whose ids are lower than `before`.
 
-        With `after`, the oldest of those whose ids are higher, oldest first. With `account`, only that account's,
-        whatever the query says. Raises TooCostly.
+        With `after`, the oldest of those whose ids are higher, oldest first, and none before which another may still
+        come: see `gateway.audit.index.settled`. With `account`, only that account's, whatever the query says. Raises
+        TooCostly, OSError.
         """
         self._begin()
+        if after is not None:
+            before = self._settled()
         found: list[Found] = []
         for one in self.each(query, account=account, before=before, after=after, oldest_first=after is not None):
             if len(found) == limit:
@@ -144,21 +153,33 @@ class Finder:
         positions = self.positions()
         for paths in list_segments(self._journal).values():
             for path in paths:
-                found, position = path.stat(), positions.get(path.name, Position())
-                missing = found.st_size - (position.offset if _is_same(position, found) else 0)
+                position = positions.get(path.name, Position())
+                missing = path.stat().st_size - (position.offset if _is_same(path, position) else 0)
                 behind, segments = behind + missing, segments + (missing > 0)
         return Lag(behind, segments)
+
+    def _settled(self) -> int:
+        waiting, positions = [], self.positions()
+        for paths in list_segments(self._journal).values():
+            for path in paths:
+                position = positions.get(path.name, Position())
+                offset = position.offset if _is_same(path, position) else 0
+                if path.stat().st_size > offset and (at := first_time(path, offset)) is not None:
+                    waiting.append(at)
+        return settled_id(self._clock(), waiting)
 
     def positions(self) -> dict[str, Position]:
         """Return how far each segment is in the index, by its name."""
         self._begin()
-        return {name: Position(*rest) for name, *rest in self._rows("SELECT name, inode, offset, lines FROM segments")}
+        return {
+            name: Position(*rest) for name, *rest in self._rows("SELECT name, inode, offset, lines, mark FROM segments")
+        }
 
     def usable_positions(self) -> dict[str, Position]:
         """Return the positions in those segments whose lines stand where the index says; raises OSError."""
-        found = {path.name: path.stat() for paths in list_segments(self._journal).values() for path in paths}
+        found = {path.name: path for paths in list_segments(self._journal).values() for path in paths}
         positions = self.positions().items()
-        return {name: position for name, position in positions if name in found and _is_same(position, found[name])}
+        return {name: position for name, position in positions if name in found and _is_same(found[name], position)}
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -183,12 +204,13 @@ class Finder:
     ) -> Iterator[Found]:
         """Yield what the index names and the journal confirms: ids between these two, neither included."""
         stated = state(query, account=account, lowest=after, highest=before)
-        segments = {id_: (name, inode) for id_, name, inode in self._rows("SELECT id, name, inode FROM segments")}
+        sql = "SELECT id, name, inode, offset, lines, mark FROM segments"
+        segments = {id_: (name, Position(*rest)) for id_, name, *rest in self._rows(sql)}
         order = "ASC" if oldest_first else "DESC"
         sql = f"SELECT r.id, r.segment, r.offset, r.length {stated.source} ORDER BY {stated.id} {order}"
         with _Files(self._journal) as files:
             for id_, segment, offset, length in self._rows(sql, *stated.values):
-                entry = files.read(*segments.get(segment, ("", 0)), offset, length)
+                entry = files.read(*segments.get(segment, ("", Position())), offset, length)
                 if entry is None or not query.matches(entry):
                     # Written anew a moment ago, or more was named than was asked for.
                     continue
@@ -209,10 +231,10 @@ class Finder:
         return any(self._rows("SELECT rowid FROM marks WHERE marks MATCH ? LIMIT 1", f'"{MANY}"'))
 
     def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
-        with translated():
+        with translated(), thrown_away_if_damaged(self._path, self._inode):
             for row in self._connection.execute(sql, values):
                 if self._is_late():
-                    raise TooCostly(f"this takes more than {self._seconds:g} s: ask for a shorter time, or one account")
+                    raise TooCostly
                 yield row
 
     def _is_late(self) -> bool:
@@ -224,7 +246,8 @@ class _Files:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._open: dict[str, int] = {}
+        self._open: dict[str, int | None] = {}
+        """None for one that is not what the index has read."""
 
     def __enter__(self) -> Self:
         return self
@@ -233,29 +256,35 @@ class _Files:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._close(self._open.popitem()[1])
 
-    def read(self, name: str, inode: int, offset: int, length: int) -> Entry | None:
+    def read(self, name: str, known: Position, offset: int, length: int) -> Entry | None:
         """Return the record at a place, None if there is none (any more)."""
         try:
-            handle = self._open.get(name)
-            if handle is None:
-                handle = self._open_one(name)
-                self._open[name] = handle
-            # Content was taken out of it, and the index does not know where its lines are now.
-            return read_entry(os.pread(handle, length, offset)) if os.fstat(handle).st_ino == inode else None
+            if name not in self._open:
+                self._open_one(name, known)
+            handle = self._open[name]
+            return None if handle is None else read_entry(os.pread(handle, length, offset))
         except OSError:
             return None
 
-    def _open_one(self, name: str) -> int:
+    def _open_one(self, name: str, known: Position) -> None:
         if len(self._open) == _MOST_FILES:
-            os.close(self._open.pop(next(iter(self._open))))
-        return os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self._close(self._open.pop(next(iter(self._open))))
+        self._open[name] = handle = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if os.fstat(handle).st_ino != known.inode or not is_at(handle, known.offset, known.mark):
+            # Content was taken out of it, and the index does not know where its lines are now.
+            self._open[name] = None
+            os.close(handle)
+
+    def _close(self, handle: int | None) -> None:
+        if handle is not None:
+            os.close(handle)
 
 
-def _is_same(position: Position, found: os.stat_result) -> bool:
-    """Tell whether a segment is the file that the index has read, maybe with more at its end."""
-    return position.inode == found.st_ino and position.offset <= found.st_size
+def _is_same(path: Path, position: Position) -> bool:
+    """Tell whether a segment is the file that the index has read, maybe with more at its end; raises OSError."""
+    return position.inode == path.stat().st_ino and is_in(path, position.offset, position.mark)
 
 
 def _named(values: tuple[str | None, ...], at: int | None) -> dict[str, str | None]:

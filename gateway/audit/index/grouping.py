@@ -1,7 +1,10 @@
 """What records are counted by."""
 
-from gateway.audit.search.words import Entry, actor_of
+from gateway.audit.search.words import actor_of
+from gateway.audit.segment import Entry
 
+DIMENSIONS = ("kind", "decision", "reason", "account", "actor", "method", "day")
+"""By what it can be asked how many there are: GROUPING, and the day; in the order in which people are shown it."""
 GROUPING = ("account", "actor", "decision", "kind", "method", "reason")
 
 

@@ -14,5 +14,11 @@ def read_node(directory: Path) -> str:
     path = directory / _NAME
     with suppress(FileNotFoundError):
         return path.read_text(encoding="ascii").strip()
-    write_new(path, f"{secrets.token_hex(8)}\n".encode(), mode=0o600)
+    name = secrets.token_hex(8)
+    draft = path.with_name(f"{_NAME}-{name}")
+    write_new(draft, f"{name}\n".encode(), mode=0o600)
+    # Workers ask at the same time: the first gives the name, and all have the same.
+    with suppress(FileExistsError):
+        path.hardlink_to(draft)
+    draft.unlink()
     return path.read_text(encoding="ascii").strip()

@@ -3,7 +3,7 @@
 from typing import Final
 from zlib import crc32
 
-from gateway.audit.search.words import Entry
+from gateway.audit.segment import Entry
 
 _SHIFT = 12
 IDS_A_DAY: Final = 86_400_000_000 << _SHIFT

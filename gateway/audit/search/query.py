@@ -11,17 +11,15 @@ from gateway.audit.search.words import (
     LONGEST_WORD,
     QUALIFIERS,
     TIMES,
-    Entry,
     below,
     mark,
     mark_below,
     mark_network,
-    read_time,
     split_words,
     texts_of,
-    time_of,
-    write_time,
 )
+from gateway.audit.segment import Entry
+from gateway.audit.times import read_time, time_of, write_time
 
 MOST_TERMS = 32
 MOST_CHARACTERS = 600
@@ -129,7 +127,8 @@ class Says(Condition):
 
     def marked(self) -> Marked:
         words = tuple(word[:LONGEST_WORD] for word in self.words)
-        exact = len(words) == 1 and words == self.words
+        # Where an index ends a word, another may go on.
+        exact = len(words) == 1 and len(self.words[0]) < LONGEST_WORD
         return Marked((*words[:-1], f"{words[-1]}*") if self.begins else words, exact=exact, or_many=True)
 
     def _is_in(self, words: tuple[str, ...]) -> bool:

@@ -3,10 +3,11 @@
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from gateway.audit.search.words import Entry
-from gateway.audit.segment import list_segments, read_entry, read_lines
+from gateway.audit.position import Stamp, is_in, mark_of, stamp_of
+from gateway.audit.segment import Entry, list_segments, read_entry, read_lines
 
 
 @dataclass(slots=True)
@@ -16,6 +17,8 @@ class Position:
     inode: int = 0
     offset: int = 0
     lines: int = 0
+    mark: str = ""
+    """The last line's: see `gateway.audit.position`."""
 
 
 def read(directory: Path) -> Iterator[Entry]:
@@ -30,6 +33,7 @@ class Follower:
         """Start before the first record, or behind what `positions` say of each segment, by its name."""
         self._directory = directory
         self._positions = dict(positions or {})
+        self._seen: dict[str, Stamp] = {}
 
     def poll(self) -> Iterator[Entry]:
         """Yield what has come since the last poll, by time; exhaust it before the next one. Raises OSError."""
@@ -39,18 +43,24 @@ class Follower:
     def _read_new(self, paths: list[Path]) -> Iterator[Entry]:
         for path in paths:
             position = self._positions.setdefault(path.name, Position())
-            found = path.stat()
-            known = 0
-            if position.inode != found.st_ino:
-                # Content was taken out of it: the lines are as many as before, and shorter.
-                known = position.lines
-                position.inode, position.offset, position.lines = found.st_ino, 0, 0
-            if found.st_size == position.offset:
+            found, known = path.stat(), 0
+            if self._seen.get(path.name) == stamp_of(found):
                 continue
+            self._seen[path.name] = stamp_of(found)
+            if position.inode != found.st_ino or not is_in(path, position.offset, position.mark):
+                # If content was taken out of it, the lines are as many as before, and shorter.
+                known = position.lines if _has(path, position) else 0
+                position.inode, position.offset, position.lines, position.mark = found.st_ino, 0, 0, ""
             for offset, line in read_lines(path, start=position.offset):
                 if not line.endswith(b"\n"):
                     break
-                position.offset = offset + len(line)
+                position.offset, position.mark = offset + len(line), mark_of(line)
                 position.lines += 1
                 if position.lines > known and (entry := read_entry(line)) is not None:
                     yield entry
+
+
+def _has(path: Path, position: Position) -> bool:
+    """Tell whether the line up to which a file was read is the same of its lines still."""
+    line = next(islice(read_lines(path), position.lines - 1, None), None) if position.lines else None
+    return line is not None and mark_of(line[1]) == position.mark

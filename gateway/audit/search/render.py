@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from gateway.audit.search.words import Entry, actor_of
+from gateway.audit.formats.text import printable
+from gateway.audit.search.words import actor_of
+from gateway.audit.segment import Entry
 
 
 def render(entry: Entry) -> str:
@@ -11,11 +13,6 @@ def render(entry: Entry) -> str:
     Nothing in it can steer the terminal, and no value can pass itself off as two columns: one with spaces is quoted.
     """
     return "  ".join(filter(None, [_heading(entry), _who(entry), _what(entry), *_cells(entry, "reason", "ticket")]))
-
-
-def printable(text: str) -> str:
-    r"""Write whatever has no glyph of its own, or reorders its neighbours, as `\u` and its number."""
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def _heading(entry: Entry) -> str:

@@ -4,11 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.audit.search.render import printable, render
-from gateway.audit.search.words import Entry, actor_of, time_of
+from gateway.audit.formats.text import printable
+from gateway.audit.search.render import render
+from gateway.audit.search.words import actor_of
+from gateway.audit.segment import Entry
+from gateway.audit.times import time_of
 
 GAP_SECONDS = 300
 """A silence that is worth a line of its own."""
+READING = "audit"
+"""The kind of the records about reading the log: they are no part of what is read, or asking for it would change it."""
 _ONCE = ("account", "subject", "ticket", "stated_reason", "granted_by", "grant_id")
 
 
@@ -51,7 +56,7 @@ class Timeline:
 
 def build_timeline(entries: Iterable[Entry], sid: str) -> Timeline | None:
     """Return what the records of an assumption, in the order of time, tell of it; None if there are none."""
-    own = [entry for entry in entries if entry.get("assumption") == sid]
+    own = [entry for entry in entries if is_of(entry, sid)]
     completions = {_place(one, "completes"): one for one in own if one.get("kind") == "completion"}
     told = [entry for entry in own if entry.get("kind") != "completion"]
     if not told:
@@ -64,6 +69,11 @@ def build_timeline(entries: Iterable[Entry], sid: str) -> Timeline | None:
         completion = steps[-1].completion
         previous = max((time for time in (previous, at, completion and time_of(completion)) if time), default=None)
     return Timeline(_about(told, completions.values(), sid), tuple(steps))
+
+
+def is_of(entry: Entry, sid: str) -> bool:
+    """Tell whether a record is one of what was done in an assumption, and not of somebody's reading about it."""
+    return entry.get("assumption") == sid and entry.get("kind") != READING
 
 
 def _about(told: list[Entry], completions: Iterable[Entry], sid: str) -> dict[str, Any]:

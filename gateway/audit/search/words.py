@@ -6,17 +6,18 @@ One table for the scan of the files and for the indexes, so that all of them fin
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, wraps
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, cast
 
-Entry = Mapping[str, Any]
-"""A decoded record: the fields of `Record` that are not None, with `origin`, `seq` and `at`."""
+from gateway.audit.segment import Entry
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
 _WORD = re.compile(r"\w+")
+_LONGEST_REMEMBERED = 128
+"""What is told of longer texts, which strangers can make up without end, is found anew each time."""
 _MOST_ABOVE = 64
 """So many folders of a path are named in an index."""
 _MOST_WORDS = 512
@@ -75,31 +76,22 @@ TIMES = ("after", "before")
 """Qualifiers that are about the time."""
 
 
-def time_of(entry: Entry) -> int | None:
-    """Return when it happened, in microseconds since 1970, or None if that cannot be read."""
-    at = entry.get("at")
-    return read_time(at) if isinstance(at, str) else None
+def _remembered(most: int) -> Callable[[Callable[[*Ts], R]], Callable[[*Ts], R]]:
+    """Let a function of texts, of which the last may be of any length, remember so many answers, and so few bytes."""
+
+    def decorate(function: Callable[[*Ts], R]) -> Callable[[*Ts], R]:
+        remembering = cast("Callable[[*Ts], R]", lru_cache(most)(function))
+
+        @wraps(function)
+        def ask(*texts: *Ts) -> R:
+            return (remembering if len(str(texts[-1])) <= _LONGEST_REMEMBERED else function)(*texts)
+
+        return ask
+
+    return decorate
 
 
-def read_time(text: str) -> int | None:
-    """Return the microseconds since 1970 of a date or a time in ISO 8601, which is in UTC unless it says otherwise.
-
-    None if it is none, or before that.
-    """
-    try:
-        found = datetime.fromisoformat(text)
-        time = ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
-    except (ValueError, OverflowError):
-        return None
-    return time if time >= 0 else None
-
-
-def write_time(time: int) -> str:
-    """Return what `read_time` reads."""
-    return (_EPOCH + time * _MICROSECOND).isoformat()
-
-
-@lru_cache(maxsize=8192)
+@_remembered(2048)
 def split_words(text: str) -> tuple[str, ...]:
     """Return the words of a text in order: letters, digits and `_`, upper and lower case being the same."""
     return tuple(_WORD.findall(text.casefold()))
@@ -126,7 +118,7 @@ def below(path: str) -> str:
     return path.casefold().rstrip("/") + "/"
 
 
-@lru_cache(maxsize=8192)
+@_remembered(8192)
 def mark(qualifier: str, value: str) -> str:
     """Return what stands in an index for a folded value: a dot, which no word has, and 64 bits of a hash."""
     return "." + blake2b(f"{qualifier}\0{value}".encode(errors="surrogatepass"), digest_size=8).hexdigest()
@@ -137,7 +129,7 @@ def mark_account(account: str) -> str:
     return mark("", account)
 
 
-@lru_cache(maxsize=8192)
+@_remembered(2048)
 def marks_of_path(path: str) -> tuple[str, ...]:
     """Return what stands for a path and for everything that it is below."""
     whole = f"{path.casefold()}/"
@@ -151,7 +143,7 @@ def mark_below(path: str) -> str | None:
     return mark("path", wanted) if wanted.count("/") <= _MOST_ABOVE else None
 
 
-@lru_cache(maxsize=8192)
+@_remembered(8192)
 def marks_of_address(address: str) -> tuple[str, ...]:
     """Return what stands for an address and for the networks around it."""
     own = mark("ip", address.casefold())
@@ -201,7 +193,7 @@ MANY = ".many"
 """Stands for a record that has more words than an index knows."""
 
 
-@lru_cache(maxsize=16384)
+@_remembered(8192)
 def _marks_of_text(field: str, text: str) -> str:
     if field in _NO_TEXTS:
         return ""

@@ -108,10 +108,14 @@ class HttpOutlet:
         if connection.sock is None:
             raise http.client.NotConnected
         with cut_after(self._seconds, connection.sock):
+            is_cut = True
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                # Who takes no more may have said why before they closed.
                 connection.request("POST", self._target, body, self._headers())
+                is_cut = False
+            # Who takes no more may have said why before they closed.
             response = connection.getresponse()
+            if is_cut and 200 <= response.status < 300:
+                raise http.client.HTTPException("it says that it has taken what it was not sent")
             answer = response.read(_MOST_ANSWER_BYTES)
             if not response.isclosed() and response.read(1):
                 raise http.client.HTTPException("the answer is too long")

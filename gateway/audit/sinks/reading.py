@@ -1,29 +1,32 @@
 """Reads the journal for a sink: each origin in the order in which it was written, from a place that can be kept.
 
-The place is where a line ends in a file, with that line's number. When a file was written anew, by retention or an
-erasure, that place is another's: then the file is read again, and what has a number up to ours is passed over. That is
-also how the end of a file is found which a loss of power has cut. The order of the files alone says what comes next, so
-that numbers which a loss of power has freed, and which were given away again, are not taken for sent.
+The place is where a line ends in a file, with that line's number and its leaf hash. When a file was written anew, by
+retention or an erasure, that place is another line's: then it is read again, and what has a number up to ours is passed
+over. That is also how the end of a file is found which a loss of power has cut. The order of the files alone says what
+comes next, so that numbers which a loss of power has freed, and which were given away again, are not taken for sent.
+
+A file that does not begin as it did is no longer the same journal, which was begun anew or put back from a backup; and
+neither is it where the file is gone while older ones are there. Then all of it is read again, behind a notice of that.
 """
 
-import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
+from gateway.audit.position import first_mark, is_at, mark_of
 from gateway.audit.segment import Entry, parse_name, read_entry
 from gateway.audit.sinks.pace import Pace
 
 MOST_RAW_BYTES: Final = 256 * 1024
 """Of lines in one batch; the widest format makes about four times as much of them."""
-_WINDOW: Final = 16 * 1024
-_LEAF = slice(len(b'{"leaf":"'), len(b'{"leaf":"') + 64)
 
-Missing = Literal["gone", "missing", "unreadable"]
-"""Why there is nothing to send: retention took it, no file has it, or the line cannot be read."""
+Missing = Literal["gone", "missing", "unreadable", "replaced"]
+"""Why there is nothing to send: retention took it, no file has it, the line cannot be read, or the journal is another
+one, and whether the one that was read up to here had more nobody knows."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -32,6 +35,10 @@ class Position(msgspec.Struct, frozen=True):
     segment: str
     offset: int
     seq: int
+    mark: str = ""
+    """The line's: see `gateway.audit.position`."""
+    begins: str = ""
+    """And that of the file's first line."""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +86,23 @@ def read_on(origin: str, paths: list[Path], at: Position | None, *, most: int, p
 
     Raises OSError.
     """
+    try:
+        return _read_on(origin, paths, at, most=most, pace=pace)
+    except _Replaced as exc:
+        was, start = exc.at, Position(paths[0].name, 0, -1)
+        gap = Gap(origin=origin, first=was.seq + 1, last=was.seq + 1, why="replaced")
+        return Piece(items=[Item(gap, start, f"replaced-{origin}-{was.seq}-{was.mark}")], at=start, more=True)
+
+
+class _Replaced(Exception):
+    """The journal is not the one in which this place was."""
+
+    def __init__(self, at: Position) -> None:
+        super().__init__()
+        self.at = at
+
+
+def _read_on(origin: str, paths: list[Path], at: Position | None, *, most: int, pace: Pace) -> Piece:
     reading = _Reading(origin, at, most)
     for path, offset, is_last in _files(paths, at):
         reading.open(path, offset)
@@ -99,12 +123,13 @@ def read_on(origin: str, paths: list[Path], at: Position | None, *, most: int, p
 
 def behind(paths: list[Path], at: Position | None) -> int:
     """Return how many bytes of an origin are still to be read; raises OSError."""
-    names = [path.name for path in paths]
-    if at is None:
-        return sum(path.stat().st_size for path in paths)
-    start = names.index(at.segment) if at.segment in names else _first_after(paths, at)
+    try:
+        start = _start(paths, at)
+    except _Replaced:
+        start, at = 0, None
     total = sum(path.stat().st_size for path in paths[start:])
-    return max(0, total - (at.offset if at.segment in names else 0))
+    is_there = at is not None and start < len(paths) and paths[start].name == at.segment
+    return max(0, total - (at.offset if at is not None and is_there else 0))
 
 
 class _Reading:
@@ -122,27 +147,34 @@ class _Reading:
         self._passing = False
         self._name = ""
         self._offset = 0
+        self._begins = ""
 
     def open(self, path: Path, offset: int) -> None:
         """Go on in a file, whose lines up to our number are passed over if it is the one that we stand in."""
         self._name, self._offset = path.name, offset
         start = self._start
         self._passing = start is not None and path.name == start.segment and offset < start.offset
+        self._begins = start.begins if start is not None and offset else ""
 
     @property
     def is_full(self) -> bool:
         return len(self._items) >= self._most or self._bytes >= MOST_RAW_BYTES
 
     def take(self, line: bytes) -> None:
+        mark = mark_of(line)
+        if self._offset == 0:
+            self._begins = mark
         self._offset += len(line)
         entry = read_entry(line)
         seq = _seq(entry, line)
         start = self._start
         if self._passing and start is not None and (seq is None or seq <= start.seq):
-            self._at = Position(self._name, self._offset, start.seq)
+            if seq == start.seq and start.mark not in (mark, ""):
+                raise _Replaced(start)
+            self._at = Position(self._name, self._offset, start.seq, mark, self._begins)
             return
         number = self._last + 1 if seq is None else seq
-        at = Position(self._name, self._offset, number)
+        at = Position(self._name, self._offset, number, mark, self._begins)
         if seq is not None and seq > self._last + 1:
             self._skip(self._last + 1, seq - 1, "missing", at)
         self._last, self._at = number, at
@@ -151,7 +183,7 @@ class _Reading:
             self._skip(number, number, "unreadable" if seq is None else "gone", at)
             return
         self._end_gap()
-        self._items.append(Item(entry, at, line[_LEAF].decode("ascii", "replace")))
+        self._items.append(Item(entry, at, mark))
 
     def piece(self, *, more: bool) -> Piece:
         self._end_gap()
@@ -173,47 +205,42 @@ class _Reading:
 
 def _files(paths: list[Path], at: Position | None) -> Iterator[tuple[Path, int, bool]]:
     """Yield the files to read, where in each, and whether it is the newest."""
-    names = [path.name for path in paths]
-    start = 0
-    if at is not None:
-        start = names.index(at.segment) if at.segment in names else _first_after(paths, at)
+    start = _start(paths, at)
     for index in range(start, len(paths)):
         path = paths[index]
         offset = _settle(path, at) if at is not None and path.name == at.segment else 0
         yield path, offset, index == len(paths) - 1
 
 
-def _first_after(paths: list[Path], at: Position) -> int:
-    """Return the index of the first file behind one that is not there any more."""
-    wanted = parse_name(at.segment)
-    for index, path in enumerate(paths):
-        name = parse_name(path.name)
-        if wanted is None or (name is not None and name > wanted):
-            return index
-    return len(paths)
-
-
-def _settle(path: Path, at: Position) -> int:
-    """Return the offset if the line that ends there is ours still, and 0 if the file has to be read anew."""
-    if at.offset == 0:
+def _start(paths: list[Path], at: Position | None) -> int:
+    """Return the index of the file to go on in; raises _Replaced."""
+    if at is None:
         return 0
-    with path.open("rb") as file:
-        if file.seek(0, io.SEEK_END) >= at.offset and _ends_with(file, at):
-            return at.offset
+    names = [path.name for path in paths]
+    if at.segment in names:
+        return names.index(at.segment)
+    wanted, first = parse_name(at.segment), parse_name(names[0]) if names else None
+    if wanted is None or (first is not None and first < wanted):
+        # Nobody takes away a file and leaves those before it.
+        raise _Replaced(at)
     return 0
 
 
-def _ends_with(file: BinaryIO, at: Position) -> bool:
-    window = _WINDOW
-    while True:
-        start = max(0, at.offset - window)
-        file.seek(start)
-        data = file.read(at.offset - start)
-        _, end, line = data[:-1].rpartition(b"\n")
-        if end or start == 0:
-            line += data[-1:]
-            return line.endswith(b"\n") and _seq(read_entry(line), line) in (at.seq, None)
-        window *= 8
+def _settle(path: Path, at: Position) -> int:
+    """Return the offset if the line that ends there is ours still, and 0 if the file has to be read anew.
+
+    Raises _Replaced and OSError.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if is_at(file, at.offset, at.mark):
+            return at.offset
+        begins = first_mark(file)
+    finally:
+        os.close(file)
+    if at.begins and begins not in (at.begins, None):
+        raise _Replaced(at)
+    return 0
 
 
 def _seq(entry: Entry | None, line: bytes) -> int | None:

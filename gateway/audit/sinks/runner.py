@@ -5,17 +5,14 @@ does not take is given up if it takes something else instead: a notice of ours t
 that test a wrong URL would empty the journal into nothing, and without giving up one record could hide all that follow.
 """
 
-import fcntl
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import random
-from typing import Final, Self
+from typing import Final
 
 from gateway.audit.formats.forms import Form
 from gateway.audit.formats.text import microseconds, plain
@@ -26,6 +23,8 @@ from gateway.audit.sinks.pace import Pace
 from gateway.audit.sinks.reading import Gap, Item, Position, behind, read_on
 from gateway.audit.sinks.status import Status
 from gateway.clock import Clock, Ticks
+from gateway.locks import Lock
+from gateway.pauses import Pauses
 from gateway.rarely import Rarely
 
 log = logging.getLogger(__name__)
@@ -51,6 +50,10 @@ TRIES_OF_ONE: Final = 10
 """So often a single record may fail for a reason that may pass, before it is tried to do without it."""
 TRIES_BETWEEN: Final = 3
 """And then so often again, each time behind something of ours that gets through."""
+WARY_TRIES_OF_ONE: Final = 1
+"""As `TRIES_OF_ONE`, soon after another has been given up: what a receiver dislikes seldom comes alone."""
+WARY_SECONDS: Final = 600.0
+"""So soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,8 @@ class Runner:
         self._saved_at = 0.0
         self._most = terms.most_records
         self._failed = 0
+        self._wary_until = 0.0
+        self._pauses = Pauses(terms.times.first_pause, terms.times.longest_pause)
 
     def stop(self) -> None:
         """Have the thread end soon: once it has sent what is there, or cannot."""
@@ -101,18 +106,20 @@ class Runner:
 
     def run(self) -> None:
         """Run until stopped; nothing escapes."""
+        lock = Lock(self._terms.lock)
         try:
-            with _Turn(self._terms.lock) as turn:
-                while not self._stop.is_set():
-                    if turn.take():
-                        self._run()
-                        return
-                    self._status.state = "elsewhere"
-                    self._stop.wait(self._terms.times.turn)
+            self._terms.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while not self._stop.is_set():
+                if lock.take():
+                    self._run()
+                    return
+                self._status.state = "elsewhere"
+                self._stop.wait(self._terms.times.turn)
         except Exception:
             log.exception("the sink %s has ended", self._terms.name)
             self._status.state = "failing"
         finally:
+            lock.release()
             self._status.runs = False
 
     def _run(self) -> None:
@@ -161,6 +168,7 @@ class Runner:
         if self._failed:
             log.info("the sink %s gets through again", self._terms.name)
         self._failed, self._most = 0, min(2 * self._most, self._terms.most_records)
+        self._pauses.reset()
         return more
 
     def _measure(self, segments: dict[str, list[Path]]) -> None:
@@ -187,10 +195,16 @@ class Runner:
         if isinstance(item.what, Gap):
             gap = item.what
             self._status.gaps += gap.last - gap.first + 1
-            log.warning(
-                "the sink %s cannot send the records %d to %d of %s: %s",
-                self._terms.name, gap.first, gap.last, gap.origin, gap.why,
-            )  # fmt: skip
+            if gap.why == "replaced":
+                log.error(
+                    "the journal of %s is not the one that the sink %s has read up to record %d: all of it is sent",
+                    gap.origin, self._terms.name, gap.first - 1,
+                )  # fmt: skip
+            else:
+                log.warning(
+                    "the sink %s cannot send the records %d to %d of %s: %s",
+                    self._terms.name, gap.first, gap.last, gap.origin, gap.why,
+                )  # fmt: skip
             return self._notice("gap", gap, gap.why, item.id)
         if not self._terms.wants(item.what):
             return None
@@ -221,7 +235,7 @@ class Runner:
             self._give_up([batch[0][1]], str(error))
             return 1
         except Unreachable:
-            if len(batch) > 1 or self._failed < TRIES_OF_ONE:
+            if len(batch) > 1 or self._failed < (WARY_TRIES_OF_ONE if self._is_wary() else TRIES_OF_ONE):
                 raise
             return self._do_without(batch[0][1])
         return self._note(sent, [one for _, one in batch])
@@ -240,7 +254,11 @@ class Runner:
             except (Refused, Unreachable):
                 continue
         self._give_up([one], "it fails again and again, and others do not")
+        self._wary_until = self._ticks() + WARY_SECONDS
         return 1
+
+    def _is_wary(self) -> bool:
+        return self._ticks() < self._wary_until
 
     def _probe(self, one: Encoded) -> None:
         """Send something harmless; raises Unreachable if that does not get through either."""
@@ -311,7 +329,7 @@ class Runner:
         self._unsettled.clear()
         self._save(now=False)
         self._failed += 1
-        self._most = max(1, self._most // 2)
+        self._most = 1 if self._is_wary() else max(1, self._most // 2)
         self._status.failures += 1
         self._status.state = "failing"
         if isinstance(error, Unreachable):
@@ -323,11 +341,8 @@ class Runner:
         return self._pause(error)
 
     def _pause(self, error: Exception) -> float:
-        times = self._terms.times
-        pause = min(times.first_pause * 2.0 ** min(self._failed - 1, 16), times.longest_pause)
         asked = error.retry_after if isinstance(error, Unreachable) else None
-        # So that not all of them come at once.
-        return max(pause * (0.5 + random() / 2), min(asked or 0.0, times.longest_pause))  # noqa: S311
+        return max(self._pauses.next(), min(asked or 0.0, self._terms.times.longest_pause))
 
     def _written(self, item: Item) -> float:
         """Return when a record was written, in seconds since 1970."""
@@ -341,27 +356,3 @@ def _alone(one: Encoded) -> Gap:
     seq = one.entry.get("seq")
     number = seq if isinstance(seq, int) else 0
     return Gap(origin=plain(one.entry.get("origin", "")), first=number, last=number, why="missing")
-
-
-class _Turn:
-    """The lock that lets one process run the sink."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle = -1
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        os.close(self._handle)
-
-    def take(self) -> bool:
-        """Return whether it is ours now."""
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

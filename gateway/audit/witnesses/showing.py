@@ -6,20 +6,20 @@ has taken stands in `witnesses/<its name>/<origin>` of that directory, with its 
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import random
 
 from gateway.audit.checkpoint import Checkpoint, CheckpointError, find_origins, open_note, read_newest
 from gateway.audit.hand import Hand
 from gateway.audit.witnesses.target import Target, WitnessConflict, WitnessFailed
 from gateway.clock import Ticks
 from gateway.files import write_new
+from gateway.locks import Claim, Lock, claim
+from gateway.pauses import Pauses
 from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,13 @@ class Witnesses:
     """Everybody to whom checkpoints are shown."""
 
     def __init__(
-        self, directory: Path, witnesses: Sequence[Shown], *, ticks: Ticks, pause_seconds: float = PAUSE_SECONDS
+        self,
+        directory: Path,
+        witnesses: Sequence[Shown],
+        *,
+        ticks: Ticks,
+        pause_seconds: float = PAUSE_SECONDS,
+        claim: Claim = claim,
     ) -> None:
         """`directory` is the journal's; `run` does the rest."""
         self.tallies: Mapping[str, Tally] = {witness.name: Tally() for witness in witnesses}
@@ -71,28 +77,34 @@ class Witnesses:
         self._directory = directory
         self._witnesses = witnesses
         self._pause = pause_seconds
+        self._lock = Lock(directory / "witnesses.lock", claim=claim)
 
     async def run(self) -> None:
         """Show them until cancelled; does nothing while another process of this machine does."""
         if not self._witnesses:
             return
-        lock, tasks = -1, Tasks()
+        hand, tasks = Hand("witnesses"), Tasks()
         try:
-            while (lock := _claim(self._directory)) < 0:  # noqa: ASYNC110 - another process has it
+            while not await hand.run(self._take_turn):  # noqa: ASYNC110 - another process has it
                 await asyncio.sleep(self._pause)
             for witness in self._witnesses:
                 tasks.start(self._show(witness), name=f"show checkpoints to {witness.name}")
             await asyncio.Event().wait()
         finally:
             await tasks.close()
-            if lock >= 0:
-                os.close(lock)
+            hand.stop(self._lock.release)
+
+    def _take_turn(self) -> bool:
+        """Return whether this process shows them; not if another does, or there is no journal yet; for the hand."""
+        with suppress(OSError):
+            return self._lock.take()
+        return False
 
     async def _show(self, witness: Shown) -> None:
         hand = Hand(f"witness-{witness.name}")
         showing = _Showing(self._directory, witness, hand, tally=self.tallies[witness.name], ticks=self.ticks)
         try:
-            await showing.run(self._pause)
+            await showing.run(Pauses(self._pause, _LONGEST_PAUSE_SECONDS))
         finally:
             hand.stop()
             await showing.close()
@@ -115,15 +127,14 @@ class _Showing:
     async def close(self) -> None:
         await self._target.close()
 
-    async def run(self, first: float) -> None:
-        pause = first
+    async def run(self, pauses: Pauses) -> None:
         while True:
             if await self._show_all():
-                self._silent, pause = False, first
+                self._silent = False
+                pauses.reset()
                 await asyncio.sleep(self._witness.every_seconds)
                 continue
-            await asyncio.sleep(max(self._witness.every_seconds, pause * (0.5 + random() / 2)))  # noqa: S311 - jitter
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(max(self._witness.every_seconds, pauses.next()))
 
     async def _show_all(self) -> bool:
         """Show what is new; return whether all of it was taken."""
@@ -197,17 +208,3 @@ class _Showing:
     def _keep(self, origin: str, note: bytes) -> None:
         self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_new(self._kept / origin, note, mode=0o600, fsync=os.fsync)
-
-
-def _claim(directory: Path) -> int:
-    """Return the handle that keeps this to one process, or -1 if another has it or there is no journal yet."""
-    try:
-        handle = os.open(directory / "witnesses.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return -1
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return -1
-    return handle

@@ -37,7 +37,7 @@ class DatabaseReader(Reader):
     def newest(self, query: Query, limit: int) -> list[Entry]:
         async def work() -> list[Entry]:
             index = open_database_index(self._config)
-            page = await index.search(query, limit=limit, before=None, after=None, account=None)
+            page, _ = await index.search(query, limit=limit, before=None, after=None, account=None)
             if page.more:
                 click.echo(f"these are the newest {limit}: there are more", err=True)
             return [one.entry for one in reversed(page.found)]
@@ -46,7 +46,8 @@ class DatabaseReader(Reader):
 
     def stats(self, query: Query) -> Tally:
         async def work() -> Tally:
-            return await open_database_index(self._config).stats(query, account=None)
+            tally, _ = await open_database_index(self._config).stats(query, account=None)
+            return tally
 
         return _run(work())
 
@@ -65,12 +66,12 @@ def fetch_command(context: Context, directory: Path) -> None:
     with needs_asyncpg():
         # Only now, because asyncpg is there only where somebody wants it.
         from gateway.stores.postgres.connect import Connector  # noqa: PLC0415
-        from gateway.stores.postgres.journal_lines import fetch_journal, list_nodes  # noqa: PLC0415
+        from gateway.stores.postgres.journal_back import fetch_journal, list_nodes  # noqa: PLC0415
 
     async def work() -> None:
         async with Connector(address, context.config.store.terms).apart(_CONNECT_SECONDS) as connection:
             for node in await list_nodes(connection):
-                target = directory / Path(node).name
+                target = directory / node
                 try:
                     target.mkdir(mode=0o700, parents=True)
                     count = await fetch_journal(connection, node, target)

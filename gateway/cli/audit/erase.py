@@ -2,7 +2,16 @@
 
 import click
 
-from gateway.audit.erasure import Erased, Erasure, Whose, of_actor, of_agent, of_assumption
+from gateway.audit.erasure import (
+    Erased,
+    Erasure,
+    Whose,
+    of_actor,
+    of_agent,
+    of_assumption,
+    of_giver,
+    of_words,
+)
 from gateway.audit.keeping import held_accounts
 from gateway.audit.rotating import have_rotated
 from gateway.audit.segment import list_segments
@@ -16,7 +25,11 @@ _MOST_NAMED = 8
 @click.command("erase")
 @click.option("--actor", nargs=2, metavar="ISSUER SUBJECT", help="A staff member, with the address and the browser.")
 @click.option("--agent", nargs=2, metavar="ACCOUNT SUBJECT", help="An agent in whose place somebody stood.")
+@click.option(
+    "--by", "giver", metavar="WHO", help="An operator, or a customer's administrator, as the records name them."
+)
 @click.option("--sid", metavar="SID", help="Everybody's data in one assumption, and the words that were given for it.")
+@click.option("--record", "place", metavar="ORIGIN:SEQ", help="The words that were given for one record.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for the record; do not name them here.")
 @by_option
 @click.pass_obj
@@ -25,16 +38,19 @@ def erase_command(
     *,
     actor: tuple[str, str] | None,
     agent: tuple[str, str] | None,
+    giver: str | None,
     sid: str | None,
+    place: str | None,
     reason: str,
     by: str,
 ) -> None:
     """Erase personal data from the journal of this machine; exit with 1 if anything of it is left.
 
     The records stay, and so does everything that proves them. What a path, a query's name or a host's name says of
-    somebody is no field of theirs, and stays.
+    somebody is no field of theirs, and stays. So do words in which somebody is named: those records are listed.
     """
-    chosen = _choose(actor, agent, sid)
+    chosen = _choose(actor, agent, giver, sid, place)
+    name = actor[1] if actor else agent[1] if agent else giver
     account = AccountId(agent[0]) if agent else None
     directory = context.journal_directory
 
@@ -51,20 +67,34 @@ def erase_command(
                 held=lambda: held_accounts(office.store),
                 close=close,
             )
-            return await erasure.erase(chosen, account=account, by=by, why=reason)
+            return await erasure.erase(chosen, account=account, by=by, why=reason, looks_for=name)
 
     _show(run_async(work()))
 
 
-def _choose(actor: tuple[str, str] | None, agent: tuple[str, str] | None, sid: str | None) -> Whose:
+def _choose(
+    actor: tuple[str, str] | None, agent: tuple[str, str] | None, giver: str | None, sid: str | None, place: str | None
+) -> Whose:
     given = [
         *([of_actor(*actor)] if actor else []),
         *([of_agent(*agent)] if agent else []),
+        *([of_giver(giver)] if giver else []),
         *([of_assumption(sid)] if sid else []),
+        *([_of_record(place)] if place else []),
     ]
     if len(given) != 1:
-        raise click.UsageError("say whose: one of `--actor ISSUER SUBJECT`, `--agent ACCOUNT SUBJECT`, `--sid SID`")
+        raise click.UsageError(
+            "say whose: one of `--actor ISSUER SUBJECT`, `--agent ACCOUNT SUBJECT`, `--by WHO`, `--sid SID`, "
+            "`--record ORIGIN:SEQ`"
+        )
     return given[0]
+
+
+def _of_record(place: str) -> Whose:
+    origin, _, seq = place.rpartition(":")
+    if not origin or not (seq.isascii() and seq.isdigit()):
+        raise click.UsageError(f"`--record {place}`: name it as `ORIGIN:SEQ`, such as `cli:17`")
+    return of_words(origin, int(seq))
 
 
 def _show(done: Erased) -> None:
@@ -81,6 +111,10 @@ def _show(done: Erased) -> None:
         left.append(f"{done.plain} records of an older version hold it themselves: only retention takes them away")
     for line in left:
         click.echo(f"left: {line}")
+    if done.named:
+        more = f" and {len(done.named) - _MOST_NAMED} more" if len(done.named) > _MOST_NAMED else ""
+        some = ", ".join(done.named[:_MOST_NAMED])
+        click.echo(f"the words of {some}{more} hold that name: look at them, and take them with `--record`")
     if not done.is_complete:
         raise click.exceptions.Exit(1)
-    click.echo("complete: nothing of it is left in the journal of this machine")
+    click.echo("complete: nothing of it is left in these fields, in the journal of this machine")

@@ -1,6 +1,6 @@
 """`locum audit receipt`, `check-receipt`, `consistency`, `evidence`: for somebody who need not trust us."""
 
-import os
+import json
 import sys
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note
 from gateway.audit.evidence import write_evidence
 from gateway.audit.proofs import Consistency, NothingToProve, ProofError, find_source, prove_consistency
-from gateway.audit.receipt_check import check_receipt
+from gateway.audit.receipt_check import check_receipt, compared
+from gateway.audit.receipt_process import Ending
 from gateway.audit.receipts import Receipt, build_receipt
 from gateway.audit.record import Record
 from gateway.audit.search import printable
 from gateway.audit.sources import JournalFiles
 from gateway.cli.audit.options import journal_option
+from gateway.cli.audit.output import opened
 from gateway.cli.audit.trust import public_key_option, split_held
 from gateway.cli.context import by_option, open_office, run_async
 
-NOTHING_TO_PROVE = 4
-"""The exit code of `locum audit receipt` if there is no record of the assumption."""
 _READ_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 output_option = click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; by default it is printed."
@@ -48,18 +48,19 @@ def receipt_command(
     """Put every record of one assumption, with its proofs, into one file that the customer can check.
 
     That somebody did is on the record before, unless --journal names the directory: then it may be anybody's copy.
+    Exits with 4 if there is no such record, and with 5 if the journal does not bear it out.
     """
     if public_key is None:
         raise click.UsageError("say by which key it can be checked: `--public-key FILE`")
     _put_on_record("receipt", assumption, by=by)
     try:
         receipt, later = build_receipt(JournalFiles(journal), assumption, key=public_key, account=account)
-    except NothingToProve as error:
-        click.echo(f"Error: {printable(str(error))}", err=True)
-        raise click.exceptions.Exit(NOTHING_TO_PROVE) from error
     except ProofError as error:
-        raise click.ClickException(printable(str(error))) from error
-    _write(receipt.encode(), output)
+        click.echo(f"Error: {printable(str(error))}", err=True)
+        ending = Ending.NOTHING_TO_PROVE if isinstance(error, NothingToProve) else Ending.ALTERED
+        raise click.exceptions.Exit(ending) from error
+    with opened(output) as file:
+        file.write(receipt.encode())
     if later:
         click.echo(f"{later} newer records are not in it yet: ask again in a moment", err=True)
 
@@ -77,10 +78,7 @@ def evidence_command(journal: Path, output: Path | None, by: str) -> None:
         raise click.UsageError("this is no text: write it to a file with `-o FILE`")
     _put_on_record("exported", "evidence: everything", by=by)
     try:
-        if output is None:
-            write_evidence(journal, sys.stdout.buffer)
-            return
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        with opened(output, new=True) as file:
             write_evidence(journal, file)
     except OSError as error:
         raise click.ClickException(f"the file is not finished: {error.strerror}") from error
@@ -112,7 +110,11 @@ def check_receipt_command(
         click.echo(printable(finding))
     if found is None or findings:
         raise click.exceptions.Exit(1)
-    click.echo(msgspec.json.format(msgspec.json.encode(found.summary)).decode())
+    for one in held:
+        what = "compared with" if one in compared(found, held) else "NOT compared, for it is of no origin in it:"
+        click.echo(f"{what} the checkpoint of {printable(one.origin)} at {one.size} records", err=True)
+    # In ASCII: what a stranger has written can neither steer a terminal nor turn its neighbours round.
+    click.echo(json.dumps(found.summary, indent=2))
     click.echo("ok")
 
 
@@ -128,7 +130,8 @@ def consistency_command(journal: Path, origin: str, output: Path | None, old: in
         proof = prove_consistency(find_source(JournalFiles(journal), origin), old, new)
     except ProofError as error:
         raise click.ClickException(printable(str(error))) from error
-    _write(msgspec.json.format(msgspec.json.encode(proof)) + b"\n", output)
+    with opened(output) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(proof)) + b"\n")
 
 
 def _put_on_record(reason: str, what: str, *, by: str) -> None:
@@ -174,11 +177,3 @@ def _read_consistency(path: Path) -> Consistency:
         return msgspec.json.decode(path.read_bytes(), type=Consistency)
     except msgspec.DecodeError as error:
         raise click.UsageError(f"`{path}`: this is no proof of consistency: {error}") from error
-
-
-def _write(content: bytes, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-    else:
-        output.write_bytes(content)

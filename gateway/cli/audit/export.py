@@ -3,16 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from gateway.audit.formats.forms import FORMS
 from gateway.audit.record import Record
 from gateway.audit.search import Query, QueryError, read
+from gateway.cli.audit.output import opened
 from gateway.cli.context import Context, by_option, open_office, run_async
 
 _NEGATED = re.compile(r"-[a-z]+:")
@@ -67,7 +65,7 @@ def export_command(
     run_async(_record(context, form=form, query=text, by=by))
     chosen = FORMS[form]
     try:
-        with _opened(output) as file:
+        with opened(output) as file:
             if chosen.header:
                 file.write(chosen.header + b"\n")
             for entry in filter(wanted.matches, read(context.journal_directory)):
@@ -85,23 +83,3 @@ async def _record(context: Context, *, form: str, query: str, by: str) -> None:
     record = Record(kind="audit", reason="exported", by=by, stated_reason=f"{form}: {query or 'everything'}")
     async with open_office(context.config) as office:
         await office.journal.append(record, durable=True)
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[BinaryIO]:
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    draft = output.with_name(output.name + ".new")
-    draft.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(output)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

@@ -13,13 +13,13 @@ import click
 from gateway.audit.index.both import Reader, open_reader
 from gateway.audit.index.building import IndexBusy, rebuild
 from gateway.audit.index.database import IndexUnusable, beside
+from gateway.audit.index.grouping import DIMENSIONS
 from gateway.audit.record import to_json
 from gateway.audit.search import Follower, Query, QueryError, printable, render
 from gateway.audit.search.timeline import build_timeline
 from gateway.cli.audit.options import journal_option
 
 POLL_SECONDS = 0.25
-_DIMENSIONS = ("kind", "decision", "reason", "account", "actor", "method", "day")
 _MOST_ROWS = 20
 _LARGE_LAG_BYTES = 64 * 1024 * 1024
 
@@ -100,7 +100,7 @@ def show_command(journal: Path, *, as_json: bool, scan: bool, database: bool, si
 @_json_option
 @_scan_option
 @_database_option
-@click.option("--by", "dimensions", type=click.Choice(_DIMENSIONS), multiple=True, help="May be given twice.")
+@click.option("--by", "dimensions", type=click.Choice(DIMENSIONS), multiple=True, help="May be given twice.")
 @click.argument("query", nargs=-1, type=click.UNPROCESSED)
 def stats_command(
     journal: Path, *, as_json: bool, scan: bool, database: bool, dimensions: tuple[str, ...], query: tuple[str, ...]
@@ -109,7 +109,7 @@ def stats_command(
     wanted = _parse(query)
     with _reader(journal, scan=scan, database=database) as reader:
         tally = reader.stats(wanted)
-    counts = {name: tally.by.get(name, Counter()) for name in dimensions or _DIMENSIONS}
+    counts = {name: tally.by.get(name, Counter()) for name in dimensions or DIMENSIONS}
     if as_json:
         document: dict[str, Any] = {
             "total": tally.total,

@@ -1,20 +1,28 @@
 """`locum audit retain`, `hold`, `release` and `holds`: how long the content of the journal is kept."""
 
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
 import click
 
 from gateway.audit.hand import Hand
 from gateway.audit.keeping import held_accounts, read_retention
 from gateway.audit.record import Record
-from gateway.audit.retention import Removal, Retention
+from gateway.audit.retention import KEPT_KINDS, Removal, Retention
+from gateway.audit.rewriting import is_removing
 from gateway.audit.rotating import have_rotated
-from gateway.audit.search import printable
+from gateway.audit.search import printable, read
 from gateway.cli.context import ORIGIN, Context, by_option, open_office, open_store, run_async
-from gateway.clock import utc_now
+from gateway.clock import boot_seconds, utc_now
 from gateway.stores.holding import Hold
 from gateway.stores.store import StoreConflict
 from policy.model import AccountId
 
 _WAIT_SECONDS = 10.0
+_REWRITE_SECONDS = 120.0
+"""Longer than a file takes to be rewritten, by a gateway that has customers to serve."""
+_POLL_SECONDS = 0.02
 
 
 @click.command("retain")
@@ -61,21 +69,45 @@ def retain_command(context: Context, *, dry_run: bool) -> None:
 @by_option
 @click.pass_obj
 def hold_command(context: Context, account: str, *, reason: str, by: str) -> None:
-    """Keep everything that there is of an account, until it is released; nothing of it can be erased either."""
+    """Keep everything that there is of an account, until it is released; nothing of it can be erased either.
+
+    When this says so, nothing of it goes any more in the journal of this machine.
+    """
+    directory = context.journal_directory
 
     async def work() -> None:
         async with open_office(context.config) as office:
             hold = Hold(account=AccountId(account), by=by, reason=reason, at=utc_now())
             if hold.account in await held_accounts(office.store):
                 raise click.ClickException(f"the account `{account}` is under hold already")
+            is_known = await office.store.find_account(hold.account) is not None or _is_in(directory, account)
             await office.journal.append(_record(hold.account, "held", by=by, why=reason), durable=True)
-            try:
+            with suppress(StoreConflict):  # somebody else was quicker, and it is held
                 await office.store.add_hold(hold)
-            except StoreConflict:
-                return  # somebody else was quicker, and it is held
-        click.echo(f"{account}: under hold")
+            await _outlast(directory, account)
+        if not is_known:
+            click.echo(
+                f"neither the store nor this machine's journal knows `{printable(account)}`: typed right?", err=True
+            )
+        click.echo(f"{printable(account)}: under hold")
 
     run_async(work())
+
+
+def _is_in(directory: Path, account: str) -> bool:
+    return any(entry.get("account") == account and entry.get("kind") not in KEPT_KINDS for entry in read(directory))
+
+
+async def _outlast(directory: Path, account: str) -> None:
+    """Return once nothing is being taken away by anybody who asked for the holds before this one was there."""
+    give_up = boot_seconds() + _REWRITE_SECONDS
+    while is_removing(directory):
+        if boot_seconds() > give_up:
+            raise click.ClickException(
+                f"the account `{account}` is under hold from now on, but a file is still being rewritten by someone "
+                "who asked before: what had begun to go may go"
+            )
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 @click.command("release")

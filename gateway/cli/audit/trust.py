@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.audit.checkpoint import split_notes
+from gateway.audit.receipt_process import read_public_key
 from gateway.config.model import ConfigError
 
 
@@ -36,12 +35,9 @@ def _read_key(_context: click.Context, _parameter: click.Parameter, path: Path |
     if path is None:
         return None
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise click.UsageError("the public key is no PEM file") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise click.UsageError("the public key is not of Ed25519")
-    return key
+        return read_public_key(path)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 public_key_option = click.option(

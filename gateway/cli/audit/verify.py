@@ -48,10 +48,12 @@ def verify_command(journal: Path, *, checkpoint: tuple[Any, ...], public_key: Ed
 def _show(report: Report, *, signed: bool) -> None:
     for finding in report.findings:
         lines = f"{finding.line}" if finding.line == finding.through else f"{finding.line}-{finding.through}"
-        click.echo(f"{finding.segment}:{lines} (byte {finding.offset}): {printable(finding.what)}")
+        click.echo(printable(f"{finding.segment}:{lines} (byte {finding.offset}): {finding.what}"))
     vouched = "signed" if signed else "given, signatures not checked"
     for extent in report.extents:
-        click.echo(f"{extent.origin}: {extent.records} records, {extent.covered} under a checkpoint ({vouched})")
+        click.echo(
+            f"{printable(extent.origin)}: {extent.records} records, {extent.covered} under a checkpoint ({vouched})"
+        )
     click.echo("ok" if report.ok else f"{len(report.findings)} findings")
 
 

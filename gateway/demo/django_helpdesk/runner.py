@@ -1,7 +1,6 @@
 """Owns one running django-helpdesk: its environment, its data and its process."""
 
 import asyncio
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -15,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from gateway.locks import Lock
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -194,14 +195,13 @@ def _digest(*files: Path) -> str:
 
 @asynccontextmanager
 async def _locked(path: Path) -> AsyncIterator[None]:
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_LOCK_POLL_SECONDS)
+    lock = Lock(path)
+    try:
+        while not lock.take():  # noqa: ASYNC110 - another process has it
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
         yield
+    finally:
+        lock.release()
 
 
 async def _answer(port: int) -> None:

@@ -1,10 +1,11 @@
 """The demo's folder: made anew for each run, and never one that is something else."""
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from gateway.locks import Lock
 
 _MARK = ".locum-demo"
 _MARK_TEXT = "A folder of `locum demo`, which empties it when it starts. Keep nothing of yours in here.\n"
@@ -26,19 +27,20 @@ def open_folder(path: Path) -> Iterator[Path]:
         raise FolderError(f"`{path}` is no folder: name another one with --directory")
     if path.is_dir() and any(path.iterdir()) and not mark.is_file():
         raise FolderError(f"`{path}` holds files that are no demo's: name another folder with --directory")
+    lock = Lock(mark)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = mark.open("a", encoding="utf-8")
+        is_ours = lock.take()
     except OSError as exc:
         raise FolderError(f"`{path}` cannot be written: {exc.strerror}") from exc
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderError(f"a demo is running in `{path}`: end it, or use --directory") from None
+    if not is_ours:
+        raise FolderError(f"a demo is running in `{path}`: end it, or use --directory")
+    try:
         _empty(path)
         mark.write_text(_MARK_TEXT, encoding="utf-8")
         yield path
+    finally:
+        lock.release()
 
 
 def write_secret(path: Path, text: str) -> None:

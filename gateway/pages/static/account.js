@@ -18,19 +18,53 @@ if (zone) {
 }
 const live = document.getElementById("live");
 if (live && window.EventSource) {
-  const source = new EventSource(live.dataset.live);
+  let source = null;
   let touched = false;
-  for (const form of document.forms) {
-    form.addEventListener("input", () => { touched = true; });
-    form.addEventListener("submit", () => { source.close(); });
-  }
-  source.addEventListener("changed", () => {
-    source.close();
+  let over = false;
+  const tell = () => {
     if (touched || document.querySelector("details[open]")) {
       // Nothing that somebody has begun to choose is taken away from them.
       document.getElementById("changed").hidden = false;
     } else {
       location.replace(location.pathname);
     }
+  };
+  const stop = () => {
+    if (source) {
+      source.close();
+      source = null;
+    }
+  };
+  const follow = () => {
+    stop();
+    source = new EventSource(live.dataset.live);
+    source.addEventListener("changed", () => {
+      stop();
+      over = true;
+      tell();
+    });
+    source.addEventListener("error", () => {
+      // A refusal, after which a browser does not ask again by itself; any other break it gets over.
+      if (source && source.readyState === EventSource.CLOSED) {
+        source = null;
+        document.getElementById("lost").hidden = false;
+      }
+    });
+  };
+  // A page that nobody looks at holds none of the few connections that a browser has for a host.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      stop();
+    } else if (!over) {
+      document.getElementById("lost").hidden = true;
+      follow();
+    }
   });
+  for (const form of document.forms) {
+    form.addEventListener("input", () => { touched = true; });
+    form.addEventListener("submit", () => { over = true; stop(); });
+  }
+  if (!document.hidden) {
+    follow();
+  }
 }

@@ -11,12 +11,14 @@ from typing import Any
 
 from gateway.audit.index.asking import Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
-from gateway.audit.index.finding import SECONDS, Found, Lag, Page, Tally
+from gateway.audit.index.finding import SECONDS, Found, Page, Tally
 from gateway.audit.index.grouping import GROUPING
 from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
+from gateway.audit.index.settled import settled_id
 from gateway.audit.search.query import Marked, Query
 from gateway.audit.search.words import MANY
 from gateway.audit.segment import read_entry
+from gateway.clock import Clock, utc_now
 from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.connect import Connection, Connector, bounded, translated
 from gateway.stores.postgres.terms import StoreTerms
@@ -25,14 +27,21 @@ from gateway.stores.store import StoreError
 
 _AT_ONCE = 500
 _MOST_AT_ONCE = 2
+_NO_LAG = None
+"""How far each node is behind, only that node can tell, and its metrics do."""
+# One that is away keeps nobody from following the others for longer.
+_SHIPPED_THROUGH = "SELECT array_agg(through) FROM locum.journal_nodes WHERE heard_at > now() - interval '5 minutes'"
 _SELECT = "SELECT id, segment, number, line FROM locum.journal_lines"
 
 
 class DatabaseIndex(LogIndex):
     """Asks the database; a question has a connection to itself, so none is in the way of a decision's facts."""
 
-    def __init__(self, address: Address, terms: StoreTerms, *, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, address: Address, terms: StoreTerms, *, seconds: float = SECONDS, clock: Clock = utc_now
+    ) -> None:
         """Connect to nothing yet."""
+        self._clock = clock
         self._connector = Connector(address, terms)
         self._terms = terms
         self._seconds = seconds
@@ -40,17 +49,20 @@ class DatabaseIndex(LogIndex):
 
     async def search(
         self, query: Query, *, limit: int, before: int | None, after: int | None, account: str | None
-    ) -> Page:
+    ) -> tuple[Page, None]:
         found: list[Found] = []
         async with self._question() as connection:
+            settled = await self._settled(connection) if after is not None else None
             async for one in self._each(connection, query, account, before=before, after=after):
+                if settled is not None and one.id >= settled:
+                    break
                 # Those of one id come together, for a page is gone on with behind its last id.
                 if len(found) >= limit and one.id != found[-1].id:
-                    return Page(found, more=True)
+                    return Page(found, more=True), _NO_LAG
                 found.append(one)
-        return Page(found, more=False)
+        return Page(found, more=False), _NO_LAG
 
-    async def stats(self, query: Query, *, account: str | None) -> Tally:
+    async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, None]:
         tally = Tally()
         async with self._question() as connection:
             if query.is_exact and not (query.has_words and await _has_many(connection)):
@@ -60,11 +72,10 @@ class DatabaseIndex(LogIndex):
             else:
                 async for one in self._each(connection, query, account):
                     tally.add_entry(one.entry)
-        return tally
+        return tally, _NO_LAG
 
-    async def lag(self) -> Lag:
-        """Return nothing: how far each node is behind, its own metrics say."""
-        return Lag(0, 0)
+    async def _settled(self, connection: Connection) -> int:
+        return settled_id(self._clock(), await connection.fetchval(_SHIPPED_THROUGH) or [])
 
     @asynccontextmanager
     async def _question(self) -> AsyncIterator[Connection]:
@@ -82,7 +93,7 @@ class DatabaseIndex(LogIndex):
                     yield connection
         except StoreError as exc:
             if time.monotonic() >= until:
-                raise TooCostly("this takes too long: ask for a shorter time, or one account") from exc
+                raise TooCostly from exc
             raise IndexUnusable(str(exc)) from exc
         finally:
             self._turns.release()
@@ -123,7 +134,7 @@ class DatabaseIndex(LogIndex):
                 return
             place = tuple(rows[-1])[:3]
             if time.monotonic() >= until:
-                raise TooCostly("this takes too long: ask for a shorter time, or one account")
+                raise TooCostly
 
     async def _count(self, connection: Connection, query: Query, account: str | None) -> Sequence[tuple[Any, ...]]:
         where, values = _state(query, account)
@@ -155,7 +166,8 @@ def _state(query: Query, account: str | None) -> tuple[str, list[Any]]:
     if until is not None:
         add("id < {}", id_at(until))
     if account is not None:
-        add("account = {}", write_values((account,))[0])
+        # By what there is an index of, and by all of it.
+        add("left(account, 200) = left({0}::text, 200) AND account = {0}::text", write_values((account,))[0])
     asked = [_all_of(marked) for marked in query.wanted() if marked.marks]
     asked += [f"!({_all_of(marked)})" for marked in query.unwanted()]
     if asked:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from random import random
 
+from gateway.pauses import Pauses
 from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.connect import Connector
 from gateway.stores.postgres.journal_lines import Shipper
@@ -25,7 +25,7 @@ async def keep_shipping(journal: Path, node: str, address: Address, told: Callab
     Others that open the database see to its shape. A fault of it, or of the way to it, is tried again later and later.
     """
     connector, loop = Connector(address, StoreTerms()), asyncio.get_running_loop()
-    pause, current_at = _FIRST_PAUSE_SECONDS, loop.time()
+    pauses, current_at = Pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), loop.time()
     while True:
         try:
             async with connector.apart(_CONNECT_SECONDS) as connection:
@@ -33,14 +33,14 @@ async def keep_shipping(journal: Path, node: str, address: Address, told: Callab
                 while True:
                     began = loop.time()
                     await shipper.catch_up()
-                    pause, current_at = _FIRST_PAUSE_SECONDS, began
+                    pauses.reset()
+                    current_at = began
                     told(shipper.behind(), loop.time() - began)
                     await asyncio.sleep(_PAUSE_SECONDS)
         except (StoreError, OSError) as exc:
             log.warning("the journal cannot be shipped to the database, tried again: %s", exc)
             told(_size_of(journal), loop.time() - current_at)
-        await asyncio.sleep(pause * (0.5 + random() / 2))  # noqa: S311 - so that not all nodes try at once
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(pauses.next())
 
 
 def _size_of(journal: Path) -> int:

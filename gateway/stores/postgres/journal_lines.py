@@ -4,19 +4,28 @@ What is there already is known from the database itself, so it can be done again
 """
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.audit.checkpoint import find_origins, read_newest, write_note
+import asyncpg
+
+from gateway.audit.checkpoint import find_origins, read_newest
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import id_of
-from gateway.audit.search.words import marks_of, time_of
+from gateway.audit.position import Stamp, is_in, mark_of, stamp_of
+from gateway.audit.search.words import ANY, MANY, marks_of
 from gateway.audit.segment import list_segments, read_entry, read_lines
+from gateway.audit.times import time_of
+from gateway.clock import Clock, utc_now
 from gateway.stores.postgres.connect import Connection, translated
 from gateway.stores.postgres.text import write_values
+from gateway.stores.store import StoreError
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 1000
 _COLUMNS = ("segment", "number", "line", "id", *GROUPING)
@@ -25,6 +34,20 @@ _INSERT = f"""
     VALUES ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 1))}, array_to_tsvector(${len(_COLUMNS) + 1}::text[]))
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - our own words
+_HEARD = """
+    INSERT INTO locum.journal_nodes (node) VALUES ($1) ON CONFLICT (node) DO UPDATE SET heard_at = now()
+"""
+_SHIPPED = """
+    INSERT INTO locum.journal_nodes (node, through) VALUES ($1, $2)
+    ON CONFLICT (node) DO UPDATE SET through = EXCLUDED.through, heard_at = now()
+"""
+_TELL_MICROSECONDS = 1_000_000
+_MOST_MARKS_BYTES = 500_000
+"""A tsvector counts its bytes in 20 bits, and `array_to_tsvector` does not see to it."""
+_TOO_MUCH = "54"
+"""The class of errors that a row can be the cause of: it exceeds a limit of the server's."""
+_UNWANTED = "22"
+"""And the one of values that the server does not take."""
 
 
 @dataclass(slots=True)
@@ -35,24 +58,34 @@ class _Sent:
     inode: int
     bytes: int
     lines: int
+    mark: str
+    """The last line's: see `gateway.audit.position`."""
 
 
 class Shipper:
     """Ships one node's journal over one connection; make another for another connection."""
 
-    def __init__(self, journal: Path, node: str, connection: Connection) -> None:
+    def __init__(self, journal: Path, node: str, connection: Connection, *, clock: Clock = utc_now) -> None:
         """Ship nothing yet."""
+        self._clock = clock
+        self._told_at = 0
         self._journal = journal
         self._node = node
         self._connection = connection
         self._sent: dict[str, _Sent] | None = None
         self._notes: dict[str, bytes] = {}
+        self._seen: dict[str, Stamp] = {}
+        self.plain = 0
+        """How many lines were shipped without all that they could be found by, because the database did not take it."""
 
     async def catch_up(self) -> int:
         """Ship what the files hold now, and return how many lines that took; raises StoreError and OSError."""
         with translated():
+            now = round(self._clock().timestamp() * 1e6)
             if self._sent is None:
-                sql = "SELECT name, id, inode, bytes, lines FROM locum.journal_segments WHERE node = $1"
+                # Until all is there, nobody who follows is shown what happened later.
+                await self._connection.execute(_HEARD, self._node)
+                sql = "SELECT name, id, inode, bytes, lines, mark FROM locum.journal_segments WHERE node = $1"
                 self._sent = {row[0]: _Sent(*row[1:]) for row in await self._connection.fetch(sql, self._node)}
             count = 0
             # Read before the lines, which they cover, and shipped behind them; older ones may be passed over.
@@ -63,6 +96,9 @@ class Shipper:
             for origin, note in notes.items():
                 if note is not None and self._notes.get(origin) != note:
                     await self._ship_note(origin, note)
+            if abs(now - self._told_at) >= _TELL_MICROSECONDS:
+                await self._connection.execute(_SHIPPED, self._node, now)
+                self._told_at = now
         return count
 
     def behind(self) -> int:
@@ -80,16 +116,18 @@ class Shipper:
 
     async def _ship(self, path: Path, sent: dict[str, _Sent]) -> int:
         found = os.stat(path)  # noqa: PTH116 - a process of its own does nothing else
-        known = sent.get(path.name)
-        if known is not None and known.inode == found.st_ino and found.st_size == known.bytes:
+        known, stamp = sent.get(path.name), stamp_of(found)
+        if known is not None and self._seen.get(path.name) == stamp:
             return 0
-        if known is None or known.inode != found.st_ino or found.st_size < known.bytes:
-            return await self._ship_whole(path, sent, inode=found.st_ino)
-        count = 0
-        for batch in _whole_lines(path, known.bytes):
-            async with self._connection.transaction():
-                await self._insert(known, batch)
-            count += len(batch)
+        if known is None or known.inode != found.st_ino or not is_in(path, known.bytes, known.mark):
+            count = await self._ship_whole(path, sent, inode=found.st_ino)
+        else:
+            count = 0
+            for batch in _whole_lines(path, known.bytes):
+                async with self._connection.transaction():
+                    await self._insert(known, batch)
+                count += len(batch)
+        self._seen[path.name] = stamp
         return count
 
     async def _ship_whole(self, path: Path, sent: dict[str, _Sent], *, inode: int) -> int:
@@ -100,7 +138,7 @@ class Shipper:
                 "DELETE FROM locum.journal_segments WHERE node = $1 AND name = $2", self._node, path.name
             )
             sql = "INSERT INTO locum.journal_segments (node, name, inode) VALUES ($1, $2, $3) RETURNING id"
-            new = _Sent(await self._connection.fetchval(sql, self._node, path.name, inode), inode, 0, 0)
+            new = _Sent(await self._connection.fetchval(sql, self._node, path.name, inode), inode, 0, 0, "")
             for batch in _whole_lines(path, 0):
                 await self._insert(new, batch)
                 count += len(batch)
@@ -109,13 +147,45 @@ class Shipper:
 
     async def _insert(self, segment: _Sent, lines: list[bytes]) -> None:
         rows = [_row(self._node, segment.id, segment.lines + place, line) for place, line in enumerate(lines)]
-        await self._connection.executemany(_INSERT, rows)
+        if not await self._takes(rows):
+            for row in rows:
+                await self._insert_one(row)
         segment.bytes += sum(map(len, lines))
         segment.lines += len(lines)
+        segment.mark = mark_of(lines[-1])
         await self._connection.execute(
-            "UPDATE locum.journal_segments SET bytes = $2, lines = $3 WHERE id = $1",
-            *(segment.id, segment.bytes, segment.lines),
+            "UPDATE locum.journal_segments SET bytes = $2, lines = $3, mark = $4 WHERE id = $1",
+            *(segment.id, segment.bytes, segment.lines, segment.mark),
         )
+
+    async def _insert_one(self, row: tuple[Any, ...]) -> None:
+        """Ship a line whatever it says: what the database does not take of it is what it would be found by."""
+        number, line, id_ = row[1:4]
+        for less in (row, _bare(row, id_), _bare(row, None)):
+            if await self._takes([less]):
+                break
+        else:
+            raise StoreError("the database does not take a line of the journal, not even as bytes")
+        if less is not row:
+            self.plain += 1
+            log.error(
+                "line %d of a segment cannot be found by all that it says, for the database does not take that: %s",
+                number, mark_of(line),
+            )  # fmt: skip
+
+    async def _takes(self, rows: list[tuple[Any, ...]]) -> bool:
+        """Put rows there, all or none; return whether it takes them. What is wrong with the way there is raised."""
+        try:
+            async with self._connection.transaction():
+                await self._connection.executemany(_INSERT, rows)
+        except asyncpg.PostgresError as exc:
+            if (exc.sqlstate or "")[:2] not in (_TOO_MUCH, _UNWANTED):
+                raise
+            return False
+        except ValueError:
+            # It has no form in the database, as our side of the connection has found.
+            return False
+        return True
 
     async def _ship_note(self, origin: str, note: bytes) -> None:
         size = note.split(b"\n", 2)[1]
@@ -123,36 +193,6 @@ class Shipper:
             sql = "INSERT INTO locum.journal_notes VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
             await self._connection.execute(sql, self._node, origin, int(size), note)
             self._notes[origin] = note
-
-
-async def list_nodes(connection: Connection) -> list[str]:
-    """Return the nodes that have shipped anything; raises StoreError."""
-    with translated():
-        found = await connection.fetch("SELECT DISTINCT node FROM locum.journal_segments ORDER BY node")
-    return [row[0] for row in found]
-
-
-async def fetch_journal(connection: Connection, node: str, directory: Path) -> int:
-    """Write a node's journal as the database has it into an empty directory; return how many lines it has.
-
-    What comes out is a journal's directory, for `gateway.audit.verify` and everything else. Raises StoreError, OSError.
-    """
-    count = 0
-    with translated():
-        # Of one moment, the checkpoints before the lines that they cover.
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            sql = "SELECT origin, note FROM locum.journal_notes WHERE node = $1 ORDER BY origin, size"
-            notes = await connection.fetch(sql, node)
-            for origin, note in notes:
-                write_note(note, directory=directory, origin=origin, fsync=lambda _handle: None)
-            sql = "SELECT id, name FROM locum.journal_segments WHERE node = $1 ORDER BY name"
-            for segment, name in await connection.fetch(sql, node):
-                sql = "SELECT line FROM locum.journal_lines WHERE segment = $1 ORDER BY number"
-                with (directory / name).open("xb") as file:
-                    async for row in connection.cursor(sql, segment, prefetch=_AT_ONCE):
-                        file.write(row[0])
-                        count += 1
-    return count
 
 
 def _whole_lines(path: Path, start: int) -> Iterator[list[bytes]]:
@@ -167,5 +207,21 @@ def _row(node: str, segment: int, number: int, line: bytes) -> tuple[Any, ...]:
         return (segment, number, line, None, *(None for _ in GROUPING), None)
     at = time_of(entry)
     id_ = -1 - number if at is None else id_of(entry, at, node=node)
-    groups = write_values(group_values(entry))
-    return (segment, number, line, id_, *groups, sorted(set(marks_of(entry).split())))
+    marks = sorted(set(marks_of(entry).split()))
+    if sum(len(mark.encode()) for mark in marks) > _MOST_MARKS_BYTES:
+        marks = _without_words(marks)
+    try:
+        groups = write_values(group_values(entry))
+    except ValueError:
+        groups = (None,) * len(GROUPING)
+    return (segment, number, line, id_, *groups, marks)
+
+
+def _bare(row: tuple[Any, ...], id_: int | None) -> tuple[Any, ...]:
+    """Return a row that can be found by little but its line; without an `id_` by nothing."""
+    marks = None if id_ is None else _without_words(row[-1] or [])
+    return (*row[:3], id_, *(None for _ in GROUPING), marks)
+
+
+def _without_words(marks: list[str]) -> list[str]:
+    return sorted({mark for mark in marks if mark.startswith(".")} | {ANY, MANY})

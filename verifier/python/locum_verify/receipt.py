@@ -30,6 +30,11 @@ GROUPS = {
 """The personal fields, which are sealed by group."""
 _WHO = ("account", "actor", "subject", "grant_id", "granted_by", "ticket", "stated_reason", "expires_at")
 _REQUEST = ("method", "rule", "decision", "reason")
+_TEXTS = (
+    "account", "at", "decision", "ended", "expires_at", "grant_id", "granted_by", "kind", "method", "reason",
+    "request_id", "rule", "stated_reason", "subject", "ticket",
+)  # fmt: skip
+_NUMBERS = ("bytes_received", "bytes_sent", "completes")
 
 
 class Broken(Exception):
@@ -54,7 +59,8 @@ def check(
 ) -> dict[str, Any]:
     """Return the summary of a receipt that holds; raises Broken.
 
-    `held` are checkpoints kept elsewhere; `proofs` are what `locum audit consistency` printed, as decoded.
+    `held` are checkpoints kept elsewhere, of which one at the least must be of an origin that is in it; `proofs` are
+    what `locum audit consistency` printed, as decoded.
     """
     read = _parse(receipt)
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -63,7 +69,9 @@ def check(
     origins = [part["origin"] for part in read["parts"]]
     if origins != sorted(set(origins)):
         raise Broken("its parts are not one for each origin, by name")
-    entries = []
+    if held and not any(one.origin in origins for one in held):
+        raise Broken("none of the checkpoints that were kept elsewhere is of an origin that is in it")
+    entries: list[dict[str, Any]] = []
     for part in read["parts"]:
         checkpoint = Checkpoint(part["checkpoint"], key)
         if checkpoint.origin != part["origin"]:
@@ -75,7 +83,8 @@ def check(
     if not entries:
         raise Broken("it holds no record")
     _check_alike(entries)
-    if summarize(entries) != read["summary"]:
+    # To the letter: 1 is neither 1.0 nor true.
+    if json.dumps(summarize(entries), sort_keys=True) != json.dumps(read["summary"], sort_keys=True):
         raise Broken("its summary is not what its records say")
     summary: dict[str, Any] = read["summary"]
     return summary
@@ -202,6 +211,7 @@ def _read_part(part: dict[str, Any], checkpoint: Checkpoint, assumption: str) ->
         _open(entry, item["open"])
         if entry.get("assumption") != assumption or entry.get("kind") == "audit":
             raise Broken(f"{checkpoint.origin}: record {number} is not of this assumption")
+        _check_kinds(entry)
         entries.append(entry)
     _check_pairs(checkpoint.origin, entries)
     return entries
@@ -217,11 +227,27 @@ def _open(entry: dict[str, Any], openings: dict[str, str]) -> None:
         digest = hashlib.sha256(text.encode()).digest()
         if sealed.get(group) != base64.urlsafe_b64encode(digest).rstrip(b"=").decode():
             raise Broken(f"record {entry['seq']}: `{group}` is not what was sealed")
-        found = json.loads(text)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise Broken(f"record {entry['seq']}: what was sealed as `{group}` cannot be read")
         entry.update({name: found[name] for name in GROUPS.get(group, ()) if name in found})
     missing = [group for group in sealed if group not in openings]
     if missing:
         entry["erased"] = missing
+
+
+def _check_kinds(entry: dict[str, Any]) -> None:
+    """Refuse what two readers could take for two different things."""
+    wrong = [name for name in _TEXTS if not isinstance(entry.get(name, ""), str)]
+    wrong += [name for name in _NUMBERS if type(entry.get(name, 0)) is not int]
+    actor = entry.get("actor", {})
+    if not isinstance(actor, dict) or not all(isinstance(actor.get(name, ""), str) for name in ("issuer", "subject")):
+        wrong.append("actor")
+    if wrong:
+        raise Broken(f"record {entry['seq']}: `{wrong[0]}` is of another kind")
 
 
 def _check_pairs(origin: str, entries: list[dict[str, Any]]) -> None:
@@ -250,7 +276,10 @@ def _compare(ours: Checkpoint, theirs: Checkpoint, proofs: list[dict]) -> None:
     between = {"origin": old.origin, "old": old.size, "new": new.size}
     for one in proofs:
         if isinstance(one, dict) and between.items() <= one.items():
-            if is_consistent(old.size, old.root, new.size, new.root, [_decode(node) for node in one["proof"]]):
+            proof = one.get("proof")
+            if not isinstance(proof, (list, tuple)) or not all(isinstance(node, str) for node in proof):
+                raise Broken("this is not what `locum audit consistency` prints")
+            if is_consistent(old.size, old.root, new.size, new.root, [_decode(node) for node in proof]):
                 return
             raise Broken(f"the {new.size} records of `{new.origin}` do not begin with the {old.size} that there were")
     raise Broken(f"ask the vendor for `locum audit consistency {old.origin} {old.size} {new.size}`, and give it")
@@ -319,9 +348,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Broken as error:
         sys.stderr.write(f"the receipt does not hold: {ascii(str(error))[1:-1]}\n")
         return 1
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         sys.stderr.write(f"it cannot be read: {ascii(str(error))[1:-1]}\n")
         return 2
+    origins = {part["origin"] for part in json.loads(given.receipt.read_bytes())["parts"]}
+    for one in held:
+        what = "compared with" if one.origin in origins else "NOT compared, for it is of no origin in it:"
+        sys.stderr.write(f"{what} the checkpoint of {ascii(one.origin)[1:-1]} at {one.size} records\n")
     sys.stdout.write(json.dumps(summary, indent=1, sort_keys=True) + "\nok\n")
     return 0
 

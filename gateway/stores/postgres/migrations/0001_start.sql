@@ -328,6 +328,8 @@ CREATE TABLE locum.journal_segments (
     inode bigint NOT NULL,
     bytes bigint NOT NULL DEFAULT 0,
     lines bigint NOT NULL DEFAULT 0,
+    -- What tells the last of these lines from all others: see gateway/audit/position.py.
+    mark text NOT NULL DEFAULT '',
     UNIQUE (node, name)
 );
 
@@ -351,8 +353,18 @@ CREATE TABLE locum.journal_lines (
 );
 
 CREATE INDEX journal_lines_by_time ON locum.journal_lines (id) WHERE id IS NOT NULL;
-CREATE INDEX journal_lines_of_account ON locum.journal_lines (account, id) WHERE id IS NOT NULL;
+-- An entry of an index has a longest length, and a name has none.
+CREATE INDEX journal_lines_of_account ON locum.journal_lines (left(account, 200), id) WHERE id IS NOT NULL;
 CREATE INDEX journal_lines_by_marks ON locum.journal_lines USING gin (marks);
+
+-- How far each node has shipped: whatever happened there before has its lines here.
+CREATE TABLE locum.journal_nodes (
+    node text COLLATE "C" PRIMARY KEY,
+    -- By the node's own clock, in microseconds since 1970.
+    through bigint NOT NULL DEFAULT 0,
+    -- By this server's.
+    heard_at timestamptz NOT NULL DEFAULT now()
+);
 
 -- The signed checkpoints of each node's origins.
 CREATE TABLE locum.journal_notes (
