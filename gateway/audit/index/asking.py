@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from gateway.audit.hand import Hand
 from gateway.audit.index.database import IndexUnusable
 from gateway.audit.index.finding import Finder, Lag, Page, Tally
+from gateway.audit.pace import Pace
 from gateway.audit.search.query import Query
 from gateway.clock import Clock, utc_now
 
@@ -72,7 +73,7 @@ class FileIndex(LogIndex):
 
     def _answer(self, question: Callable[[Finder], T]) -> tuple[T, Lag]:
         try:
-            with Finder(self._journal, self._path, clock=self._clock) as finder:
+            with Finder(self._journal, self._path, clock=self._clock, pace=Pace()) as finder:
                 return question(finder), finder.lag()
         except OSError as exc:
             raise IndexUnusable(f"the journal's files cannot be read: {exc.strerror}") from exc

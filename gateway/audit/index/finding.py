@@ -15,6 +15,7 @@ from gateway.audit.index.expression import state
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import IDS_A_DAY, time_at
 from gateway.audit.index.settled import first_time, settled_id
+from gateway.audit.pace import Pace
 from gateway.audit.position import is_at, is_in
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Position
@@ -90,10 +91,22 @@ class Tally:
 class Finder:
     """Reads the index; use it as a context manager, in one thread. Every call raises IndexUnusable."""
 
-    def __init__(self, journal: Path, path: Path, *, seconds: float = SECONDS, clock: Clock = utc_now) -> None:
-        """Open the index; no question takes much longer than `seconds`. Raises IndexUnusable."""
+    def __init__(
+        self,
+        journal: Path,
+        path: Path,
+        *,
+        seconds: float = SECONDS,
+        clock: Clock = utc_now,
+        pace: Pace | None = None,
+    ) -> None:
+        """Open the index; no question takes much longer than `seconds`. Raises IndexUnusable.
+
+        With a `pace` it lets another thread in between, which serves requests.
+        """
         self._journal = journal
         self._clock = clock
+        self._pace = pace
         self._seconds = seconds
         self._until = 0.0
         self._connection = connect_finder(path)
@@ -233,6 +246,8 @@ class Finder:
     def _rows(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         with translated(), thrown_away_if_damaged(self._path, self._inode):
             for row in self._connection.execute(sql, values):
+                if self._pace is not None:
+                    self._pace.step()
                 if self._is_late():
                     raise TooCostly
                 yield row

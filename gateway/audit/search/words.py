@@ -84,7 +84,8 @@ def _remembered(most: int) -> Callable[[Callable[[*Ts], R]], Callable[[*Ts], R]]
 
         @wraps(function)
         def ask(*texts: *Ts) -> R:
-            return (remembering if len(str(texts[-1])) <= _LONGEST_REMEMBERED else function)(*texts)
+            last = cast("tuple[str, ...]", texts)[-1]
+            return (remembering if len(last) <= _LONGEST_REMEMBERED else function)(*texts)
 
         return ask
 

@@ -17,9 +17,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway.audit.pace import Pace
 from gateway.audit.position import first_mark, is_at, mark_of
 from gateway.audit.segment import Entry, parse_name, read_entry
-from gateway.audit.sinks.pace import Pace
 
 MOST_RAW_BYTES: Final = 256 * 1024
 """Of lines in one batch; the widest format makes about four times as much of them."""

@@ -16,10 +16,10 @@ from typing import Final
 
 from gateway.audit.formats.forms import Form
 from gateway.audit.formats.text import microseconds, plain
+from gateway.audit.pace import Pace
 from gateway.audit.segment import Entry, list_segments
 from gateway.audit.sinks.cursor import read_cursor, write_cursor
 from gateway.audit.sinks.outlet import Encoded, Outlet, Refused, Sent, Unreachable
-from gateway.audit.sinks.pace import Pace
 from gateway.audit.sinks.reading import Gap, Item, Position, behind, read_on
 from gateway.audit.sinks.status import Status
 from gateway.clock import Clock, Ticks

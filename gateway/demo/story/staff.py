@@ -81,7 +81,7 @@ def _origin(url: str) -> str:
 
 def _heading(browser: StaffBrowser) -> str:
     found = re.search(r"<h1>(.*?)</h1>", browser.page, re.DOTALL)
-    return html.unescape(found[1]).strip() if found else "no page"
+    return html.unescape(re.sub(r"<[^>]*>", "", found[1])).strip() if found else "no page"
 
 
 def _account_url(scene: Scene[Any], path: str) -> str:
