@@ -1,9 +1,11 @@
 """The index over the journal: it finds what the files hold, no more and no less, and can be thrown away."""
 
 import asyncio
+import gc
 import os
 import sqlite3
 import stat
+import tracemalloc
 from datetime import timedelta
 
 import msgspec
@@ -18,6 +20,7 @@ from gateway.audit.index.finding import Finder
 from gateway.audit.record import Record, to_json
 from gateway.audit.search import Query, read
 from gateway.audit.search.reading import Follower
+from gateway.audit.search.words import marks_of
 from gateway.audit.segment import build_line
 from policy.model import AccountId, AgentId
 from tests.index_world import ACCOUNTS, ENTRIES, QUERIES, counted, parse_or_none, write_segment
@@ -150,6 +153,23 @@ async def test_what_is_erased_leaves_the_index_also_after_a_kill(tmp_path, step)
         builder.catch_up()
     _index(directory)
     assert b"unmistakable" not in b"".join(file.read_bytes() for file in tmp_path.glob(f"{NAME}*"))
+
+
+def test_long_texts_of_strangers_are_not_kept_in_memory():
+    """Whoever sends another user agent each time fills neither the gateway's memory nor the index's process."""
+    query = Query.parse("nothing -like it")
+    texts = [" ".join(f"w{number}x{word}" for word in range(200)) for number in range(300)]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for text in texts:
+            entry = {"kind": "decision", "user_agent": text, "path": f"/{text}", "ticket": text, "account": text}
+            query.matches(entry)
+            marks_of(entry)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000
 
 
 @pytest.fixture

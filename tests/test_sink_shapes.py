@@ -132,6 +132,10 @@ def test_what_opentelemetry_rejects_is_not_sent_again(tmp_path):
     with Receiver([partial]) as receiver, sinking(tmp_path, http_outlet(receiver, shape="otlp")) as sink:
         receiver.until(lambda: sink.status.sent + sink.status.refused >= 3)
     assert (2, 1, 2) == (sink.status.refused, sink.status.sent, receiver.asked)
+    # No record is named of which that is not known.
+    said = receiver.bodies[-1].decode()
+    for name, value in (("count", 2), ("seq", 0), ("through", 2)):
+        assert f'{{"key":"{name}","value":{{"intValue":"{value}"}}}}' in said
 
 
 def test_a_long_answer_is_not_read(tmp_path):

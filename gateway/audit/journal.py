@@ -16,6 +16,7 @@ writes; a new segment at each start means that nobody ever writes behind lines t
 
 A line without its end of line was never acknowledged. It stays where it is, and the next segment begins with a record
 (kind `journal`, reason `torn_tail` or `recovered`) that names the segment and the offset at which it was given up.
+Whole lines that no checkpoint covers at a start are signed behind a record (reason `unsigned_tail`) that counts them.
 """
 
 import asyncio

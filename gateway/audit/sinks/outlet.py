@@ -44,6 +44,8 @@ class Sent:
     """So many from the first on are dealt with; the rest is sent again."""
     refused: tuple[int, ...] = ()
     """Which of these they will never take."""
+    unnamed: int = 0
+    """And how many more, without its being said which."""
 
 
 class Outlet(Protocol):

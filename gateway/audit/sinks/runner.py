@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from gateway.audit.formats.forms import Form
 from gateway.audit.formats.text import microseconds, plain
 from gateway.audit.pace import Pace
@@ -210,11 +212,11 @@ class Runner:
             return None
         return Encoded(entry=item.what, id=item.id, line=self._terms.form.line(item.what))
 
-    def _notice(self, reason: str, about: Gap, why: str, name: str) -> Encoded:
+    def _notice(self, reason: str, about: Gap, why: str, name: str, *, count: int = 0) -> Encoded:
         """Return a record of the sink's own, which no journal holds and which repeats nothing of any other."""
         entry: Entry = {
             "at": self._clock().isoformat().replace("+00:00", "Z"),
-            "count": about.last - about.first + 1,
+            "count": count or about.last - about.first + 1,
             "kind": "sink",
             "origin": about.origin,
             "reason": reason,
@@ -275,9 +277,21 @@ class Runner:
     def _note(self, sent: Sent, batch: list[Encoded]) -> int:
         if sent.refused:
             self._give_up([batch[index] for index in sent.refused], "it is refused")
-        self._status.sent += sent.taken - len(sent.refused)
+        if sent.unnamed:
+            self._tell_unnamed(sent.unnamed, batch[: sent.taken])
+        self._status.sent += sent.taken - len(sent.refused) - sent.unnamed
         self._status.succeeded_at = self._clock().timestamp()
         return sent.taken
+
+    def _tell_unnamed(self, count: int, batch: list[Encoded]) -> None:
+        """Go on without so many of these, whichever they are; raises Unreachable if no notice of that is taken."""
+        about = replace(_alone(batch[0]), last=_alone(batch[-1]).last)
+        self._must_take([self._notice("refused", about, "refused", f"refused-{batch[0].id}", count=count)])
+        self._status.refused += count
+        self._rarely.error(
+            "the sink %s: %d of the records %d to %d of %s are refused, and it is not said which",
+            self._terms.name, count, about.first, about.last, about.origin,
+        )  # fmt: skip
 
     def _give_up(self, refused: list[Encoded], why: str) -> None:
         """Go on without these, if a notice of that is taken in their place; raises Unreachable if nothing is."""

@@ -151,13 +151,15 @@ class _Export(msgspec.Struct, rename="camel"):
 
 
 def _read_otlp(answer: bytes, count: int) -> Sent:
-    """Return what was rejected: which records is not said, only how many, and they must not be sent again."""
+    """Return what was rejected: how many records, and which of them only if it is all; none may be sent again."""
     try:
         partial = msgspec.json.decode(answer, type=_Export).partial_success if answer else None
         rejected = int(partial.rejected_log_records) if partial is not None else 0
     except (msgspec.DecodeError, ValueError):
         return Sent(count)
-    return Sent(count, tuple(range(min(max(rejected, 0), count))))
+    if rejected >= count:
+        return Sent(count, tuple(range(count)))
+    return Sent(count, unnamed=max(rejected, 0))
 
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
