@@ -423,5 +423,7 @@ class StoreContract(
 
     def test_the_table_of_calls_is_complete(self):
         """Every call of the contract but `close` is in CALLS."""
-        calls = {name for part in (Store, Counting, Awaiting, Holding) for name in vars(part) if not name.startswith("_")}
+        calls = {
+            name for part in (Store, Counting, Awaiting, Holding) for name in vars(part) if not name.startswith("_")
+        }
         assert calls == {*CALLS, "close"}

@@ -128,5 +128,7 @@ async def test_staff_end_it_themselves(tmp_path, end):
             browser.held = held
         async with within(AT_ONCE_SECONDS):
             await asyncio.gather(*(one.over for one in opened), *(app.ended[one.kind].wait() for one in opened))
-        await eventually(lambda: len(browser.world.records(kind="completion", reason="assumption_ended")) == len(opened))
+        await eventually(
+            lambda: len(browser.world.records(kind="completion", reason="assumption_ended")) == len(opened)
+        )
         await dead(browser)

@@ -10,6 +10,7 @@ import pytest
 from gateway.audit.segment import read_entry
 from tests.gateway_world import HOST, open_world
 from tests.live_world import FIRST, LAST
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import chunked_response, response, then_close, then_reset
 from tests.test_websockets import AGREED, LISTED, handshake
 from tests.upstream_client import eventually
@@ -46,14 +47,16 @@ async def hang_up_after(world, raw, mark):
     """Send, read until `mark` has come, and break the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
     writer.write(raw)
-    async with asyncio.timeout(10):
-        if mark:
-            await reader.readuntil(mark)
-        else:
-            await world.upstream.until(lambda: world.upstream.requests)
-    writer.transport.abort()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            if mark:
+                await reader.readuntil(mark)
+            else:
+                await world.upstream.until(lambda: world.upstream.requests)
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize(

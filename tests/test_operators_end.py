@@ -239,6 +239,10 @@ async def test_a_database_put_back_is_not_believed_until_the_operator_has_recove
                 copy(database, backup)
                 await world.choose("off")
                 assert b"" == await stream.rest()
+            with contextlib.closing(sqlite3.connect(database)) as live:
+                [made] = live.execute("SELECT max(position) FROM changes").fetchone()
+            # Who has not seen a change cannot miss it.
+            await until(lambda: read_highest(tmp_path / "data") >= made)
             with contextlib.closing(sqlite3.connect(backup, isolation_level=None)) as aside:
                 aside.execute("INSERT INTO changes (account) VALUES ('a'), ('b'), ('c'), ('d'), ('e'), ('f')")
             copy(backup, database)
@@ -298,7 +302,8 @@ async def test_a_worker_that_was_stopped_uses_nothing_stale(tmp_path, script):
                 os.kill(running.pid, signal.SIGCONT)
             assert 403 == (await line.head())[0]
             assert b"" == await stream.rest()
-        await until(lambda: 2 == len(world.records(kind="decision", decision="deny", reason="staff_disabled")))
+        await until(lambda: world.records(kind="decision", decision="deny", reason="staff_disabled"))
+        await until(lambda: world.records(kind="completion", ended="cut", reason="staff_disabled"))
 
 
 async def test_the_mark_is_written_while_it_runs(tmp_path, script):

@@ -58,9 +58,9 @@ async def test_what_is_open_is_cut(tmp_path):
             status, _, body = await waiting
         assert 200 != status
         assert b"" == body
-        await eventually(lambda: world.records(kind="decision", decision="deny"))
-        [cut] = world.records(kind="decision", decision="deny")
-        assert "assumption_ended" == cut["reason"]
+        await eventually(lambda: world.records(kind="completion"))
+        [cut] = world.records(kind="completion")
+        assert ("cut", "assumption_ended") == (cut["ended"], cut["reason"])
 
 
 async def test_what_is_no_token_is_revoked_already(world):
