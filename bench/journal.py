@@ -17,11 +17,11 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
-from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.completion import Completion
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.checkpoint import NoteSigner
+from gateway.audit.evidence.verify import verify
 from gateway.audit.record import Record, name_actor, seal
-from gateway.audit.verify import verify
+from gateway.audit.writing.journal import Journal
 from gateway.clock import SteadyClock
 from gateway.workers.collector import spare
 from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId, GrantId, TokenId

@@ -18,9 +18,9 @@ from pathlib import Path
 from gateway.audit.index.building import Builder
 from gateway.audit.index.database import NAME, TooCostly
 from gateway.audit.index.finding import Finder
-from gateway.audit.journal import Journal
 from gateway.audit.record import Record, name_actor
 from gateway.audit.search import Query
+from gateway.audit.writing.journal import Journal
 from gateway.clock import utc_now
 from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId
 

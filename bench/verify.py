@@ -17,16 +17,16 @@ import click
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.checkpoint import NoteSigner, read_history, split_notes
 from gateway.audit.completion import Completion
-from gateway.audit.evidence import EvidenceFile, write_evidence
-from gateway.audit.journal import Journal
-from gateway.audit.proofs import find_source, prove_consistency
-from gateway.audit.receipt_check import check_receipt
-from gateway.audit.receipts import build_receipt
+from gateway.audit.evidence.bundle import EvidenceFile, write_evidence
+from gateway.audit.evidence.checkpoint import NoteSigner, read_history, split_notes
+from gateway.audit.evidence.proofs import find_source, prove_consistency
+from gateway.audit.evidence.receipt_check import check_receipt
+from gateway.audit.evidence.receipts import build_receipt
+from gateway.audit.evidence.sources import JournalFiles
+from gateway.audit.evidence.verify import Report, verify
 from gateway.audit.record import Record, name_actor
-from gateway.audit.sources import JournalFiles
-from gateway.audit.verify import Report, verify
+from gateway.audit.writing.journal import Journal
 from gateway.clock import SteadyClock
 from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId, GrantId, TokenId
 

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.assumptions.opening import open_banner, open_browser_service, open_browsers
-from gateway.audit.api import LogApi
-from gateway.audit.door import open_log_door
+from gateway.audit.api.checkpoints import open_log_door
+from gateway.audit.api.log import LogApi
+from gateway.audit.api.receipts import ReceiptApi
 from gateway.audit.log import JournalError
-from gateway.audit.owed import PAUSE_SECONDS, Debts
-from gateway.audit.receipt_api import ReceiptApi
+from gateway.audit.writing.owed import PAUSE_SECONDS, Debts
 from gateway.clients import ClientAuthenticator
 from gateway.config.check import parse_network
 from gateway.config.model import Config

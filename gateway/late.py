@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.completion import Completion
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.checkpoint import NoteSigner
 from gateway.audit.log import AuditLog, Instead, JournalBusy, JournalError
 from gateway.audit.record import Record
+from gateway.audit.writing.journal import Journal
 from gateway.clock import Clock, Ticks
 from gateway.config.model import Config
 from gateway.files import in_turn, write_new

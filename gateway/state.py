@@ -10,13 +10,13 @@ from pathlib import Path
 from gateway.audit.index.asking import LogIndex
 from gateway.audit.index.opening import open_index
 from gateway.audit.index.process import Indexer
-from gateway.audit.journal import Journal
-from gateway.audit.keeping import held_accounts, read_retention
+from gateway.audit.removal.keeping import held_accounts, read_retention
+from gateway.audit.removal.upkeep import Upkeep
 from gateway.audit.sinks.held import Sinks
-from gateway.audit.strangers import Strangers
-from gateway.audit.upkeep import Upkeep
 from gateway.audit.witnesses.opening import open_witnesses
 from gateway.audit.witnesses.showing import Witnesses
+from gateway.audit.writing.journal import Journal
+from gateway.audit.writing.strangers import Strangers
 from gateway.clock import Clock, SteadyClock, Ticks
 from gateway.config.model import Config
 from gateway.counts import Counts

@@ -7,12 +7,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.checkpoint import NoteSigner
 from gateway.audit.completion import Completion, Ended
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.checkpoint import NoteSigner
+from gateway.audit.evidence.verify import verify
 from gateway.audit.record import Record
 from gateway.audit.search import read
-from gateway.audit.verify import verify
+from gateway.audit.writing.journal import Journal
 from policy.model import AccountId, AssumptionId
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from gateway.audit.erasure import Erased, Erasure, Whose
 from gateway.audit.record import Record, name_actor
-from gateway.audit.retention import Keeping, Removal, Retention, Terms
-from gateway.audit.rewriting import Disk
-from gateway.audit.rotating import have_rotated
+from gateway.audit.removal.erasure import Erased, Erasure, Whose
+from gateway.audit.removal.retention import Keeping, Removal, Retention, Terms
+from gateway.audit.removal.rewriting import Disk
+from gateway.audit.removal.rotating import have_rotated
 from gateway.audit.segment import list_segments
 from policy.model import AccountId, ActorId, AgentId, AssumptionId
 from tests.journals import NOON, SecondHand, open_journal

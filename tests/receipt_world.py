@@ -3,9 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from gateway.audit.receipts import Receipt, build_receipt
+from gateway.audit.evidence.receipts import Receipt, build_receipt
+from gateway.audit.evidence.sources import JournalFiles
 from gateway.audit.record import Record, name_actor
-from gateway.audit.sources import JournalFiles
 from policy.model import AccountId, ActorId, AgentId, AssumptionId, GrantId
 from tests.journals import KEY, SecondHand, open_journal
 

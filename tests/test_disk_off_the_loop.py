@@ -14,8 +14,8 @@ from gateway.audit.index.asking import FileIndex
 from gateway.audit.index.building import Builder
 from gateway.audit.index.database import LOCK, NAME
 from gateway.audit.index.process import Indexer
-from gateway.audit.retention import Keeping, Retention, Terms
-from gateway.audit.rewriting import Disk
+from gateway.audit.removal.retention import Keeping, Retention, Terms
+from gateway.audit.removal.rewriting import Disk
 from gateway.audit.search import Query
 from gateway.audit.witnesses.showing import Witnesses
 from gateway.files import in_turn

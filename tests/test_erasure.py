@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from gateway.audit.erasure import of_actor, of_agent, of_assumption, of_giver, of_words
 from gateway.audit.hand import Hand
 from gateway.audit.record import Record, name_actor, seal
-from gateway.audit.rotating import keep_rotating
+from gateway.audit.removal.erasure import of_actor, of_agent, of_assumption, of_giver, of_words
+from gateway.audit.removal.rotating import keep_rotating
 from gateway.audit.sealed import reveal
 from gateway.audit.search import read
 from gateway.audit.segment import build_line, list_segments, parse_line

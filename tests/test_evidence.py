@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.audit.evidence import EvidenceError, EvidenceFile, write_evidence
-from gateway.audit.verify import verify
+from gateway.audit.evidence.bundle import EvidenceError, EvidenceFile, write_evidence
+from gateway.audit.evidence.verify import verify
 from gateway.cli.audit import audit
 from tests.journals import write_journal
 from tests.receipt_world import PUBLIC, write
@@ -166,7 +166,7 @@ def test_the_commands_write_it_and_judge_it(journal, tmp_path):
 def test_it_goes_through_a_pipe(journal, tmp_path):
     """Nothing of it is sought back, so it can be sent as it is made."""
     script = (
-        "import sys; from pathlib import Path; from gateway.audit.evidence import write_evidence;"
+        "import sys; from pathlib import Path; from gateway.audit.evidence.bundle import write_evidence;"
         "write_evidence(Path(sys.argv[1]), sys.stdout.buffer)"
     )
     sent = subprocess.run([sys.executable, "-c", script, str(journal)], check=True, capture_output=True, timeout=60)

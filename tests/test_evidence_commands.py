@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from locum_verify import receipt as alone
 
-from gateway.audit.checkpoint import open_note
-from gateway.audit.receipt_check import check_receipt
+from gateway.audit.evidence.checkpoint import open_note
+from gateway.audit.evidence.receipt_check import check_receipt
 from gateway.cli.audit import audit
 from gateway.cli.root import cli
 from gateway.config.load import build

@@ -5,7 +5,7 @@ import contextlib
 import random
 from collections import Counter
 
-from gateway.audit.verify import verify
+from gateway.audit.evidence.verify import verify
 from tests.gateway_world import HOST
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import chunked_response, response, then_reset

@@ -17,7 +17,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from gateway.audit.journal import Journal
+from gateway.audit.writing.journal import Journal
 from gateway.clock import boot_seconds, utc_now
 from gateway.grants.service import GrantService
 from gateway.selftest import revocation

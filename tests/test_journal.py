@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
-from gateway.audit.checkpoint import NoteSigner, open_note
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.checkpoint import NoteSigner, open_note
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.audit.search import read
-from gateway.audit.writer import RETRY_SECONDS
+from gateway.audit.writing.journal import Journal
+from gateway.audit.writing.writer import RETRY_SECONDS
 from tests.journals import (
     ENTRY,
     KEY,

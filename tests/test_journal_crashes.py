@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.checkpoint import NoteSigner, open_note
+from gateway.audit.evidence.checkpoint import NoteSigner, open_note
+from gateway.audit.evidence.verify import verify
 from gateway.audit.log import JournalError
 from gateway.audit.search import read
-from gateway.audit.verify import verify
 from tests.journals import (
     ENTRY,
     KEY,

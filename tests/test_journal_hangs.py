@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from gateway.audit import writer
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.verify import verify
 from gateway.audit.log import JournalError
 from gateway.audit.record import Actor, Record
-from gateway.audit.verify import verify
+from gateway.audit.writing.batch import writer
+from gateway.audit.writing.journal import Journal
 from tests.attack_world import open_attack, request
 from tests.journals import ENTRY, Ticks, check, open_journal, reasons_of, seqs_of
 from tests.process_world import until

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from gateway.audit.rewriting import Disk, closed
+from gateway.audit.removal.rewriting import Disk, closed
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import build
 from gateway.late import Late, LateJournal, LateStore

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.audit.api import LogApi
+from gateway.audit.api.log import LogApi
 from gateway.audit.index.asking import FileIndex
 from gateway.audit.index.building import Builder
 from gateway.audit.index.database import NAME

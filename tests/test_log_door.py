@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from locum_verify import receipt as alone
 
-from gateway.audit.checkpoint import open_note, split_notes
-from gateway.audit.door import LogDoor
+from gateway.audit.api.checkpoints import LogDoor
+from gateway.audit.evidence.checkpoint import open_note, split_notes
+from gateway.audit.evidence.receipt_check import check_receipt
 from gateway.audit.hand import Hand
-from gateway.audit.receipt_check import check_receipt
 from gateway.clients import digest_of
 from gateway.stores.store import Client
 from policy.model import AccountId, ClientId

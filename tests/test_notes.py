@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from gateway.audit import notes
 from gateway.audit.log import JournalError
 from gateway.audit.record import Record
 from gateway.audit.search import read
+from gateway.audit.writing.batch import notes
 from tests.journals import ENTRY, Ticks, check, end, ends_of, open_journal, reasons_of, seqs_of
 from tests.process_world import until
 from tests.stuck_disk import StuckDisk
@@ -211,7 +211,7 @@ import asyncio, json, os, sys
 from pathlib import Path
 from gateway.audit.log import JournalError
 from gateway.audit.search import read
-from gateway.audit.verify import verify
+from gateway.audit.evidence.verify import verify
 from tests.journals import ENTRY, KEY, Ticks, end, ends_of, open_journal, seqs_of
 
 async def main():

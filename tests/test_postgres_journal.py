@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.audit.evidence.verify import verify
 from gateway.audit.index.database import NAME, TooCostly
 from gateway.audit.index.process import Indexer
 from gateway.audit.record import to_json
 from gateway.audit.search import Query, read
 from gateway.audit.segment import build_line
-from gateway.audit.verify import verify
 from gateway.stores.postgres.address import parse_url
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.store import StoreError

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from locum_verify import receipt as alone
 
-from gateway.audit.checkpoint import Checkpoint, NoteSigner
-from gateway.audit.receipt_check import check_receipt
-from gateway.audit.receipt_summary import summarize
-from gateway.audit.receipts import key_id
+from gateway.audit.evidence.checkpoint import Checkpoint, NoteSigner
+from gateway.audit.evidence.receipt_check import check_receipt
+from gateway.audit.evidence.receipt_summary import summarize
+from gateway.audit.evidence.receipts import key_id
 from gateway.audit.sealed import commit
 from gateway.cli.audit import audit
 from policy.merkle import leaf_hash

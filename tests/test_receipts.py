@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from locum_verify import receipt as alone
 
-from gateway.audit.checkpoint import Checkpoint, NoteSigner, open_note, read_newest
-from gateway.audit.proofs import Consistency, ProofError, find_source, prove_consistency
-from gateway.audit.receipt_check import check_receipt
-from gateway.audit.receipts import build_receipt
-from gateway.audit.sources import JournalFiles
+from gateway.audit.evidence.checkpoint import Checkpoint, NoteSigner, open_note, read_newest
+from gateway.audit.evidence.proofs import Consistency, ProofError, find_source, prove_consistency
+from gateway.audit.evidence.receipt_check import check_receipt
+from gateway.audit.evidence.receipts import build_receipt
+from gateway.audit.evidence.sources import JournalFiles
 from policy.merkle import leaf_hash
 from tests.journals import KEY, open_journal
 from tests.receipt_world import ORIGINS, OURS, PUBLIC, THEIRS, entry, receipt_of, write

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from gateway.audit.log import JournalBusy
-from gateway.audit.retention import Keeping, Terms
-from gateway.audit.rewriting import Disk, is_removing, removing, rewriting
+from gateway.audit.removal.retention import Keeping, Terms
+from gateway.audit.removal.rewriting import Disk, is_removing, removing, rewriting
 from gateway.audit.search import read
 from gateway.audit.segment import list_segments, parse_line
 from tests.journals import NOON, SecondHand, check, open_journal

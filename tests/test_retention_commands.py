@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.audit.keeping import held_accounts, read_retention
-from gateway.audit.retention import Keeping, Terms
-from gateway.audit.rewriting import Disk, removing
+from gateway.audit.removal.keeping import held_accounts, read_retention
+from gateway.audit.removal.retention import Keeping, Terms
+from gateway.audit.removal.rewriting import Disk, removing
+from gateway.audit.removal.upkeep import Upkeep
 from gateway.audit.segment import list_segments, parse_line
-from gateway.audit.upkeep import Upkeep
 from gateway.config.audit import AccountRetention, RetentionSection
 from gateway.stores.holding import Hold
 from gateway.tasks import Tasks

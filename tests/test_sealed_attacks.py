@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.audit.erasure import of_actor
-from gateway.audit.retention import Keeping
+from gateway.audit.evidence.verify import Report, verify
+from gateway.audit.removal.erasure import of_actor
+from gateway.audit.removal.retention import Keeping
 from gateway.audit.sealed import join_openings, split_openings
 from gateway.audit.segment import Line, build_line, join_line, parse_line, read_entry
-from gateway.audit.verify import Report, verify
 from tests.journals import KEY
 from tests.kept_journal import EACH, ISSUER, Office, write_days
 

@@ -9,7 +9,7 @@ from gateway.audit.log import JournalError
 from gateway.audit.record import Record, encode
 from gateway.audit.search import read
 from gateway.audit.segment import build_lines
-from gateway.audit.strangers import A_SECOND, A_SECOND_EACH, AT_ONCE, AT_ONCE_EACH, Strangers
+from gateway.audit.writing.strangers import A_SECOND, A_SECOND_EACH, AT_ONCE, AT_ONCE_EACH, Strangers
 from tests.gateway_world import HOST, open_world
 from tests.upstream_client import eventually
 

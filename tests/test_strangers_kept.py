@@ -5,10 +5,10 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
+from gateway.audit.evidence.verify import verify
 from gateway.audit.record import Record
-from gateway.audit.retention import Keeping, Terms
+from gateway.audit.removal.retention import Keeping, Terms
 from gateway.audit.search import read
-from gateway.audit.verify import verify
 from policy.model import AccountId, ClientId, TokenId
 from tests.journals import KEY, NOON, SecondHand, open_journal
 from tests.kept_journal import Office, write_days

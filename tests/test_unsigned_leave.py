@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.audit.erasure import of_actor
+from gateway.audit.evidence.verify import verify
 from gateway.audit.log import JournalError
 from gateway.audit.record import Record, to_json
+from gateway.audit.removal.erasure import of_actor
 from gateway.audit.sealed import join_openings, split_openings
 from gateway.audit.search import read
 from gateway.audit.segment import Gone, Line, build_line, encode_gone, join_line, list_segments, parse_line
-from gateway.audit.verify import verify
 from policy.merkle import Frontier, leaf_hash
 from tests.journals import KEY, NOON, SecondHand, check, open_journal
 from tests.kept_journal import ISSUER, Office, write_days

@@ -11,9 +11,16 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, NoteSigner, open_note, read_history, split_notes
+from gateway.audit.evidence.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    NoteSigner,
+    open_note,
+    read_history,
+    split_notes,
+)
+from gateway.audit.evidence.verify import Report, verify
 from gateway.audit.segment import build_line, split_line
-from gateway.audit.verify import Report, verify
 from policy.merkle import Frontier
 from tests.journals import ENTRY, KEY, NOON, SecondHand, only_segment, open_journal, write_journal
 

@@ -8,8 +8,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gateway.audit.checkpoint import open_note, split_notes
-from gateway.audit.verify import verify
+from gateway.audit.evidence.checkpoint import open_note, split_notes
+from gateway.audit.evidence.verify import verify
 from gateway.audit.witnesses.cosignature import find_cosignature, parse_key
 from gateway.config.section import Secret
 from tests.gateway_world import open_world

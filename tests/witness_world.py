@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.audit.checkpoint import Checkpoint, NoteSigner
+from gateway.audit.evidence.checkpoint import Checkpoint, NoteSigner
 from gateway.audit.witnesses.showing import Shown, Witnesses
 from gateway.audit.witnesses.target import HttpTarget
 from tests.journals import KEY, Ticks

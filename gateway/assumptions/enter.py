@@ -12,7 +12,7 @@ from gateway.assumptions.handing import BROWSER, HandOvers
 from gateway.assumptions.holder import Holder
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record, name_actor
-from gateway.audit.strangers import Strangers
+from gateway.audit.writing.strangers import Strangers
 from gateway.bodies import FormError, read_form
 from gateway.caller import Caller
 from gateway.clock import Clock

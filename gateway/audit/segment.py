@@ -150,7 +150,7 @@ def read_entry(line: bytes) -> Entry | None:
     """Return what a whole line says, for whoever reads the journal for its content.
 
     None if retention has taken the content away, or the line cannot be read. Nothing is checked here: that is
-    `gateway.audit.verify`'s.
+    `gateway.audit.evidence.verify`'s.
     """
     parts = parse_line(line)
     if parts is None or not parts.record:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from gateway.audit.checkpoint import NoteSigner
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.checkpoint import NoteSigner
 from gateway.audit.log import JournalBusy
+from gateway.audit.writing.journal import Journal
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.load import load
 from gateway.config.model import Config

@@ -10,8 +10,8 @@ from typing import TypeVar
 from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.owed import Debts
 from gateway.audit.record import Record
+from gateway.audit.writing.owed import Debts
 from gateway.clock import Clock
 from gateway.stores.store import AccountRecord, GrantEvent, Store, StoreConflict, StoreError
 from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert, describe, suspend

@@ -3,8 +3,8 @@
 import logging
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.owed import Debts
 from gateway.audit.record import Record
+from gateway.audit.writing.owed import Debts
 from gateway.clock import Clock
 from gateway.stores.store import KillSwitch, Store, StoreError
 from policy.model import ClientId

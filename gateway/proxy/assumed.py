@@ -9,7 +9,7 @@ from typing import Final, assert_never, cast
 from gateway import cookie_names
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
-from gateway.audit.strangers import Strangers
+from gateway.audit.writing.strangers import Strangers
 from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache

@@ -7,8 +7,8 @@ from dataclasses import replace
 from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.owed import Debts
 from gateway.audit.record import Record, name_actor, record_end
+from gateway.audit.writing.owed import Debts
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.stores.store import Store, StoreError

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from gateway.audit.owed import Debts
+from gateway.audit.writing.owed import Debts
 from gateway.clients import ClientAuthenticator
 from gateway.config.model import Config
 from gateway.devices.authorization import DeviceAuthorizationEndpoint

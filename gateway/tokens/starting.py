@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Actor, Record, name_actor
-from gateway.audit.strangers import Strangers
+from gateway.audit.writing.strangers import Strangers
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache

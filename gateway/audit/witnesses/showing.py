@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, find_origins, open_note, read_newest
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, find_origins, open_note, read_newest
 from gateway.audit.hand import Hand
 from gateway.audit.witnesses.target import Target, WitnessConflict, WitnessFailed
 from gateway.clock import Ticks

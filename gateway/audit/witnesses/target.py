@@ -11,7 +11,7 @@ from typing import Protocol
 import aiohttp
 
 from gateway.asking import open_asker
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note
 from gateway.audit.hand import Hand
 from gateway.audit.witnesses.cosignature import WitnessKey, find_cosignature
 from gateway.bodies import read_at_most

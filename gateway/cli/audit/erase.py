@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.audit.erasure import (
+from gateway.audit.removal.erasure import (
     Erased,
     Erasure,
     Whose,
@@ -12,8 +12,8 @@ from gateway.audit.erasure import (
     of_giver,
     of_words,
 )
-from gateway.audit.keeping import held_accounts
-from gateway.audit.rotating import have_rotated
+from gateway.audit.removal.keeping import held_accounts
+from gateway.audit.removal.rotating import have_rotated
 from gateway.audit.segment import list_segments
 from gateway.cli.context import ORIGIN, Context, by_option, open_office, run_async
 from policy.model import AccountId

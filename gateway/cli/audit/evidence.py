@@ -9,15 +9,15 @@ import msgspec
 from click.core import ParameterSource
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note
-from gateway.audit.evidence import write_evidence
-from gateway.audit.proofs import Consistency, NothingToProve, ProofError, find_source, prove_consistency
-from gateway.audit.receipt_check import check_receipt, compared
-from gateway.audit.receipt_process import Ending
-from gateway.audit.receipts import Receipt, build_receipt
+from gateway.audit.evidence.bundle import write_evidence
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note
+from gateway.audit.evidence.making import Ending
+from gateway.audit.evidence.proofs import Consistency, NothingToProve, ProofError, find_source, prove_consistency
+from gateway.audit.evidence.receipt_check import check_receipt, compared
+from gateway.audit.evidence.receipts import Receipt, build_receipt
+from gateway.audit.evidence.sources import JournalFiles
 from gateway.audit.record import Record
 from gateway.audit.search import printable
-from gateway.audit.sources import JournalFiles
 from gateway.cli.audit.options import journal_option
 from gateway.cli.audit.output import opened
 from gateway.cli.audit.trust import public_key_option, split_held

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from gateway.audit.hand import Hand
-from gateway.audit.keeping import held_accounts, read_retention
 from gateway.audit.record import Record
-from gateway.audit.retention import KEPT_KINDS, Removal, Retention
-from gateway.audit.rewriting import is_removing
-from gateway.audit.rotating import have_rotated
+from gateway.audit.removal.keeping import held_accounts, read_retention
+from gateway.audit.removal.retention import KEPT_KINDS, Removal, Retention
+from gateway.audit.removal.rewriting import is_removing
+from gateway.audit.removal.rotating import have_rotated
 from gateway.audit.search import printable, read
 from gateway.cli.context import ORIGIN, Context, by_option, open_office, open_store, run_async
 from gateway.clock import boot_seconds, utc_now

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import split_notes
-from gateway.audit.receipt_process import read_public_key
+from gateway.audit.evidence.checkpoint import split_notes
+from gateway.audit.evidence.making import read_public_key
 from gateway.config.model import ConfigError
 
 

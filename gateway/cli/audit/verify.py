@@ -6,10 +6,10 @@ from typing import Any
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import CheckpointError
-from gateway.audit.evidence import EvidenceError, EvidenceFile
+from gateway.audit.evidence.bundle import EvidenceError, EvidenceFile
+from gateway.audit.evidence.checkpoint import CheckpointError
+from gateway.audit.evidence.verify import Report, verify
 from gateway.audit.search import printable
-from gateway.audit.verify import Report, verify
 from gateway.cli.audit.options import default_journal
 from gateway.cli.audit.trust import public_key_option, split_held
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from statistics import median
 from time import perf_counter
 
-from gateway.audit.checkpoint import NoteSigner
-from gateway.audit.journal import Journal
+from gateway.audit.evidence.checkpoint import NoteSigner
+from gateway.audit.writing.journal import Journal
 from gateway.demo.assertion import HEADER
 from gateway.demo.helpdesk import DemoHelpdesk
 from gateway.demo.story.customer import Customer

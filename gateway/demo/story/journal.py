@@ -7,10 +7,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import open_note, read_newest
+from gateway.audit.evidence.checkpoint import open_note, read_newest
+from gateway.audit.evidence.verify import Report, verify
 from gateway.audit.search import Entry, read, render
 from gateway.audit.segment import build_line, list_segments, parse_line
-from gateway.audit.verify import Report, verify
 from gateway.demo.story.play import Chapter, Got, Step
 from gateway.demo.story.scene import Scene
 

@@ -26,8 +26,8 @@ async def list_nodes(connection: Connection) -> list[str]:
 async def fetch_journal(connection: Connection, node: str, directory: Path) -> int:
     """Write a node's journal as the database has it into an empty directory; return how many lines it has.
 
-    What comes out is a journal's directory, for `gateway.audit.verify` and everything else. Nothing is written over
-    and no link is followed; a name that no journal gives its files is refused before anything is written. Raises
+    What comes out is a journal's directory, for `gateway.audit.evidence.verify` and everything else. Nothing is written
+    over and no link is followed; a name that no journal gives its files is refused before anything is written. Raises
     StoreError, OSError.
     """
     count = 0

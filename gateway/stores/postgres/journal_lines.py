@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from gateway.audit.checkpoint import find_origins, read_newest
+from gateway.audit.evidence.checkpoint import find_origins, read_newest
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import id_of
 from gateway.audit.position import Stamp, is_in, mark_of, stamp_of

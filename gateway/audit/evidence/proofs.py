@@ -12,9 +12,9 @@ from typing import Literal
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note
+from gateway.audit.evidence.sources import OriginSource, Source
 from gateway.audit.segment import parse_line
-from gateway.audit.sources import OriginSource, Source
 from policy.merkle import Prover, is_consistent, leaf_hash
 
 _HASH_BYTES = 32

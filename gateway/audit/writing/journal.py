@@ -7,12 +7,12 @@ object a line:
     {"leaf":"<64 hexadecimal digits>","record":{...},"open":{...}}
 
 `open` is what the record seals (see `gateway.audit.sealed`), and can go; so can a record's content (see
-`gateway.audit.retention`). `leaf` is the RFC 6962 leaf hash of the record's exact bytes, so that a changed byte is
-found on its own line, with no key and no neighbour. The record holds `origin`, `seq` and `at`: `seq` counts from 0 over
-the origin's whole life, so that what is missing, doubled or moved shows. What a liar can make consistent again by
-hashing anew, the checkpoints'
-roots show: they are over all records of the origin. One writer per origin needs no lock between processes while it
-writes; a new segment at each start means that nobody ever writes behind lines that a crash may have spoilt.
+`gateway.audit.removal.retention`). `leaf` is the RFC 6962 leaf hash of the record's exact bytes, so that a changed byte
+is found on its own line, with no key and no neighbour. The record holds `origin`, `seq` and `at`: `seq` counts from 0
+over the origin's whole life, so that what is missing, doubled or moved shows. What a liar can make consistent again by
+hashing anew, the checkpoints' roots show: they are over all records of the origin. One writer per origin needs no lock
+between processes while it writes; a new segment at each start means that nobody ever writes behind lines that a crash
+may have spoilt.
 
 A line without its end of line was never acknowledged. It stays where it is, and the next segment begins with a record
 (kind `journal`, reason `torn_tail` or `recovered`) that names the segment and the offset at which it was given up.
@@ -27,16 +27,16 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from gateway.audit.checkpoint import Checkpoint, NoteSigner, write_note
+from gateway.audit.evidence.checkpoint import Checkpoint, NoteSigner, write_note
 from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalBusy, JournalError
-from gateway.audit.notes import Note
-from gateway.audit.place import Place, write_place
 from gateway.audit.record import Record, forget_commitments
-from gateway.audit.resume import UNSIGNED, read_past
 from gateway.audit.segment import ORIGIN, Fsync, sync_directory
-from gateway.audit.writer import Writer, mark
-from gateway.audit.writing import Batch, Write
+from gateway.audit.writing.batch import Batch, Write
+from gateway.audit.writing.notes import Note
+from gateway.audit.writing.place import Place, write_place
+from gateway.audit.writing.resume import UNSIGNED, read_past
+from gateway.audit.writing.writer import Writer, mark
 from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.locks import claim
 from gateway.tasks import Tasks

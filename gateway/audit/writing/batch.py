@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalError
-from gateway.audit.notes import Note
 from gateway.audit.record import Encoded, Record
 from gateway.audit.segment import Fsync, build_lines, sync_directory
+from gateway.audit.writing.notes import Note
 from gateway.locks import lock
 
 Write = Callable[[int, bytes], int]

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from gateway.audit.checkpoint import find_origins
+from gateway.audit.evidence.checkpoint import find_origins
+from gateway.audit.evidence.sources import Lines, OriginSource
 from gateway.audit.segment import ORIGIN, list_segments, parse_name
-from gateway.audit.sources import Lines, OriginSource
 
 _LEVEL = 5
 _CHUNK_BYTES = 1024 * 1024
@@ -44,7 +44,7 @@ def write_evidence(directory: Path, out: IO[bytes]) -> None:
 
 
 class EvidenceFile:
-    """Implements `gateway.audit.sources.Source` for such a file; nothing of it is unpacked to the disk."""
+    """Implements `gateway.audit.evidence.sources.Source` for such a file; nothing of it is unpacked to the disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -19,7 +19,7 @@ import msgspec
 
 from gateway.audit.hand import Run, inside
 from gateway.audit.record import Record
-from gateway.audit.rewriting import Disk, closed, removing, rewrite, rewriting
+from gateway.audit.removal.rewriting import Disk, closed, removing, rewrite, rewriting
 from gateway.audit.sealed import UNREADABLE
 from gateway.audit.segment import Gone, Line, encode_gone, join_line, list_segments, parse_line, parse_name, read_lines
 from policy.merkle import Frontier, leaf_hash

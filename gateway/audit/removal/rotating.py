@@ -13,7 +13,7 @@ from typing import Protocol
 
 from gateway.audit.hand import Hand
 from gateway.audit.log import JournalError
-from gateway.audit.rewriting import is_written
+from gateway.audit.removal.rewriting import is_written
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Rotates(Protocol):
     """A journal that can go on in a new segment."""
 
     async def rotate(self) -> None:
-        """See `gateway.audit.journal.Journal.rotate`."""
+        """See `gateway.audit.writing.journal.Journal.rotate`."""
 
 
 def ask_to_rotate(directory: Path, origins: Iterable[str]) -> list[Path]:

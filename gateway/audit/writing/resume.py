@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, read_newest, repair_history
-from gateway.audit.place import Place, read_place
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note, read_newest, repair_history
 from gateway.audit.sealed import UNREADABLE
 from gateway.audit.segment import Fsync, decode_gone, list_segments, parse_line, parse_name, read_lines
+from gateway.audit.writing.place import Place, read_place
 from policy.merkle import Frontier, leaf_hash
 
 UNSIGNED = "unsigned_tail"
@@ -53,8 +53,8 @@ def read_past(directory: Path, *, origin: str, fsync: Fsync, key: Ed25519PublicK
 
     The checkpoint must be signed by `key`; without one nothing is built on it. All segments are read if it is not known
     where it ends in them, or if what is known does not agree with it.
-    Damaged lines are counted and hashed as they are: it is `gateway.audit.verify` that judges them, and a writer that
-    would not start over them would give everybody who can spoil a line a way to stop it.
+    Damaged lines are counted and hashed as they are: it is `gateway.audit.evidence.verify` that judges them, and a
+    writer that would not start over them would give everybody who can spoil a line a way to stop it.
     """
     with suppress(OSError):  # whatever stands there: it keeps nobody from starting
         repair_history(directory, origin=origin, fsync=fsync)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from gateway.audit.finding import Finding, Stretch
+from gateway.audit.evidence.finding import Finding, Stretch
 from gateway.audit.sealed import UNREADABLE, OpeningError, commit, split_openings
 from gateway.audit.segment import Gone
 from policy.merkle import Frontier

@@ -1,9 +1,9 @@
 """A receipt: every record of one assumption, each proved to be under a signed checkpoint; made from a journal.
 
 It is JSON in one canonical form, made of nothing that the records do not say, so that the same journal gives the same
-bytes. Whoever has the public key checks it without us: `gateway.audit.receipt_check`, or `locum-verify receipt`, which
-shares no code with this. It proves that what it shows was recorded so, and when at the latest; it cannot prove that
-nothing was left out.
+bytes. Whoever has the public key checks it without us: `gateway.audit.evidence.receipt_check`, or `locum-verify
+receipt`, which shares no code with this. It proves that what it shows was recorded so, and when at the latest; it
+cannot prove that nothing was left out.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.audit.proofs import NothingToProve, ProofError, Proven, encode_proof, open_newest, prove_lines
-from gateway.audit.receipt_summary import summarize
+from gateway.audit.evidence.proofs import NothingToProve, ProofError, Proven, encode_proof, open_newest, prove_lines
+from gateway.audit.evidence.receipt_summary import summarize
+from gateway.audit.evidence.sources import Source
 from gateway.audit.sealed import OpeningError, split_openings
 from gateway.audit.search.timeline import is_of
 from gateway.audit.segment import parse_line, read_entry
-from gateway.audit.sources import Source
 from policy.merkle import leaf_hash
 
 

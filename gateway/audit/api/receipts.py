@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from gateway.audit.evidence.making import Ending, Order
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.receipt_process import Ending, Order
 from gateway.audit.record import Record
 from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
@@ -27,7 +27,7 @@ from policy.model import AssumptionId
 PATH = "/.locum/log/receipts/{assumption}"
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 _SECONDS = 120.0
-_COMMAND = ("-P", "-m", "gateway.audit.receipt_process")
+_COMMAND = ("-P", "-m", "gateway.audit.evidence.making")
 
 
 class ReceiptApi:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.audit.checkpoint import find_origins, read_newest
+from gateway.audit.evidence.checkpoint import find_origins, read_newest
 from gateway.audit.hand import Hand
 from gateway.clock import Ticks
 from gateway.config.model import Config

@@ -1,4 +1,4 @@
-"""The process that makes one receipt: `python -m gateway.audit.receipt_process`.
+"""The process that makes one receipt: `python -m gateway.audit.evidence.making`.
 
 A process and no thread, because the whole journal is read for it and a thread would take the interpreter from the
 requests; it stands behind all others when the processor is short. The order comes in on one line, the receipt goes out.
@@ -14,10 +14,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gateway.audit.proofs import NothingToProve, ProofError
-from gateway.audit.receipts import build_receipt
+from gateway.audit.evidence.proofs import NothingToProve, ProofError
+from gateway.audit.evidence.receipts import build_receipt
+from gateway.audit.evidence.sources import JournalFiles
 from gateway.audit.search import printable
-from gateway.audit.sources import JournalFiles
 
 _NICE = 10
 

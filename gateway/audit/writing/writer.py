@@ -15,10 +15,10 @@ from pathlib import Path
 from gateway.audit.completion import Completion, encode_completion
 from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalError
-from gateway.audit.notes import Note, Notes
 from gateway.audit.record import Record, encode
 from gateway.audit.segment import Fsync, SegmentName, list_segments, parse_name
-from gateway.audit.writing import Batch, Segment, Write, as_ours
+from gateway.audit.writing.batch import Batch, Segment, Write, as_ours
+from gateway.audit.writing.notes import Note, Notes
 from gateway.clock import Clock, Ticks
 from policy.merkle import Frontier
 

@@ -1,6 +1,6 @@
 """What is to be kept, as the configuration and the store say it."""
 
-from gateway.audit.retention import Keeping, Terms
+from gateway.audit.removal.retention import Keeping, Terms
 from gateway.config.audit import RetentionSection
 from gateway.stores.holding import Holding
 

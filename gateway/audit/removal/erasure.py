@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from gateway.audit.record import MAX_ITEMS, Record
-from gateway.audit.retention import Recorder
-from gateway.audit.rewriting import Disk, closed, is_newest, removing, rewrite, rewriting
+from gateway.audit.removal.retention import Recorder
+from gateway.audit.removal.rewriting import Disk, closed, is_newest, removing, rewrite, rewriting
 from gateway.audit.sealed import GROUPS, UNREADABLE, OpeningError, commit, join_openings, split_openings
 from gateway.audit.segment import Entry, Line, join_line, list_segments, parse_line, read_entry, read_lines
 from policy.model import AccountId

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from gateway.audit.hand import Hand
 from gateway.audit.log import JournalError
-from gateway.audit.retention import Recorder, Retention, Survey, Terms
-from gateway.audit.rotating import Rotates, ask_to_rotate, keep_rotating
+from gateway.audit.removal.retention import Recorder, Retention, Survey, Terms
+from gateway.audit.removal.rotating import Rotates, ask_to_rotate, keep_rotating
 from gateway.clock import Clock
 from gateway.locks import Lock
 from gateway.stores.store import StoreError

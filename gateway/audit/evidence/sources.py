@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gateway.audit.checkpoint import find_origins, read_history, read_newest
+from gateway.audit.evidence.checkpoint import find_origins, read_history, read_newest
 from gateway.audit.segment import list_segments, read_lines
 
 Lines = Iterator[tuple[int, bytes]]
@@ -20,7 +20,7 @@ class OriginSource:
     newest: bytes | None
     """Its newest checkpoint."""
     history: bytes
-    """All of its checkpoints, for `gateway.audit.checkpoint.split_notes`."""
+    """All of its checkpoints, for `gateway.audit.evidence.checkpoint.split_notes`."""
     segments: Iterator[tuple[str, Lines]]
     """The name and the lines of each segment, in the order of writing; to be read once and in turn."""
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from msgspec import structs
 
 from gateway.audit.log import JournalBusy
-from gateway.audit.place import read_place, write_place
 from gateway.audit.segment import Fsync, list_segments, parse_name, read_lines, sync_directory
-from gateway.audit.writing import Write
+from gateway.audit.writing.batch import Write
+from gateway.audit.writing.place import read_place, write_place
 from gateway.locks import Claim, Lock, claim
 
 Change = Callable[[bytes], bytes]

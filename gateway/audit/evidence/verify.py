@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.absences import Absences
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note, split_notes
-from gateway.audit.finding import Finding
-from gateway.audit.resume import UNSIGNED
+from gateway.audit.evidence.absences import Absences
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note, split_notes
+from gateway.audit.evidence.finding import Finding
+from gateway.audit.evidence.sources import JournalFiles, Lines, OriginSource, Source
 from gateway.audit.sealed import UNREADABLE
 from gateway.audit.segment import Line, decode_gone, parse_line, parse_name
-from gateway.audit.sources import JournalFiles, Lines, OriginSource, Source
+from gateway.audit.writing.resume import UNSIGNED
 from policy.merkle import Frontier, leaf_hash
 
 

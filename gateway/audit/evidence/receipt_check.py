@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from gateway.audit.checkpoint import Checkpoint, CheckpointError, open_note
-from gateway.audit.proofs import Consistency, ProofError, compare, decode_proof
-from gateway.audit.receipt_summary import summarize
-from gateway.audit.receipts import Item, Part, Receipt, key_id
+from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note
+from gateway.audit.evidence.proofs import Consistency, ProofError, compare, decode_proof
+from gateway.audit.evidence.receipt_summary import summarize
+from gateway.audit.evidence.receipts import Item, Part, Receipt, key_id
 from gateway.audit.sealed import ERASED, commit, join_openings, reveal
 from gateway.audit.search.timeline import is_of
 from policy.merkle import is_included, leaf_hash

@@ -1,0 +1,1 @@
+"""The log over HTTP: for those who may read it, and its checkpoints for everybody."""
