@@ -9,7 +9,7 @@ import pytest
 from gateway.audit.evidence.verify import verify
 from gateway.audit.log import JournalError
 from gateway.audit.record import Actor, Record
-from gateway.audit.writing.batch import writer
+from gateway.audit.writing import writer
 from gateway.audit.writing.journal import Journal
 from tests.attack_world import open_attack, request
 from tests.journals import ENTRY, Ticks, check, open_journal, reasons_of, seqs_of

@@ -13,7 +13,7 @@ import pytest
 from gateway.audit.log import JournalError
 from gateway.audit.record import Record
 from gateway.audit.search import read
-from gateway.audit.writing.batch import notes
+from gateway.audit.writing import notes
 from tests.journals import ENTRY, Ticks, check, end, ends_of, open_journal, reasons_of, seqs_of
 from tests.process_world import until
 from tests.stuck_disk import StuckDisk
