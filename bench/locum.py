@@ -80,7 +80,10 @@ async def start_locum(
 
 
 def render(port: int, admin_port: int, *, backend: int, staff_issuer: str, workers: int = 1) -> str:
-    """Return a configuration with nothing in it but what has no default, and `workers` if they are several."""
+    """Return a configuration with nothing in it but what has no default, `workers` if they are several, and no index.
+
+    The index is built by another process, whenever there is time for it, and has a benchmark of its own.
+    """
     several = f"workers = {workers}\n" if workers > 1 else ""
     return f"""[server]
 issuer = "{ISSUER}"
@@ -99,6 +102,8 @@ audience = "{_STAFF_AUDIENCE}"
 [[staff.rules]]
 group = "support"
 permissions = ["read"]
+[audit]
+index = false
 """
 
 

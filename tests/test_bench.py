@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from bench.peers import PROGRAMS, Contender, Missing, start_peer
 from bench.processes import Fault, free_port, run, serving
 from bench.rows import ASKING, FORBIDDEN, LOCUM, PROXIES, ROWS, Kind, Row, Versus, claimable
 from bench.stage import Stage
+from gateway.config.audit import Audit
 from gateway.config.load import load
 from tests.patience import PATIENCE_SECONDS
 
@@ -265,15 +267,17 @@ def test_every_configuration_asks_whom_it_should():
 
 
 def test_locum_gets_the_defaults(tmp_path):
-    """Its configuration is a valid one, and nothing in it is tuned."""
+    """Its configuration is a valid one, and nothing in it is tuned; the index is left out, and that is said."""
     path = tmp_path / "config.toml"
     path.write_text(render(8080, 8081, backend=3000, staff_issuer="http://127.0.0.1:9"))
     config = load(path, {})
 
     assert "http://127.0.0.1:3000" == config.upstream.url
     assert 1 == config.server.workers
-    for section in (config.audit, config.grants, config.tokens, config.identity):
+    for section in (config.grants, config.tokens, config.identity):
         assert type(section)() == section
+    assert Audit(index=False) == config.audit
+    assert "`audit.index`" in Path("docs/performance.md").read_text()
 
 
 def test_locum_with_two_workers_differs_in_nothing_else(tmp_path):
