@@ -15,6 +15,7 @@ from policy.model import Account, AccountId, AccountType, Duration, Permission
 from policy.setting import Setting
 from tests.app_world import OFF, on, open_app_world, opened, trial
 from tests.forgery import NOON
+from tests.live_world import caught_up
 from tests.memory_store import MemoryStore
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import hold
@@ -103,6 +104,9 @@ async def test_the_answer_s_own_end_is_the_end(tmp_path):
         world.app.settings["acme"] = on(world.clock, "year", ends=timedelta(seconds=61))
         token = await world.token()
         world.clock.forward(seconds=60)
+        assert 200 == (await world.get(token))[0]
+        # A change that is heard of only now would have the app asked once more, which is away then.
+        await caught_up(world)
         assert 200 == (await world.get(token))[0]
         await world.app.stop()
         world.clock.forward(seconds=1)
