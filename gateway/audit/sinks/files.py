@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from gateway.audit.sinks.outlet import Encoded, Sent, Unreachable
+from gateway.audit.sinks.outlet import Answered, Encoded, Sent, Unreachable
 
 STDOUT_VARIABLE: Final = "LOCUM_WORKER_STDOUT"
 """Set by a supervisor for its workers, whose own standard output is the way to it: the descriptor of the real one."""
@@ -17,7 +17,7 @@ _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})  # what is no file on a 
 Fsync = Callable[[int], None]
 
 
-class FileOutlet:
+class FileOutlet(Answered):
     """Implements Outlet over a file that only our user may read; a batch has arrived once it is on the disk.
 
     When the file has another name, as after a rotation, a new one is begun. A line that was torn by a crash is ended,
@@ -26,11 +26,11 @@ class FileOutlet:
 
     def __init__(self, path: Path, *, header: bytes, fsync: Fsync = os.fsync) -> None:
         """Open nothing yet; `header` is the first line of each new file, if there is one."""
+        super().__init__()
         self._path = path
         self._header = header
         self._fsync = fsync
         self._file: int | None = None
-        self._batches = 0
 
     def send(self, batch: list[Encoded]) -> Sent:
         lines = b"".join(one.line + b"\n" for one in batch)
@@ -39,15 +39,8 @@ class FileOutlet:
         except OSError as error:
             self.close()
             raise Unreachable(f"the file cannot be written: {error.strerror}") from error
-        self._batches += 1
+        self._arrived += 1
         return Sent(len(batch))
-
-    def settled(self) -> int:
-        batches, self._batches = self._batches, 0
-        return batches
-
-    def finish(self) -> int:
-        return self.settled()
 
     def close(self) -> None:
         if self._file is not None:
@@ -96,7 +89,7 @@ class FileOutlet:
                 raise
 
 
-class StdoutOutlet:
+class StdoutOutlet(Answered):
     """Implements Outlet over the standard output.
 
     Lines go in pieces that a pipe takes whole or not at all, so that a process that is killed leaves no torn line
@@ -105,9 +98,9 @@ class StdoutOutlet:
 
     def __init__(self, file: int | None = None, *, header: bytes = b"") -> None:
         """Write to the process's own standard output, or to its supervisor's; `header` comes before the first line."""
+        super().__init__()
         self._file = int(os.environ.get(STDOUT_VARIABLE, _STDOUT)) if file is None else file
         self._piece = header + b"\n" if header else b""
-        self._batches = 0
 
     def send(self, batch: list[Encoded]) -> Sent:
         piece = self._piece
@@ -122,15 +115,8 @@ class StdoutOutlet:
         except OSError as error:
             raise Unreachable(f"the standard output cannot be written: {error.strerror}") from error
         self._piece = b""
-        self._batches += 1
+        self._arrived += 1
         return Sent(len(batch))
-
-    def settled(self) -> int:
-        batches, self._batches = self._batches, 0
-        return batches
-
-    def finish(self) -> int:
-        return self.settled()
 
     def close(self) -> None:
         """It is not ours to close."""

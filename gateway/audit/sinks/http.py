@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.audit.sinks.outlet import NOT_AS_IT_IS, Encoded, Refused, Sent, Unreachable
+from gateway.audit.sinks.outlet import NOT_AS_IT_IS, Answered, Encoded, Refused, Sent, Unreachable
 from gateway.audit.sinks.shapes import Shape
 from gateway.audit.sinks.sockets import connect, cut_after
 from gateway.config.section import Secret
@@ -39,11 +39,12 @@ class Address:
         return "Address(…)"
 
 
-class HttpOutlet:
+class HttpOutlet(Answered):
     """Implements Outlet over one connection, which is kept as long as the other side keeps it."""
 
     def __init__(self, address: Address, shape: Shape, *, form: str, packed: bool, seconds: float) -> None:
         """Connect to nobody yet; `packed` is whether bodies go in gzip."""
+        super().__init__()
         parts = urlsplit(address.url)
         self._host, self._port = parts.hostname or "", parts.port or (443 if address.tls else 80)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -53,14 +54,13 @@ class HttpOutlet:
         self._packed = packed
         self._seconds = seconds
         self._connection: http.client.HTTPConnection | None = None
-        self._batches = 0
 
     def send(self, batch: list[Encoded]) -> Sent:
         body = self._shape.body(batch, self._form)
         status, retry_after, answer = self._ask(gzip.compress(body, 5) if self._packed else body)
         if 200 <= status < 300:
             sent = self._shape.read(answer, len(batch))
-            self._batches += 1
+            self._arrived += 1
             return sent
         self.close()
         if status in NOT_AS_IT_IS:
@@ -70,13 +70,6 @@ class HttpOutlet:
         if 300 <= status < 400:
             raise Unreachable(f"it answers {status}: a redirect is not followed, so give the URL that it leads to")
         raise Unreachable(f"it answers {status}: check the URL, the credential and what this sink may do there")
-
-    def settled(self) -> int:
-        batches, self._batches = self._batches, 0
-        return batches
-
-    def finish(self) -> int:
-        return self.settled()
 
     def close(self) -> None:
         if self._connection is not None:

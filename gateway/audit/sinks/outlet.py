@@ -65,3 +65,20 @@ class Outlet(Protocol):
 
     def close(self) -> None:
         """Let go of what is open."""
+
+
+class Answered:
+    """What outlets have in common of which a batch has arrived once `send` returns."""
+
+    def __init__(self) -> None:
+        self._arrived = 0
+        """Batches, for `send` to count."""
+
+    def settled(self) -> int:
+        """See `Outlet.settled`."""
+        arrived, self._arrived = self._arrived, 0
+        return arrived
+
+    def finish(self) -> int:
+        """See `Outlet.finish`; there is nothing to say."""
+        return self.settled()
