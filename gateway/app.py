@@ -10,11 +10,12 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.audit.log import AuditLog, JournalError
+from gateway.building import open_generation
 from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.config.model import Config, ConfigError
-from gateway.console.door import without_staff
+from gateway.console.account.door import without_staff
 from gateway.doors import Doors
-from gateway.generation import Generation, open_generation
+from gateway.generation import Generation
 from gateway.grants.follow import Follower
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.health import Health

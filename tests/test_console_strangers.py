@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec import structs
 
-from gateway.console.questions import Questions
+from gateway.console.account.questions import Questions
 from tests.browser_world import PAGE, STAFF_HOST, Browser
 from tests.console_world import FIELDS, OLIVIA, asked, console, open_customer, who
 from tests.rawwire import hold, response

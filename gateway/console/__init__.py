@@ -1,1 +1,1 @@
-"""Pages for the people whom an account is: its administrators."""
+"""Pages for people who decide or watch: an account's administrators, the vendor's security team."""

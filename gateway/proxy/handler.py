@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, CLIENT_HEADER
-from gateway.console import door
+from gateway.console.account import door
 from gateway.counts import Counts
 from gateway.places import Places
 from gateway.proxy import headers, names, replies

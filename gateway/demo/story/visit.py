@@ -3,7 +3,7 @@
 import shutil
 from typing import Any
 
-from gateway.console.door import PATH
+from gateway.console.account.door import PATH
 from gateway.demo.desk import PASSWORD
 from gateway.demo.story.folder import write_secret
 from gateway.demo.story.journal import HELD

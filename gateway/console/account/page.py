@@ -5,10 +5,10 @@ from typing import Final
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.console.admission import Admission, Visit
-from gateway.console.door import PATH
-from gateway.console.live import LIVE, Marks
-from gateway.console.view import Inside, describe_history, describe_setting, end_of
+from gateway.console.account.admission import Admission, Visit
+from gateway.console.account.door import PATH
+from gateway.console.account.live import LIVE, Marks
+from gateway.console.account.view import Inside, describe_history, describe_setting, end_of
 from gateway.forms import FormTokens
 from gateway.grants.source import AccountSource
 from gateway.pages.render import Pages

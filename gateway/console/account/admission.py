@@ -10,8 +10,8 @@ from aiohttp import web
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, Caller
-from gateway.console.door import PATH, WHY
-from gateway.console.who import Nobody, WhoAmI
+from gateway.console.account.door import PATH, WHY
+from gateway.console.account.who import Nobody, WhoAmI
 from gateway.forms import NOT_A_PERSON, TOO_OLD, FormTokens, check_sender, holds_token
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages

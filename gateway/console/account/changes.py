@@ -8,10 +8,10 @@ from aiohttp import web
 from gateway.audit.log import JournalError
 from gateway.bodies import FormError, read_form
 from gateway.clock import Clock
-from gateway.console.admission import CONSOLE, Admission, Visit
-from gateway.console.door import PATH
-from gateway.console.page import END, END_ALL, OFF, SETTING, Notes
-from gateway.console.view import DURATIONS, KEEP, PERMISSIONS
+from gateway.console.account.admission import CONSOLE, Admission, Visit
+from gateway.console.account.door import PATH
+from gateway.console.account.page import END, END_ALL, OFF, SETTING, Notes
+from gateway.console.account.view import DURATIONS, KEEP, PERMISSIONS
 from gateway.grants.service import ChangeRequest, GrantService, Uncertain, UnknownAccount
 from gateway.pages.render import Pages
 from gateway.stores.store import Store, StoreError

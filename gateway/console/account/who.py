@@ -10,7 +10,7 @@ from cachetools import TLRUCache
 
 from gateway.clock import Ticks
 from gateway.config.console import ConsoleAccount
-from gateway.console.questions import Questions
+from gateway.console.account.questions import Questions
 from gateway.proxy.headers import values
 from gateway.proxy.wire import Headers, RequestHead, Upstream, UpstreamFault, UpstreamResponse
 from gateway.rarely import Rarely

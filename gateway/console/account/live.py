@@ -10,8 +10,8 @@ import msgspec
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.console.admission import Admission
-from gateway.console.door import PATH
+from gateway.console.account.admission import Admission
+from gateway.console.account.door import PATH
 from gateway.pages.render import Pages
 from gateway.stores.store import Store, StoreError
 from policy.model import AccountId, Deny, DenyReason

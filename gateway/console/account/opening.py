@@ -5,11 +5,11 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.config.model import Config
-from gateway.console.admission import Admission
-from gateway.console.changes import AccountChanges
-from gateway.console.live import STREAM_SECONDS, LiveAccount, Marks
-from gateway.console.page import AccountPage, Notes
-from gateway.console.who import WhoAmI
+from gateway.console.account.admission import Admission
+from gateway.console.account.changes import AccountChanges
+from gateway.console.account.live import STREAM_SECONDS, LiveAccount, Marks
+from gateway.console.account.page import AccountPage, Notes
+from gateway.console.account.who import WhoAmI
 from gateway.forms import FormTokens
 from gateway.grants.service import GrantService
 from gateway.grants.source import AccountSource
