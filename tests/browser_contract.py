@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.stores.store import BROWSER_KEPT, EMPTY_JAR, BrowserAssumption, Store, StoreConflict, StoredJar
+from gateway.stores.browsing import BROWSER_KEPT, EMPTY_JAR, BrowserAssumption, StoredJar
+from gateway.stores.store import Store, StoreConflict
 from policy.grants import Change
 from policy.model import AccountType
 from tests.store_examples import ACME, ACTOR, ASSUMPTION, AWKWARD, NOW, a_change, a_grant

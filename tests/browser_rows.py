@@ -5,7 +5,7 @@ from hashlib import sha256
 from json import dumps
 
 from gateway.proxy.browsers import Browsers
-from gateway.stores.store import BrowserAssumption
+from gateway.stores.browsing import BrowserAssumption
 from policy.model import AssumptionId
 from tests.gateway_world import ISSUER
 from tests.oauth_world import payload_of

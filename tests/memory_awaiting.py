@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from gateway.stores.store import BrowserAssumption, StaffSession
+from gateway.stores.browsing import BrowserAssumption
+from gateway.stores.store import StaffSession
 from policy.claims import LONGEST_BROWSER
 from policy.model import ActorId, Assumption, AssumptionId
 

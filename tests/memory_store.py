@@ -9,11 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from gateway.stores.browsing import BROWSER_KEPT, BrowserAssumption, StoredJar
 from gateway.stores.holding import Hold
 from gateway.stores.store import (
-    BROWSER_KEPT,
     AccountRecord,
-    BrowserAssumption,
     Changes,
     Client,
     GrantEvent,
@@ -23,7 +22,6 @@ from gateway.stores.store import (
     Store,
     StoreChange,
     StoreConflict,
-    StoredJar,
     StoredKey,
     StoreError,
     TooManyAssumptions,

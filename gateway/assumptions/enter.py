@@ -19,7 +19,8 @@ from gateway.clock import Clock
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages
 from gateway.staff.sign_in.setting import CookieSetter
-from gateway.stores.store import BROWSER_KEPT, BrowserAssumption, Store, StoreError
+from gateway.stores.browsing import BROWSER_KEPT, BrowserAssumption
+from gateway.stores.store import Store, StoreError
 from policy.claims import ClaimsError
 from policy.model import AssumptionClaims, Deny, DenyReason
 

@@ -15,7 +15,8 @@ from gateway.clock import Ticks
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.grants.table import FactTable
 from gateway.grants.together import Assembled, Parts, Together
-from gateway.stores.store import AccountRecord, BrowserAssumption, KillSwitch, Store, StoreError
+from gateway.stores.browsing import BrowserAssumption
+from gateway.stores.store import AccountRecord, KillSwitch, Store, StoreError
 from gateway.tasks import Tasks
 from policy.grants import grant_in_force
 from policy.model import (

@@ -19,7 +19,8 @@ from gateway.proxy.headers import values
 from gateway.proxy.jar import Jar, parse_set, set_lines
 from gateway.proxy.sealing import Seal
 from gateway.proxy.wire import Headers, RequestHead, ResponseHead
-from gateway.stores.store import EMPTY_JAR, Store, StoredJar, StoreError
+from gateway.stores.browsing import EMPTY_JAR, StoredJar
+from gateway.stores.store import Store, StoreError
 from gateway.tasks import Tasks
 from policy.claims import LONGEST_BROWSER, ClaimsError, check_token
 from policy.model import AssumptionClaims, Deny, DenyReason

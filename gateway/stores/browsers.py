@@ -4,7 +4,8 @@ import sqlite3
 from datetime import datetime
 
 from gateway.stores import rows
-from gateway.stores.store import BROWSER_KEPT, BrowserAssumption, StoreConflict
+from gateway.stores.browsing import BROWSER_KEPT, BrowserAssumption
+from gateway.stores.store import StoreConflict
 
 FIND = rows.select(rows.BROWSER, "FROM browser_assumptions WHERE digest = ?")
 TOUCH = "UPDATE browser_assumptions SET seen_at = max(seen_at, ?) WHERE digest = ?"

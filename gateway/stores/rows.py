@@ -12,10 +12,10 @@ from typing import Any
 
 from msgspec import json as msgspec_json
 
+from gateway.stores.browsing import BrowserAssumption
 from gateway.stores.holding import Hold
 from gateway.stores.store import (
     AccountRecord,
-    BrowserAssumption,
     Changes,
     Client,
     GrantEvent,

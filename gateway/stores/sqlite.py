@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.stores import begun, browsers, keys, local, rows, settings, visits
+from gateway.stores.browsing import BrowserAssumption, StoredJar
 from gateway.stores.database import connect_reader, connect_writer
 from gateway.stores.holding import COLUMNS, Hold
 from gateway.stores.lane import Lane
 from gateway.stores.migrate import transaction
 from gateway.stores.store import (
     AccountRecord,
-    BrowserAssumption,
     Changes,
     Client,
     GrantEvent,
@@ -26,7 +26,6 @@ from gateway.stores.store import (
     StaffSession,
     Store,
     StoreConflict,
-    StoredJar,
     StoredKey,
 )
 from policy.claims import LONGEST_BROWSER

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final, Protocol
+from datetime import datetime
+from typing import Protocol
 
 from msgspec import Struct
 
 from gateway.stores.awaiting import Awaiting
+from gateway.stores.browsing import Browsing
 from gateway.stores.counting import Counting
 from gateway.stores.holding import Holding
+from gateway.stores.once import Redeeming
 from policy.grants import Change, GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
@@ -61,40 +63,6 @@ class Client:
     dpop: bool = False
     """Whether its tokens are only for the holder of a key (RFC 9449)."""
     account: AccountId | None = None
-
-
-EMPTY_JAR: Final = "[]"
-BROWSER_KEPT: Final = timedelta(days=7)
-"""How long it stays known after its end what a browser held, so that a page still open there is told why it is refused;
-its cookie lives as long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrowserAssumption:
-    """An assumption that a browser holds by a cookie; whether it counts is said by the assumption itself."""
-
-    digest: bytes
-    """SHA-256 of the 256 random bits in the cookie, which are kept nowhere."""
-    assumption: AssumptionId
-    claims: str
-    """What an assumption token would say, as a JSON object."""
-    expires_at: datetime
-    """When it ends, however it is used."""
-    seen_at: datetime
-    """When it was last used, about."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredJar:
-    """The app's own cookies of one assumption, kept from the browser that holds it."""
-
-    text: str
-    """Sealed with what only that browser has; EMPTY_JAR for none."""
-    version: int
-
-    def __repr__(self) -> str:
-        """Hide the cookies."""
-        return f"StoredJar(version={self.version})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +153,7 @@ class Push(Protocol):
         """
 
 
-class Store(Counting, Awaiting, Holding, Protocol):
+class Store(Counting, Awaiting, Holding, Redeeming, Browsing, Protocol):
     """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
 
     A write is durable when its call returns, and it is there as a whole or not at all. Whatever is written of an
@@ -314,56 +282,6 @@ class Store(Counting, Awaiting, Holding, Protocol):
 
     async def end_session(self, digest: bytes) -> StaffSession | None:
         """End a session; returns it as it was, None if there was none."""
-
-    async def add_one_time(self, digest: bytes, payload: str, *, expires_at: datetime, now: datetime) -> None:
-        """Keep a payload until it is redeemed or expires; raises StoreConflict while one is kept for this digest.
-
-        Of the value itself, which has 256 random bits, nothing but its SHA-256 is stored. What has expired by `now` is
-        forgotten.
-        """
-
-    async def redeem(self, digest: bytes, *, now: datetime) -> str | None:
-        """Return the payload and forget it, in one step: however many ask on however many nodes, one gets it.
-
-        None if it was never added, was redeemed before, or has expired.
-        """
-
-    async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
-        """Return the payload that `redeem` would return now, and leave it."""
-
-    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
-        """Put another payload in the place of the `known` one; False, and nothing is stored, if it is no more there."""
-
-    async def add_browser(self, browser: BrowserAssumption, *, at: datetime) -> None:
-        """Add what a browser holds from now on, with an empty jar; raises StoreConflict if the digest is taken.
-
-        What `tidy_browsers` would forget by `at` is forgotten.
-        """
-
-    async def find_browser(self, digest: bytes) -> BrowserAssumption | None:
-        """Return what a browser holds; whether its time is over is for the caller to see."""
-
-    async def list_held(self, actor: ActorId, account: AccountId, *, at: datetime) -> Sequence[AssumptionId]:
-        """Return what an actor has open in an account by a browser, whichever; no token's."""
-
-    async def touch_browser(self, digest: bytes, *, at: datetime) -> None:
-        """Note that it was used, if it is still there; `seen_at` only ever moves forwards."""
-
-    async def find_jar(self, digest: bytes) -> StoredJar | None:
-        """Return the jar of what a browser holds; None if it holds nothing."""
-
-    async def save_jar(self, digest: bytes, jar: StoredJar) -> bool:
-        """Store the jar; False, and nothing is stored, unless the stored version is exactly one below.
-
-        Once the assumption or its grant has been ended, by whatever way, its jar is empty, and stays so; whatever
-        else changes of the account but the grant's terms empties it, too.
-        """
-
-    async def tidy_browsers(self, *, at: datetime) -> None:
-        """Empty the jars of what is over by `at`, or whose grant is; forget what has been over for BROWSER_KEPT.
-
-        Of either some hundreds at a time, the oldest first.
-        """
 
     async def add_client(self, client: Client) -> None:
         """Add an API client; raises StoreConflict if its id is taken."""

@@ -3,8 +3,9 @@
 from datetime import datetime
 
 from gateway.stores import rows
+from gateway.stores.browsing import BROWSER_KEPT, BrowserAssumption
 from gateway.stores.postgres.writes import Fetch
-from gateway.stores.store import BROWSER_KEPT, BrowserAssumption, StoreConflict
+from gateway.stores.store import StoreConflict
 
 FIND = rows.select(rows.BROWSER, "FROM locum.browser_assumptions WHERE digest = $1")
 TOUCH = "UPDATE locum.browser_assumptions SET seen_at = greatest(seen_at, $1) WHERE digest = $2"

@@ -8,6 +8,7 @@ from json import dumps
 from typing import TypeVar
 
 from gateway.stores import rows
+from gateway.stores.browsing import BrowserAssumption, StoredJar
 from gateway.stores.holding import COLUMNS, Hold
 from gateway.stores.postgres import browsers, keys, shape, visits, writes
 from gateway.stores.postgres.address import Address
@@ -18,7 +19,6 @@ from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.postgres.text import read_names, read_values, write_values
 from gateway.stores.store import (
     AccountRecord,
-    BrowserAssumption,
     Changes,
     Client,
     GrantEvent,
@@ -27,7 +27,6 @@ from gateway.stores.store import (
     StaffSession,
     Store,
     StoreConflict,
-    StoredJar,
     StoredKey,
     StoreError,
 )
