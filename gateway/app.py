@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 START_ERRORS = (ConfigError, StoreError, JournalError, OSError)
 
-_ALONE = Post()
 # Whoever asked through the public listener has gone by then.
 _CONTROL_SECONDS = 0.5
 _AGAIN_SECONDS = 1.0
@@ -50,7 +49,7 @@ _MOST_LINES = 20_000
 async def open_gateway(
     config: Config,
     *,
-    post: Post = _ALONE,
+    post: Post | None = None,
     clock: Clock | None = None,
     ticks: Ticks = boot_seconds,
     patience_seconds: float = FACTS_SECONDS,
@@ -63,6 +62,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         profile = without_staff(with_door(load_profile(config.upstream.profile)))
+        post = post or Post(origin=config.server.node)
         state = await open_state(
             stack, config, profile, post=post, clock=clock, ticks=ticks, patience_seconds=patience_seconds
         )

@@ -39,7 +39,6 @@ from policy.times import LEEWAY
 
 log = logging.getLogger(__name__)
 
-ORIGIN = "gateway"
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -48,7 +47,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class Post:
     """The place of one process among those that serve one configuration."""
 
-    origin: str = ORIGIN
+    origin: str
     """Of its journal, which nobody else writes."""
     shared: bool = False
     """Whether others serve the same ports, and somebody has prepared what is made once."""

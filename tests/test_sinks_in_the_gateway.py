@@ -163,7 +163,7 @@ async def test_several_workers_write_to_the_standard_output_of_the_first(tmp_pat
     (tmp_path / "data").mkdir(mode=0o700)
     write_records(tmp_path / "data" / "journal", 300, origin="old", user_agent="x" * 200)
     shell = Shell(tmp_path)
-    text = (tmp_path / "config.toml").read_text().replace("[accounts]", "workers = 2\n[accounts]", 1)
+    text = (tmp_path / "config.toml").read_text().replace("[accounts]", "workers = 2\nnode = \"eu-1\"\n[accounts]", 1)
     shell.config(f'{text}\n[[audit.sinks]]\nname = "out"\nkind = "stdout"\n')
     process = await shell.start("--config", "config.toml", "run")
     try:
@@ -178,3 +178,4 @@ async def test_several_workers_write_to_the_standard_output_of_the_first(tmp_pat
     finally:
         process.terminate()
         await process.communicate()
+    assert (tmp_path / "data" / "journal" / "eu-1-0.lock").exists()

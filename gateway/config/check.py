@@ -95,6 +95,8 @@ _LEAST_TOKEN = 32  # of base64url letters: 192 random bits
 _BEARER = re.compile(rf"[A-Za-z0-9._~+/-]{{{_LEAST_TOKEN},1024}}=*", re.ASCII)
 # RFC 8414 section 2: neither query nor fragment.
 _ISSUER = re.compile(r"https?://[!$-.0-;=A-Z_a-z~\[\]]+(?:/[!$-;=@-Z_a-z~]*)?", re.ASCII)
+# With a worker's number behind it a journal is called so; these are the journals of the command line.
+_NODE = re.compile(r"(?!(?:cli|selftest)\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+", re.ASCII)
 
 
@@ -112,6 +114,11 @@ def check(config: Config) -> None:
         )
     if config.server.workers != "auto" and not 0 < config.server.workers <= _MOST_WORKERS:
         raise ConfigError(f'server.workers: must be "auto", or above 0 and at most {_MOST_WORKERS}')
+    if _NODE.fullmatch(config.server.node) is None:
+        raise ConfigError(
+            "server.node: must be 1 to 40 letters, digits, dots, dashes and underscores, begin with a letter or a digit,"
+            " and be neither `cli` nor `selftest`"
+        )
     _check_accounts(config)
     _check_catch(config)
     _check_staff(config)

@@ -42,6 +42,7 @@ class Server(Section, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8080"
     admin_listen: str = "127.0.0.1:8081"
     data_directory: str = "data"
+    node: str = "gateway"
     trusted_proxies: tuple[str, ...] = ()
     shutdown_seconds: float = 10.0
     workers: int | Literal["auto"] = 1

@@ -14,6 +14,7 @@ FIXED = (
     "server.listen",
     "server.admin_listen",
     "server.data_directory",
+    "server.node",
     "server.workers",
     "limits.tls_handshake_timeout_seconds",
     "grants.fact_ttl_seconds",

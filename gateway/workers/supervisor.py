@@ -17,7 +17,6 @@ from gateway.clock import utc_now
 from gateway.config.model import Config, ConfigError
 from gateway.late import prepare
 from gateway.profiles import load_profile
-from gateway.state import ORIGIN
 from gateway.stores.store import StoreError
 from gateway.tasks import Tasks
 from gateway.workers.alone import Announce, Read, Stopping
@@ -170,7 +169,7 @@ class Supervisor:
             try:
                 how = await self._live(index, first)
             except Exception as exc:
-                log.exception("worker %s-%d was lost sight of", ORIGIN, index)
+                log.exception("worker %s was lost sight of", self._origin(index))
                 how = "has gone"
                 if (child := self._children.pop(index, None)) is not None:
                     child.kill()
@@ -180,7 +179,7 @@ class Supervisor:
             if self._stopping.asked.is_set() or not first.done() or first.cancelled() or first.exception() is not None:
                 break
             seconds = pause.after(loop.time() - started)
-            log.error("worker %s-%d %s: it is started again in %g s", ORIGIN, index, how, seconds)
+            log.error("worker %s %s: it is started again in %g s", self._origin(index), how, seconds)
             try:
                 async with asyncio.timeout(seconds):
                     await self._stopping.asked.wait()
@@ -212,11 +211,15 @@ class Supervisor:
             first.set_exception(_failed(reply, how))
         return how
 
+    def _origin(self, index: int) -> str:
+        """Return whose journal a worker writes."""
+        return f"{self._served.server.node}-{index}"
+
     async def _begin(self, index: int, child: Child) -> Answer:
         config = self._served
-        origins = (f"{ORIGIN}-{number}" for number in range(self._count))
+        origins = map(self._origin, range(self._count))
         order = Begin(
-            origin=f"{ORIGIN}-{index}",
+            origin=self._origin(index),
             config=config,
             fellows={origin: f"{self._scratch}/{origin}.sock" for origin in origins},
             without_store=self._waited_in_vain,
@@ -230,7 +233,7 @@ class Supervisor:
             return None
         if isinstance(reply, Done):
             self._up[index] = child
-            log.info("worker %s-%d serves (process %d)", ORIGIN, index, child.pid)
+            log.info("worker %s serves (process %d)", self._origin(index), child.pid)
             if config is not self._served:
                 # It was overtaken by a new configuration while it began.
                 self._bring(child)
