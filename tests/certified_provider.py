@@ -5,44 +5,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import tempfile
-from hashlib import sha256
 from pathlib import Path
 
-import pytest
+from tests.npm_packages import installed
 
 HERE = Path(__file__).parent / "oidc_provider"
-_FILES = ("package.json", "package-lock.json")
-_INSTALL_SECONDS = 50
 _PATIENCE_SECONDS = 20
-
-
-def installed() -> Path:
-    """Return the directory with the packages in it; skips the test, in CI fails it, where they cannot be had."""
-    say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        say("there is no node with npm: install Debian's `nodejs` and `npm`")
-    digest = sha256(b"".join((HERE / name).read_bytes() for name in _FILES)).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "locum"
-    place = cache / f"oidc-provider-{digest}"
-    if not place.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as making:
-            for name in _FILES:
-                shutil.copy(HERE / name, making)
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            try:
-                done = subprocess.run(command, cwd=making, capture_output=True, timeout=_INSTALL_SECONDS, check=False)
-            except subprocess.TimeoutExpired:
-                say(f"npm did not install the provider within {_INSTALL_SECONDS} s")
-            if done.returncode:
-                say(f"npm cannot install the provider: {done.stderr.decode(errors='replace')[-500:]}")
-            # Whoever was first has made it for all.
-            if not place.exists():
-                Path(making).rename(place)
-                Path(making).mkdir()
-    return place
 
 
 class CertifiedProvider:
@@ -52,7 +20,7 @@ class CertifiedProvider:
         self.issuer = f"http://127.0.0.1:{port}"
         self._port = port
         self._clients = clients
-        self._packages = installed()
+        self._packages = installed(HERE)
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self):

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import socket
 import sqlite3
 import sys
@@ -11,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmana
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
 from gateway.clients import digest_of, new_secret
@@ -21,20 +19,10 @@ from gateway.demo.django_helpdesk.runner import DjangoHelpdesk, HelpdeskNotInsta
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
 from policy.model import ClientId
+from tests.chromium import open_chromium
 from tests.gateway_world import AUDIENCE, World
 
 HOST = "acme.helpdesk.localhost"
-# The browser asks for what the pages ask for and nothing of its own, and finds no other host.
-FLAGS = (
-    "--no-sandbox",
-    "--no-proxy-server",
-    "--no-first-run",
-    "--disable-quic",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE *.localhost",
-)
 CONFIG = """
 [server]
 issuer = "http://127.0.0.1:{port}"
@@ -186,24 +174,13 @@ async def chain(tmp_path_factory):
     directory, ticks = tmp_path_factory.mktemp("chain"), Ticks()
     async with AsyncExitStack() as stack:
         try:
-            browser = await open_browser(stack)
+            browser = await stack.enter_async_context(open_chromium())
             world, helpdesk = await open_chain(stack, directory, ticks)
         except HelpdeskNotInstalledError as exc:
             if os.environ.get("CI") == "true":
                 raise
             pytest.skip(str(exc))
         yield Chain(world, helpdesk, browser, directory, ticks)
-
-
-async def open_browser(stack):
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("there is no browser: install Debian's `chromium`")
-    playwright = await stack.enter_async_context(async_playwright())
-    browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
-    stack.push_async_callback(browser.close)
-    return browser
 
 
 async def open_chain(stack, directory, ticks):

@@ -1,33 +1,22 @@
 """A real browser stands in: from the form on the staff origin through the app's own forms to the end button."""
 
-import os
-import shutil
 import socket
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
-from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
 from gateway.config.load import build
 from policy.model import Account, AccountId, AccountType
 from tests.browser_world import Browser, signing_in
+from tests.chromium import open_chromium
 from tests.gateway_world import TestClock, document
 from tests.rawwire import RecordingUpstream
 from tests.upstream_client import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
-FLAGS = (
-    "--no-sandbox",
-    "--no-proxy-server",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--host-resolver-rules=MAP *.localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
-)
 ISSUER = "http://127.0.0.1:9"  # never asked: the sign-in is in the store
 RULES = """
 [[routes]]
@@ -68,10 +57,6 @@ def app(request):
 
 @pytest.fixture
 async def scene(tmp_path, request):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("there is no browser: install Debian's `chromium`")
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(RecordingUpstream(app))
         with socket.socket() as held:
@@ -91,9 +76,7 @@ async def scene(tmp_path, request):
         world = SimpleNamespace(gateway=gateway, clock=TestClock(), issuer=SimpleNamespace(issuer=ISSUER))
         staff = Browser(world)
         await staff.sign_in()
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        stack.push_async_callback(browser.close)
+        browser = await stack.enter_async_context(open_chromium())
         context = await browser.new_context(viewport={"width": 320, "height": 640})
         stack.push_async_callback(context.close)
         session = {"name": "locum-staff", "value": staff.staff, "url": f"http://localhost:{port}"}

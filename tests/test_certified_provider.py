@@ -1,35 +1,22 @@
 """Staff sign in with a real browser at a certified provider: in, out, out there, new keys, and the provider away."""
 
-import os
-import shutil
 import socket
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
 from gateway.clock import boot_seconds
 from gateway.config.load import build
 from tests.certified_provider import CertifiedProvider
+from tests.chromium import open_chromium
 from tests.gateway_world import document
 from tests.provider_world import CLIENT_SECRET
 from tests.rawwire import RecordingUpstream
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
-
-FLAGS = (
-    "--no-sandbox",
-    "--no-proxy-server",
-    "--no-first-run",
-    "--disable-quic",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
-)
 
 
 @dataclass
@@ -76,10 +63,6 @@ def _hold(stack):
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def scene(tmp_path_factory):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("there is no browser: install Debian's `chromium`")
     tmp_path = tmp_path_factory.mktemp("gateway")
     async with AsyncExitStack() as stack:
         with ExitStack() as ports:
@@ -101,9 +84,7 @@ async def scene(tmp_path_factory):
             wanted["staff"]["sign_in"] = {"client_id": "locum", "client_secret": CLIENT_SECRET}
             skipping = Skipping()
             gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path), ticks=skipping))
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        stack.push_async_callback(browser.close)
+        browser = await stack.enter_async_context(open_chromium())
         yield Scene(gateway=gateway, provider=provider, home=f"{home}/.locum/", browser=browser, ticks=skipping)
 
 

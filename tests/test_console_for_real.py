@@ -1,7 +1,5 @@
 """A real browser on the account's page: an administrator's whole way through it, with scripts and without."""
 
-import os
-import shutil
 import socket
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -9,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
 
 from gateway.app import open_gateway
 from gateway.config.load import build
@@ -24,24 +21,19 @@ from policy.model import (
     Permission,
     Staff,
 )
+from tests.chromium import open_chromium
 from tests.console_world import App, console
 from tests.gateway_world import TestClock, document
 from tests.rawwire import RecordingUpstream
-from tests.test_browser_for_real import FLAGS, ISSUER
+from tests.test_browser_for_real import ISSUER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("there is no browser: install Debian's `chromium`")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    async with open_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
