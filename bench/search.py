@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from gateway.audit.index.building import Builder
 from gateway.audit.index.database import NAME, TooCostly
 from gateway.audit.index.finding import Finder
+from gateway.audit.index.overview import HOUR
 from gateway.audit.record import Record, name_actor
 from gateway.audit.search import Query
 from gateway.audit.writing.journal import Journal
@@ -106,13 +108,14 @@ def _measure(directory: Path, count: int) -> None:
             found = f"{len(page.found)}{'+' if page.more else ''}"
         _print(name, took, found)
     for text in ("", "account:acc7", "decision:deny", "refund"):
-        took, total = [], 0
-        for _ in range(3):
-            began = time.perf_counter()
-            with Finder(journal, index, seconds=60) as finder:
-                total = finder.stats(Query.parse(text)).total
-            took.append(1000 * (time.perf_counter() - began))
-        _print(f"stats of `{text}`", took, str(total))
+        for name, tally in (("stats", Finder.stats), ("counts by the hour", partial(Finder.overview, step=HOUR))):
+            took, total = [], 0
+            for _ in range(3):
+                began = time.perf_counter()
+                with Finder(journal, index, seconds=60) as finder:
+                    total = tally(finder, Query.parse(text)).total
+                took.append(1000 * (time.perf_counter() - began))
+            _print(f"{name} of `{text}`", took, str(total))
     try:
         began = time.perf_counter()
         with Finder(journal, index, seconds=0.2) as finder:

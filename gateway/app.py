@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.log import AuditLog
 from gateway.building import open_generation
 from gateway.clock import Clock, Ticks, boot_seconds
-from gateway.config.model import Config, ConfigError
+from gateway.config.model import Config
 from gateway.console.account.door import without_staff
 from gateway.doors import Doors
 from gateway.generation import Generation
@@ -27,14 +27,13 @@ from gateway.proxy.triage import trusting
 from gateway.routes import Routes
 from gateway.selftest.door import with_door
 from gateway.staff.rules import read_rules
+from gateway.starting import START_ERRORS
 from gateway.state import Post, State, open_state
-from gateway.stores.store import Store, StoreError
+from gateway.stores.store import Store
 from gateway.tasks import Tasks
 from gateway.tokens.keys import KeyRing
 
 log = logging.getLogger(__name__)
-
-START_ERRORS = (ConfigError, StoreError, JournalError, OSError)
 
 # Whoever asked through the public listener has gone by then.
 _CONTROL_SECONDS = 0.5
@@ -234,6 +233,7 @@ class Gateway:
 
     async def close_doors(self) -> None:
         """Take no more, and wait for what is under way as long as the configuration in force says."""
+        self._state.leaving.set()
         await self._doors.close(self.config.server.shutdown_seconds)
 
     async def _retire(self, old: Generation) -> None:

@@ -8,14 +8,17 @@ from gateway.assumptions.opening import open_banner, open_browser_service, open_
 from gateway.audit.api.checkpoints import open_log_door
 from gateway.audit.api.log import LogApi
 from gateway.audit.api.receipts import ReceiptApi
+from gateway.audit.evidence.opening import open_watch
 from gateway.clients import ClientAuthenticator
 from gateway.config.check import parse_network
 from gateway.config.model import Config
 from gateway.console.account.opening import open_console
+from gateway.console.security.opening import Services, open_security_console
 from gateway.devices.page import DevicePage
 from gateway.generation import Generation
 from gateway.grants.api import GrantsApi
-from gateway.grants.opening import open_grants, open_hook, open_source
+from gateway.grants.opening import open_grants, open_hook, open_requests, open_source
+from gateway.grants.requests_api import RequestsApi
 from gateway.grants.switch import Switch
 from gateway.grants.switch_api import SwitchApi
 from gateway.origin import Origin
@@ -39,6 +42,7 @@ from gateway.staff.sign_in.visitors import Visitors
 from gateway.staff.verify import StaffVerifier
 from gateway.state import State
 from gateway.tasks import run_on
+from gateway.telling.opening import open_notices
 from gateway.tokens.dpop import Nonces, Proofs
 from gateway.tokens.keys import KeyRing
 from gateway.tokens.opening import open_token_service
@@ -117,6 +121,7 @@ class _Builder:
         )
         sign_outs = open_sign_outs(stack, config, state)
         grants = open_grants(stack, config, state)
+        requests = open_requests(stack, config, state, grants=grants)
         accounts = await open_source(stack, config, state, grants=grants)
         hook = open_hook(stack, config, state, accounts=accounts)
         begun = open_browser_service(
@@ -129,6 +134,7 @@ class _Builder:
             places=self.places,
             ender=tokens.ender,
             agents=self._probe(),
+            requests=requests,
         )
         run_on(stack, begun.hand_overs.keep_sweeping(), name="end what no browser has come for")
         device_page = DevicePage(
@@ -159,6 +165,7 @@ class _Builder:
             keys=self.keys,
             accounts=accounts,
             grants=grants,
+            requests=requests,
             ender=tokens.ender,
             cookies=self.browsers.cookies,
             pages=pages,
@@ -174,8 +181,26 @@ class _Builder:
             trial_permissions=frozenset(config.grants.trial_permissions),
             clock=state.clock,
         )
+        told = await open_notices(stack, config, state, clients=self.clients, accounts=accounts, places=self.places)
+        open_watch(stack, config, state)
         switch = Switch(state.store, state.journal, clock=state.clock)
         run_on(stack, switch.debts.keep_settling(), name="record the kill-switch")
+        security = await open_security_console(
+            stack,
+            config,
+            state,
+            services=Services(
+                accounts=accounts,
+                grants=grants,
+                ender=tokens.ender,
+                sign_outs=sign_outs,
+                switch=switch,
+                clients=self.clients,
+                issuer=issuer,
+                keys=self.keys,
+            ),
+            pages=pages,
+        )
         return Generation(
             config,
             keys=self.keys,
@@ -193,11 +218,14 @@ class _Builder:
             ],
             admin=[
                 *api.routes(),
+                *RequestsApi(requests, grants, self.clients).routes(),
+                *told,
                 *SwitchApi(switch, self.clients).routes(),
                 *self._receipts().routes(),
                 *self._log().routes(),
+                *security.routes,
             ],
-            debts=(grants.debts, sign_outs.debts, tokens.debts, switch.debts),
+            debts=(grants.debts, requests.debts, sign_outs.debts, tokens.debts, switch.debts, security.debts),
             accounts=accounts,
             upstream=self.upstream,
             stack=stack.pop_all(),

@@ -10,11 +10,14 @@ from urllib.parse import unquote_plus
 from gateway.stores.store import Client, Store
 from policy.model import ClientId
 
-ROLES = ("token", "introspect", "grants", "kill_switch", "audit", "device")
+ROLES = ("token", "introspect", "grants", "kill_switch", "audit", "operate", "device")
 """Exchange tokens and take them back; ask about tokens; read and change grants; read and set the kill-switch; read the
-log; ask staff for a token, which only a public client may, and nothing else."""
+log; end what staff do, at the security team's console; ask staff for a token, which only a public client may, and
+nothing else."""
 AUDIT_ROLE = "audit"
 """Of a client that may read the log: of all accounts, or of its own only."""
+OPERATE_ROLE = "operate"
+"""Of a client with whose secret a person signs in to the security team's console, and may take away what staff have."""
 DEVICE_ROLE = "device"
 """Of a public client (RFC 6749 section 2.1): whoever names it is it, so it may do nothing that staff do not approve."""
 _MOST_BYTES = 1024
@@ -52,12 +55,17 @@ class ClientAuthenticator:
         An unknown client costs the same comparison as a known one.
         """
         given = _read_basic(authorization[0]) if len(authorization) == 1 else None
-        if given is None:
+        client = None if given is None else await self.prove(*given)
+        return client if client is not None and role in client.roles else None
+
+    async def prove(self, name: str, secret: str) -> Client | None:
+        """Return the client of this id, if the secret is its own; raises StoreError. It takes as long either way."""
+        if len(name) > _MOST_BYTES or len(secret) > _MOST_BYTES:
             return None
-        client = await self._store.find_client(ClientId(given[0]))
+        client = await self._store.find_client(ClientId(name))
         expected = client.secret_digest if client else bytes(32)
-        right = hmac.compare_digest(digest_of(given[1]), expected)
-        return client if client is not None and right and role in client.roles else None
+        right = hmac.compare_digest(digest_of(secret), expected)
+        return client if client is not None and right else None
 
 
 def _read_basic(value: str) -> tuple[str, str] | None:

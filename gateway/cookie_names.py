@@ -8,6 +8,10 @@ SIGN_IN: Final = "locum-sign-in"
 """A sign-in under way, on the staff origin."""
 ASSUMPTION: Final = "locum-assumption"
 """An assumption, on its account's host."""
+SECURITY: Final = "locum-security"
+"""A session of the security team's console, on the admin listener."""
+ENTRY: Final = "locum-entry"
+"""A sign-in to it under way, likewise."""
 
 # Of such a cookie a browser takes care that it was set over TLS, by this host and for this host alone
 # (RFC 6265bis section 4.1.3.2).
@@ -19,5 +23,6 @@ def named(name: str, *, secure: bool) -> str:
     return f"{_HOST_ONLY}{name}" if secure else name
 
 
-ALL: Final = frozenset(named(name, secure=secure) for name in (STAFF, SIGN_IN, ASSUMPTION) for secure in (True, False))
+EVERY: Final = (ASSUMPTION, STAFF, SIGN_IN, SECURITY, ENTRY)
+ALL: Final = frozenset(named(name, secure=secure) for name in EVERY for secure in (True, False))
 """Every spelling of every name."""

@@ -3,6 +3,7 @@
 Nothing here waits, locks or knows of monitoring, so that counting costs a request one addition.
 """
 
+from gateway.telling.counts import NoticeCounts
 from policy.model import DenyReason
 
 
@@ -13,6 +14,7 @@ class Counts:
         "assumed",
         "control",
         "cuts",
+        "notices",
         "ordinary",
         "permits",
         "refusals",
@@ -34,6 +36,8 @@ class Counts:
         """Assumed requests that were not, by the reason that staff were told."""
         self.cuts = dict.fromkeys(DenyReason, 0)
         """What had been let through and was cut while it was open."""
+        self.notices = NoticeCounts()
+        """Who was told of what, or could not be."""
         self.upstream_faults = {502: 0, 504: 0}
         """Requests to the app that it did not answer, by what the client is told."""
         self.tokens = 0

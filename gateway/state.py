@@ -61,6 +61,8 @@ class Post:
 class State:
     """What must not be lost by a reload, and the time it is kept by."""
 
+    post: Post
+    """Which of those that serve together this process is."""
     store: Store
     journal: Journal | LateJournal
     strangers: Strangers
@@ -88,6 +90,8 @@ class State:
     """Who keeps the index over the journal; None: nobody."""
     log_index: LogIndex | None
     """Whom to ask about the journal."""
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once no more connections are taken: whoever holds a stream open for somebody who looks on ends it."""
 
     async def keys(self, config: Config) -> KeyRing:
         """Return the keys for `config`, which know no stored one until the store is open.
@@ -182,6 +186,7 @@ async def open_state(
         live.keys_changed()
 
     state = State(
+        post=post,
         store=late.store,
         journal=late.journal,
         strangers=strangers,

@@ -65,6 +65,10 @@ class GrantRefusal(StrEnum):
     UNKNOWN_PERMISSION = "unknown_permission"
     OVERTAKEN = "overtaken"
     """What it was made of is not so any more."""
+    ACCOUNT_SUSPENDED = "account_suspended"
+    """Of an approval: nothing is given while nobody could use it."""
+    WOULD_SHORTEN = "would_shorten"
+    """Of an approval: the grant would end earlier than it does, and nobody has said that it shall."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,21 @@ def convert(account: Account, current: Grant | None, *, now: datetime) -> GrantC
         return step
     after = replace(account, type=AccountType.PAID, epoch=account.epoch + 1)
     return GrantChange(change=Change.CONVERTED, account=after, grant=None)
+
+
+def withdraw(account: Account, current: Grant | None, *, now: datetime) -> GrantChange | GrantRefusal | None:
+    """Return the change by which the vendor's operator takes a grant away; None if none is on.
+
+    Nobody but the customer ever gives one, so it stays off until they choose again.
+    """
+    where = state(account, current, now)
+    if where is GrantState.TRIAL:
+        return GrantRefusal.TRIAL_ACCOUNT
+    if where is not GrantState.ON or current is None:
+        return None
+    after = replace(account, epoch=account.epoch + 1)
+    revoked = replace(current, epoch=after.epoch, revoked_at=now)
+    return GrantChange(change=Change.TURNED_OFF, account=after, grant=revoked)
 
 
 def adopt(

@@ -12,6 +12,11 @@ def leaf_hash(record: bytes) -> bytes:
     return _sha256(b"\x00" + record).digest()
 
 
+def leaf_hashes(records: Iterable[bytes]) -> list[bytes]:
+    """Return the `leaf_hash` of each."""
+    return [_sha256(b"\x00" + record).digest() for record in records]
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return SHA-256(0x01 || left || right)."""
     return _sha256(b"\x01" + left + right).digest()

@@ -13,6 +13,7 @@ from policy.model import (
     Account,
     AccountType,
     Agent,
+    AgentId,
     Assumption,
     DenyReason,
     Grant,
@@ -105,6 +106,15 @@ class StandInRules:
     def most(self, staff: Staff) -> frozenset[Permission]:
         """Return what a person may do at the most, whatever the account and the agent; nothing: they are no staff."""
         return _together(rule for rule in self.rules if rule.fits(staff))
+
+    def most_in(self, staff: Staff, account: Account) -> frozenset[Permission]:
+        """Return what a person may do in an account at the most, whoever the agent; nothing: no staff there."""
+        claim = self.agent_claim
+        if claim is not None and claim[0] == staff.id.issuer and not _agent_ids(staff, claim[1]):
+            return frozenset()
+        anybody = Agent(AgentId(""))
+        fitting = (rule for rule in self.rules if rule.fits(staff))
+        return _together(rule for rule in fitting if rule.reaches(account, anybody, asking=True))
 
     def judge(
         self, staff: Staff, account: Account, grant: Grant, agent: Agent, *, asking: bool = False

@@ -59,7 +59,7 @@ def admit(
     """
     if not rules.most(newest(said, known)):
         return Deny(reason=DenyReason.STAFF_NOT_ALLOWED)
-    if (detail := _weakness(claims, policy, now)) is not None:
+    if (detail := weakness(claims, policy, now)) is not None:
         return Deny(reason=DenyReason.STAFF_AUTHENTICATION_WEAK, detail=detail)
     return None
 
@@ -95,7 +95,8 @@ def _earliest(claims: Mapping[str, Any], *names: str) -> datetime:
     return datetime.fromtimestamp(min(times) if good else 0, UTC)
 
 
-def _weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) -> str | None:
+def weakness(claims: Mapping[str, Any], policy: SignInPolicy, now: datetime) -> str | None:
+    """Return in what the sign-in that verified identity claims speak of falls short; None if it is as it must be."""
     if policy.acr and not policy.acr & _texts([claims.get("acr")]):
         return "the sign-in has not the required authentication context"
     if not policy.amr <= _texts(claims.get("amr")):

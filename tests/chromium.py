@@ -5,7 +5,7 @@ import shutil
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Error, Page, async_playwright
 
 # The browser asks for what the pages ask for and nothing of its own, and finds no other host.
 _FLAGS = (
@@ -39,3 +39,13 @@ async def open_chromium():
             yield browser
         finally:
             await browser.close()
+
+
+async def evaluate(page: Page, script: str) -> object:
+    """Return what a script says in a page that may be loading itself anew just now, because something has changed."""
+    while True:
+        try:
+            return await page.evaluate(script)
+        except Error as error:
+            if "context was destroyed" not in str(error):
+                raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from tests.tally import TALLY
 
@@ -18,6 +19,13 @@ from tests.tally import TALLY
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 * 2**30
 _BYTES = re.compile(r"([0-9]+)(MiB|GiB)")
+
+# The same examples in every run, and as long for each as it takes: what fails, fails again, and nothing else does.
+# Whoever wants to look further runs with --hypothesis-profile=default.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser):
@@ -41,8 +49,10 @@ def _read_size(text):
 _LONG = {
     f"test_{name}.py"
     for name in (
-        *("bench_rows", "bulk", "cli", "demo", "django_story", "history", "live_means_live", "mutations"),
-        *("operators_end", "readme", "reload", "selftest", "slow_clients", "supervisor", "verify", "workers"),
+        *("bench_rows", "browser_for_real", "bulk", "certified_provider", "cli", "console_for_real", "demo"),
+        *("django_story", "framing", "history", "journal_crashes", "key_life", "late_store", "live_means_live"),
+        *("mutations", "operators_end", "readme", "reload", "selftest", "slow_clients", "supervisor", "verify"),
+        "workers",
     )
 }
 

@@ -74,6 +74,15 @@ ENTRIES = {
         "granted_by": "maria",
     },
     "turned off": {**_COMMON, "kind": "grant", "reason": "turned_off", "account": "acme", "grant_id": "g-1"},
+    "asked": {
+        **_COMMON, "kind": "grant_request", "decision": "allow", "reason": "asked", "account": "acme", "actor": ACTOR,
+        "grant_request": "ask_1", "ticket": "SUP-1", "stated_reason": "the export is empty", "duration": "week",
+        "permissions": ["read", "test_tickets"], "expires_at": "2026-11-27T12:00:00+00:00", "request_id": "r-1",
+    },
+    "declined": {
+        **_COMMON, "kind": "grant_request", "reason": "declined", "account": "acme", "actor": ACTOR, "by": "owner",
+        "grant_request": "ask_1", "ticket": "SUP-1", "client_id": "console", "client_ip": "203.0.113.7",
+    },
     "account": {**_COMMON, "kind": "account", "reason": "added_trial", "account": "acme", "by": "root"},
     "client": {**_COMMON, "kind": "client", "reason": "added", "client_id": "console", "by": "root"},
     "key": {**_COMMON, "kind": "key", "reason": "rotated", "key_id": "k1", "by": "root"},

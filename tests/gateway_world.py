@@ -21,6 +21,7 @@ from gateway.config.load import build
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
+from tests.empty_store import put_empty_store
 from tests.oracle import parse_requests
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, exchange, response
@@ -250,6 +251,8 @@ async def open_world(
         wanted = document(directory, upstream=upstream.url, issuer=issuer.issuer)
         change(wanted)
         config = finish(build(wanted, {}, base=directory))
+        if config.store.address is None:
+            await put_empty_store(config.store_path)
         async with open_gateway(
             config, clock=clock.utc, ticks=clock.ticks, patience_seconds=patience_seconds
         ) as gateway:

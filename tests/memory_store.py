@@ -32,6 +32,9 @@ from policy.staff import is_older
 from tests.memory_awaiting import MemoryAwaiting
 from tests.memory_counts import MemoryCounts
 from tests.memory_holds import MemoryHolds
+from tests.memory_outbox import MemoryOutbox
+from tests.memory_requests import MemoryRequests
+from tests.memory_search import MemorySearch
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,13 +61,14 @@ class MemoryPush(Push):
         self.heard.set()
 
 
-class MemoryStore(MemoryCounts, MemoryAwaiting, MemoryHolds, Store):
+class MemoryStore(MemoryCounts, MemoryAwaiting, MemoryHolds, MemorySearch, MemoryOutbox, MemoryRequests, Store):
     """`fail_with`: every call raises it. `hold`: every call waits for it first. Both may be set and reset at any time.
 
     `deaf`: no push is told of a write. `lose_pushes`: every channel that is open is lost.
     """
 
     def __init__(self, *, fail_with: StoreError | None = None, hold: asyncio.Event | None = None) -> None:
+        MemoryOutbox.__init__(self)
         self.fail_with = fail_with
         self.hold = hold
         self.deaf = False
@@ -451,8 +455,7 @@ class MemoryStore(MemoryCounts, MemoryAwaiting, MemoryHolds, Store):
     def _begun(self, actor: ActorId, at: datetime) -> Sequence[Assumption]:
         theirs = [stored for stored in self._open() if stored.actor == actor and stored.expires_at > at]
         over = {grant.id for grant in self._grants.values() if grant.revoked_at or grant.is_expired(at)}
-        left = [stored for stored in theirs if stored.grant_id not in over]
-        return sorted(left, key=lambda stored: (stored.started_at, stored.id))
+        return sorted((one for one in theirs if one.grant_id not in over), key=lambda one: (one.started_at, one.id))
 
     def _end(self, stored: Assumption, at: datetime) -> Assumption:
         ended = self._assumptions[stored.id] = replace(stored, ended_at=at)

@@ -16,6 +16,7 @@ from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Client
 from policy.model import Account, AccountId, AccountType, ClientId
 from tests import started
+from tests.empty_store import put_empty_store
 from tests.gateway_world import AUDIENCE, HOST, ISSUER, TestClock, World, parse
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, response
@@ -245,6 +246,7 @@ async def open_process_world(directory, *, script=None, issuer_class=WorldIssuer
     ):
         secret = new_secret()
         (directory / "data").mkdir(mode=0o700)
+        await put_empty_store(directory / "data" / "locum.sqlite3")
         store = await open_sqlite(directory / "data" / "locum.sqlite3")
         await store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
         roles = frozenset({"token", "grants"})

@@ -148,7 +148,7 @@ class RecordingUpstream:
         tape = Tape(reader, running=self.reading, on_taken=self._notify)
         connection = UpstreamConnection(len(self.connections), tape, writer)
         self.connections.append(connection)
-        ready: asyncio.Queue[RecordedRequest | None] = asyncio.Queue()
+        ready: asyncio.Queue[Answer | None] = asyncio.Queue()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(connection, ready))
@@ -161,19 +161,21 @@ class RecordingUpstream:
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    async def _read(self, connection: UpstreamConnection, ready: asyncio.Queue[RecordedRequest | None]) -> None:
+    async def _read(self, connection: UpstreamConnection, ready: asyncio.Queue[Answer | None]) -> None:
         tape = connection._tape
         self._notify()
         try:
             while True:
                 request = await read_request_head(tape, connection_id=connection.id)
                 self.requests.append(request)
+                # What is answered is settled as soon as there is a request, or whoever sees one and then changes the
+                # script might change this answer too.
                 if self._answer_at_head:
-                    ready.put_nowait(request)
+                    ready.put_nowait(self._choose(request))
                 self._notify()
                 await read_request_body(tape, request)
                 if not self._answer_at_head:
-                    ready.put_nowait(request)
+                    ready.put_nowait(self._choose(request))
                 self._notify()
         except EOFError:
             pass
@@ -183,9 +185,8 @@ class RecordingUpstream:
         connection.ended.set()
         self._notify()
 
-    async def _answer(self, connection: UpstreamConnection, ready: asyncio.Queue[RecordedRequest | None]) -> None:
-        while (request := await ready.get()) is not None:
-            answer = self._choose(request)
+    async def _answer(self, connection: UpstreamConnection, ready: asyncio.Queue[Answer | None]) -> None:
+        while (answer := await ready.get()) is not None:
             if isinstance(answer, bytes):
                 await connection.send(answer)
             else:

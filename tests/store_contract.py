@@ -6,9 +6,6 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from gateway.stores.awaiting import Awaiting
-from gateway.stores.counting import Counting
-from gateway.stores.holding import Holding
 from gateway.stores.store import (
     AccountRecord,
     Client,
@@ -18,6 +15,7 @@ from gateway.stores.store import (
     StoreConflict,
     StoreError,
 )
+from policy.asking import RequestState
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
@@ -35,7 +33,10 @@ from tests.browser_contract import HELD, JAR, BrowserContract
 from tests.changes_contract import ChangesContract
 from tests.hold_contract import HOLD, HoldContract
 from tests.key_contract import KeyContract
+from tests.outbox_contract import CONTACTS, OutboxContract, a_claim, a_notice
+from tests.request_contract import ASKED, ROOM, RequestContract
 from tests.rules_contract import RulesContract
+from tests.search_contract import SearchContract
 from tests.session_contract import DIGEST, SESSION, SessionContract
 from tests.sign_out_contract import SignOutContract
 from tests.store_examples import (
@@ -54,6 +55,8 @@ from tests.store_examples import (
     a_grant,
 )
 
+DECLINED = RequestState.DECLINED
+
 
 async def listen_once(store: Store) -> None:
     async with store.listen():
@@ -70,9 +73,18 @@ CALLS = {
     "add_hold": lambda store: store.add_hold(HOLD),
     "list_holds": lambda store: store.list_holds(),
     "remove_hold": lambda store: store.remove_hold(ACME.id),
+    "check_room": lambda store: store.check_room(ASKED, room=ROOM),
+    "add_grant_request": lambda store: store.add_grant_request(ASKED, room=ROOM),
+    "find_grant_request": lambda store: store.find_grant_request(ASKED.id),
+    "list_waiting": lambda store: store.list_waiting(ACME.id, at=NOW),
+    "list_asked": lambda store: store.list_asked(ACTOR, since=NOW),
+    "answer_grant_request": lambda store: store.answer_grant_request(ASKED.id, DECLINED, by="x", at=NOW),
+    "tidy_grant_requests": lambda store: store.tidy_grant_requests(at=NOW),
+    "save_approval": lambda store: store.save_approval(a_change(ACME), ASKED.id, by="x", at=NOW),
     "find_account": lambda store: store.find_account(ACME.id),
     "add_account": lambda store: store.add_account(OTHER),
     "list_accounts": lambda store: store.list_accounts(),
+    "search_accounts": lambda store: store.search_accounts("a", most=1),
     "save_change": lambda store: store.save_change(a_change(ACME), by="x", at=NOW),
     "list_changes": lambda store: store.list_changes(ACME.id),
     "find_grant": lambda store: store.find_grant(GrantId("g1")),
@@ -113,6 +125,16 @@ CALLS = {
     "remove_client": lambda store: store.remove_client(CLIENT.id),
     "add_key": lambda store: store.add_key(KEY),
     "start_key": lambda store: store.start_key(KEY.id, at=NOW),
+    "find_contacts": lambda store: store.find_contacts(ACME.id),
+    "list_contacts": lambda store: store.list_contacts(),
+    "save_contacts": lambda store: store.save_contacts(CONTACTS, tell=[], now=NOW),
+    "add_notices": lambda store: store.add_notices([a_notice()], now=NOW),
+    "is_due": lambda store: store.is_due(now=NOW),
+    "claim_notices": lambda store: store.claim_notices("x", now=NOW, until=NOW, most=1),
+    "settle_notices": lambda store: store.settle_notices(["n1"], outcome="sent"),
+    "finish_claim": lambda store: store.finish_claim(a_claim(), noted=[], not_before=NOW, failures=0),
+    "count_waiting": lambda store: store.count_waiting(),
+    "tidy_notices": lambda store: store.tidy_notices(before=NOW),
     "retire_key": lambda store: store.retire_key(KEY.id, at=NOW),
     "end_key": lambda store: store.end_key(KEY.id, at=NOW),
     "list_keys": lambda store: store.list_keys(),
@@ -125,7 +147,10 @@ class StoreContract(
     ChangesContract,
     HoldContract,
     KeyContract,
+    OutboxContract,
+    RequestContract,
     RulesContract,
+    SearchContract,
     SessionContract,
     SignOutContract,
 ):
@@ -423,7 +448,5 @@ class StoreContract(
 
     def test_the_table_of_calls_is_complete(self):
         """Every call of the contract but `close` is in CALLS."""
-        calls = {
-            name for part in (Store, Counting, Awaiting, Holding) for name in vars(part) if not name.startswith("_")
-        }
+        calls = {name for part in Store.__mro__ for name in vars(part) if not name.startswith("_")}
         assert calls == {*CALLS, "close"}

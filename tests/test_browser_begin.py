@@ -398,7 +398,7 @@ async def test_a_sign_out_ends_what_was_begun_in_the_browser(browser):
 
 async def test_the_form_is_for_whoever_is_signed_in(browser):
     """Nobody else gets it, and it names what the app's profile knows."""
-    assert 'name="scope" value="tickets:read" checked' in (await browser.home()).text
+    assert 'name="scope" value="tickets:read" checked' in (await browser.home("?account=acme")).text
     stranger = Browser(browser.world)
-    assert 'name="scope"' not in (await stranger.home()).text
-    assert "dana" not in (await stranger.home()).text
+    assert 'name="scope"' not in (await stranger.home("?account=acme")).text
+    assert "dana" not in (await stranger.home("?account=acme")).text

@@ -144,7 +144,7 @@ async def test_another_sites_page_gets_nowhere_and_a_dead_assumption_is_said(sce
     assert {"own": (False, "Lax")} == await cookies_of(scene)
     assert 0 == await scene.page.evaluate("localStorage.length")
     await scene.page.get_by_role("link", name="Begin a new assumption").click()
-    await scene.page.get_by_role("button", name="Begin").wait_for()
+    await scene.page.get_by_role("heading", name="Find the account").wait_for()
     assert [] == scene.faults
 
 

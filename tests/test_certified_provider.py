@@ -107,7 +107,7 @@ async def test_signing_in_and_out_and_out_at_the_provider(scene):
         assert (True, "Lax", False) == (ours["httpOnly"], ours["sameSite"], ours["secure"])
         assert "locum-sign-in" not in cookies
         assert await page.evaluate("document.documentElement.scrollWidth <= 320")
-        assert await page.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") == "640px"
+        assert await page.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") == "1152px"
         await scene.sign_in(other)
 
         await page.get_by_role("button", name="Sign out").click()

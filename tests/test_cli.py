@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -14,11 +15,15 @@ from click.testing import CliRunner
 
 from gateway.cli.audit import audit
 from gateway.cli.root import cli
+from gateway.clock import utc_now
 from gateway.config.model import Config
 from gateway.config.section import Section
+from gateway.stores.requesting import Room
+from gateway.stores.sqlite import open_sqlite
 from tests import started
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, exchange, response
+from tests.request_contract import another
 
 PROJECT = Path(__file__).parent.parent
 CLI = PROJECT / "gateway" / "cli"
@@ -87,6 +92,24 @@ class Shell:
 def locum(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Shell(tmp_path)
+
+
+async def test_what_waits_for_an_accounts_answer_is_listed(locum):
+    """Who asks, what for, why, and until when it waits; nothing in it steers the terminal, and what is over is left out."""
+    await locum("account", "add", "acme", "--as", "robin")
+    assert "" == await locum("grant", "requests", "acme")
+    now = utc_now()
+    asked = another(1, name="Dana\x1b[31m", reason="a\u202eb", asked_at=now, expires_at=now + timedelta(days=4))
+    over = another(2, ticket="SUP-8", asked_at=now - timedelta(days=5), expires_at=now - timedelta(days=1))
+    store = await open_sqlite(locum.directory / "data" / "locum.sqlite3")
+    for one in (asked, over):
+        assert None is await store.add_grant_request(one, room=Room())
+    await store.close()
+    [line] = (await locum("grant", "requests", "acme")).splitlines()
+    assert line.startswith("ask_1  Dana\\u001b[31m (")
+    for words in (": read test_tickets, week", "ticket SUP-7", f"{asked.expires_at:%Y-%m-%d %H:%M:%S} UTC; a\\u202eb"):
+        assert words in line
+    await locum("grant", "requests", "nobody", code=1)
 
 
 async def test_an_operator_keeps_accounts_and_grants(locum):

@@ -8,6 +8,7 @@ from msgspec import structs
 from gateway.console.account.questions import Questions
 from tests.browser_world import PAGE, STAFF_HOST, Browser
 from tests.console_world import FIELDS, OLIVIA, asked, console, open_customer, who
+from tests.patience import unless_it_stalls
 from tests.rawwire import hold, response
 from tests.upstream_client import eventually
 
@@ -120,6 +121,7 @@ async def test_questions_leave_the_connections_to_customers(tmp_path):
         await asyncio.gather(*strangers)
 
 
+@unless_it_stalls
 async def test_waiting_for_a_turn_is_no_part_of_the_apps_time(tmp_path):
     """Each answer is in time, and all of them together are not: nobody is told that the app could not be asked."""
 
@@ -166,7 +168,7 @@ async def test_a_turn_is_given_back_and_no_network_is_remembered():
     with pytest.raises(ValueError, match="odd"):
         async with questions.turn("192.0.2.1"):
             raise ValueError("odd")
-    async with asyncio.timeout(5), questions.turn("192.0.2.1"):
+    async with questions.turn("192.0.2.1"):
         assert ["192.0.2.1"] == list(questions._shares)
     assert {} == questions._shares
 

@@ -229,7 +229,7 @@ async def test_a_thousand_requests_between_bad_answers_each_get_their_own_or_a_f
             async with turn:
                 raw = b"".join(ask(b"any", one, b"POST") for one in mine)
                 answer = await attacker.world.raw(
-                    raw + ask(b"any", nonce(), lines=b"Connection: close\r\n"), responses=None
+                    raw + ask(b"any", nonce(), b"POST", lines=b"Connection: close\r\n"), responses=None
                 )
             assert MARK not in answer
             got = []

@@ -15,6 +15,7 @@ from tests.gateway_world import open_world
 from tests.live_world import caught_up
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import hold, response, then_close
+from tests.upstream_client import eventually
 
 shared = pytest.mark.asyncio(loop_scope="module")
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
@@ -177,7 +178,8 @@ async def test_notices_take_turns(tmp_path):
         notices = [asyncio.ensure_future(notify(world, body)) for body in bodies]
         done, _ = await asyncio.wait(notices, return_when=asyncio.FIRST_COMPLETED)
         assert {(503, "busy")} <= {one.result()[:2] for one in done}
-        assert 4 >= len(world.app.upstream.requests)
+        await eventually(lambda: under_way == 4)
+        assert 4 == len(world.app.upstream.requests)
         gate.set()
         found = [(await one)[0] for one in notices]
         assert 16 <= found.count(503)

@@ -214,6 +214,9 @@ async def test_it_is_tidied_without_anybodys_coming(tmp_path):
             if self.calls == 1:
                 raise StoreError("gone")
             await browser.world.gateway.store.tidy_browsers(at=at)
+
+        async def tidy_grant_requests(self, *, at):
+            await browser.world.gateway.store.tidy_grant_requests(at=at)
             asked.set()
 
     async with open_browser(tmp_path, script=setting(b"app=1; Path=/")) as browser:

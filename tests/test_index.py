@@ -33,7 +33,9 @@ def _index(directory):
     return directory.parent / NAME
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     entries=st.lists(ENTRIES, max_size=12), queries=st.lists(QUERIES, min_size=4, max_size=12), cut=st.integers(0, 12)
 )

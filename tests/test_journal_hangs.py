@@ -16,7 +16,7 @@ from tests.journals import ENTRY, Ticks, check, open_journal, reasons_of, seqs_o
 from tests.process_world import until
 from tests.stuck_disk import StuckDisk, hanging_file
 
-PATIENCE = 0.2
+PATIENCE = 0.5
 """Each test waits as long as that where the disk hangs; everywhere else a machine that is slow must not come to it."""
 STRANGERS = Record(kind="decision", decision="deny", reason="token_missing")
 STAFFS = Record(kind="decision", decision="deny", reason="grant_off", actor=Actor(issuer="https://id", subject="dana"))

@@ -23,5 +23,5 @@ def test_what_cannot_be_a_journals_name_is_refused(tmp_path, name):
     """So is a name that the command line's own journals have."""
     whole = document(tmp_path, upstream="http://127.0.0.1:1", issuer="http://127.0.0.1:2")
     whole["server"]["node"] = name
-    with pytest.raises(ConfigError, match="server.node: must be 1 to 40"):
+    with pytest.raises(ConfigError, match=r"server\.node: must be 1 to 40"):
         build(whole, {}, base=tmp_path)

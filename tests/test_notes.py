@@ -108,7 +108,7 @@ async def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(tmp_p
 
 async def test_a_disk_that_hangs_holds_notes_up_and_loses_none(tmp_path, disk):
     """What it was writing counts when it is done, and what came meanwhile is written then."""
-    journal = await open_on(tmp_path, write=disk.write, patience_seconds=0.05)
+    journal = await open_on(tmp_path, write=disk.write, patience_seconds=0.5)
     await journal.append(ENTRY)
     disk.hang("write")
     journal.note(end(0))
@@ -167,7 +167,7 @@ async def _given_up(journal, record=ENTRY, *, seconds=None, **options):
 @pytest.mark.parametrize("call", ["write", "fsync"])
 async def test_what_is_on_the_record_although_nobody_waits_any_more_has_its_end(tmp_path, disk, call, seconds):
     """Hung up on, or refused because the disk hangs: once the line is there, so is what became of it."""
-    journal = await open_on(tmp_path, write=disk.write, fsync=disk.fsync, patience_seconds=0.05)
+    journal = await open_on(tmp_path, write=disk.write, fsync=disk.fsync, patience_seconds=0.5)
     await journal.append(ENTRY, durable=True)
     disk.hang(call)
     record = Record(kind="decision", decision="allow")

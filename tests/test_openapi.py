@@ -31,11 +31,12 @@ schemathesis.serializer.alias("application/secevent+jwt", "text/plain")
 # Each operation, and who asks.
 OPERATIONS = {
     "exchange": "app", "introspect": "api", "revoke": "app", "device": None, "keys": None, "resource": None, "show": "app", "choose": "app",
+    "list_requests": "app", "approve_request": "app", "decline_request": "app",
     "search": "auditor", "show_assumption": "auditor", "count_records": "auditor", "receipt": "auditor",
     "server": None, "log_out": None, "push_event": None, "hook": None, "session": None, "end_session": None,
     "checkpoints": None, "checkpoint": None, "log_key": None, "show_switch": "switch", "set_switch": "switch",
 }  # fmt: skip
-ADMIN = {"show", "choose", "search", "show_assumption", "count_records", "receipt", "show_switch", "set_switch"}
+ADMIN = {"show", "choose", "list_requests", "approve_request", "decline_request", "search", "show_assumption", "count_records", "receipt", "show_switch", "set_switch"}
 APART = {"hook", "show_switch", "set_switch"}
 """At a gateway of their own, whose grants an app keeps: one of them stops everybody."""
 TAKES_NOTHING = {
@@ -53,11 +54,16 @@ TAKES_NOTHING = {
 NOT_DESCRIBED = {
     "a page or form for people": {
         "/.locum/", "/.locum/sign-in", "/.locum/sign-in/callback", "/.locum/sign-out", "/.locum/assumptions", "/.locum/assumptions/end",
+        "/.locum/assumptions/end-all", "/.locum/requests", "/.locum/requests/withdraw",
         "/.locum/enter", "/.locum/device", "/.locum/account", "/.locum/account/live", "/.locum/account/setting", "/.locum/account/off",
-        "/.locum/account/end", "/.locum/account/end-all",
+        "/.locum/account/end", "/.locum/account/end-all", "/.locum/account/requests/approve", "/.locum/account/requests/decline",
+        "/console/log", "/console/log/record/{}", "/console/log/assumption/{}", "/console/log/tail", "/console/log/tail/events",
+        "/console/log/export", "/console/log/export/{}", "/console/log/export/{}/data", "/console/log/export/{}/delete",
     },
     "what such a page loads": {
-        "/.locum/static/locum.css", "/.locum/static/account.css", "/.locum/static/account.js",
+        "/.locum/static/security_log.css", "/.locum/static/security_log.js",
+        "/.locum/static/locum.css", "/.locum/static/account.css", "/.locum/static/account.js", "/.locum/static/stand_in.css",
+        "/.locum/static/stand_in.js",
     },
     "the description itself": {"/.locum/openapi.json"},
     "for whoever holds the signing key: no token that is issued has its scope": {

@@ -21,6 +21,7 @@ from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Client, KillSwitch, StoredKey, StoreError
 from gateway.stores.tables import TABLES
+from policy.asking import RequestState
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
@@ -42,6 +43,7 @@ from tests.browser_contract import HELD
 from tests.key_contract import add_keys
 from tests.postgres_config import CONFIG
 from tests.postgres_server import moving, open_store
+from tests.request_contract import ASKED, ROOM, another
 from tests.session_contract import DIGEST, SESSION
 from tests.store_examples import (
     ACME,
@@ -88,6 +90,9 @@ async def fill(store):
     await store.add_one_time(DIGEST, AWKWARD, expires_at=NOW, now=NOW)
     await store.add_browser(HELD, at=NOW)
     await store.expect_browser(ASSUMPTION.id, until=NOW, now=NOW)
+    for request in (ASKED, another(2, name=AWKWARD, reason=AWKWARD)):
+        await store.add_grant_request(request, room=ROOM)
+    await store.answer_grant_request(ASKED.id, RequestState.DECLINED, by=AWKWARD, at=NOW)
     await store.add_client(CLIENT)
     retired, ended = replace(KEY, id="k0", retired_at=NOW), replace(KEY, id="k2", ended_at=NOW, private_pem=b"")
     await add_keys(store, KEY, retired, ended)
@@ -107,6 +112,7 @@ async def everything(store, *, accounts, actors, clients, grants, assumptions):
         "clients": [await store.find_client(client) for client in clients],
         "keys": list(await store.list_keys()),
         "holds": list(await store.list_holds()),
+        "requests": list(await store.list_asked(ACTOR, since=NOW)),
         "session": await store.find_session(DIGEST),
         "browser": (await store.find_browser(HELD.digest), await store.find_jar(HELD.digest)),
         "unclaimed": list(await store.list_unclaimed(at=NOW)),
@@ -311,7 +317,9 @@ async def write(store, content):
     await store.set_kill_switch(switch)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(content=contents())
 def test_whatever_a_store_holds_the_copy_holds(postgres, tmp_path_factory, content):
     """Random content, written through the Protocol and copied, is read through it as it was; and it is whole."""

@@ -310,7 +310,9 @@ def shared_url(postgres):
     return postgres.url(asyncio.run(postgres.lend()))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(entries=st.lists(ENTRIES, max_size=12), queries=st.lists(QUERIES, min_size=4, max_size=8))
 def test_the_database_finds_what_a_scan_finds(tmp_path_factory, shared_url, entries, queries):
     """Whatever is in the log and whatever is asked, also of one account, and counted."""

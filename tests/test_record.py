@@ -7,7 +7,16 @@ import msgspec
 import pytest
 
 from gateway.audit.formats.cef import to_cef
-from gateway.audit.record import MAX_CHARACTERS, MAX_ITEMS, Actor, Record, encode, name_actor
+from gateway.audit.record import (
+    MAX_CHARACTERS,
+    MAX_ITEMS,
+    Actor,
+    Record,
+    encode,
+    name_actor,
+    to_json,
+    to_json_of_each,
+)
 from gateway.audit.sealed import commit, split_openings
 from gateway.audit.search import printable, render
 from gateway.audit.segment import build_line, read_entry
@@ -174,3 +183,14 @@ def test_what_has_no_glyph_is_written_in_one_way_only():
 def test_printable_text_stays_as_it_is():
     """Names of people are not damaged on the way."""
     assert "Zoë Łukasz 山田 – «ok»" == printable("Zoë Łukasz 山田 – «ok»")
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+def test_records_that_are_encoded_together_are_what_each_is_by_itself(poison):
+    """One that has to be made harmless, or is cut, changes no byte of those beside it, and what is encoded stays."""
+    plain = [Record(kind="decision", path=f"/tickets/{number}", rule="ticket-show") for number in range(3)]
+    long = msgspec.Raw(to_json(Record(kind="decision", path="/" + "p" * MAX_CHARACTERS)))
+    for one in (plain, [*plain, Record(kind="decision", path=poison)], [plain[0], long, plain[1]], [long], []):
+        expected = [bytes(record) if isinstance(record, msgspec.Raw) else to_json(record) for record in one]
+
+        assert expected == to_json_of_each(one)

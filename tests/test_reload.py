@@ -353,6 +353,7 @@ def test_what_is_fixed_stays_and_all_else_is_new(tmp_path, caplog):
             "admin_listen": "127.0.0.1:2",
             "data_directory": "other",
             "workers": 7,
+            "node": "another",
             "tls": {"certificate": "a.pem", "key": "b.pem"},
         },
         "limits": {"tls_handshake_timeout_seconds": 1.5},

@@ -1,6 +1,7 @@
 """Staff sign in with a browser: the whole way over raw sockets, and who tries to get in on the way."""
 
 import asyncio
+import re
 import secrets
 import sqlite3
 from contextlib import closing
@@ -86,10 +87,15 @@ async def test_our_cookies_are_for_this_host_and_no_script(world, browser):
 
 
 async def test_pages_run_nothing_and_are_kept_nowhere(world, browser):
-    """Every page of ours, whatever it says."""
+    """Every page of ours, whatever it says; the one where staff begin loads the one script of its origin, none in itself."""
     await browser.sign_in()
+    home = await browser.send()
+    assert SAFE.items() <= dict(home.lines).items()
+    policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+    assert home["content-security-policy"].startswith(policy + "frame-ancestors 'none'")
+    assert ['src="/.locum/static/stand_in.js" defer></'] == re.findall(r"<script (.*?)script>", home.text, re.DOTALL)
+    assert (1, False) == (home.text.count("<script"), any(part in home.text for part in ("style=", "onclick")))
     pages = [
-        await browser.send(),
         await browser.send(host=HOST),
         await browser.send(f"{CALLBACK}?x=1"),
         await browser.post("/.locum/sign-out", {"form_token": "x"}),
@@ -109,7 +115,7 @@ async def test_what_the_provider_says_of_a_person_is_escaped(world, browser):
     await browser.sign_in(name="<script>alert(1)</script>", groups=["support", '"><img src=x>'])
     page = await browser.send()
     assert "&lt;script&gt;alert(1)" in page.text
-    assert "<script" not in page.text
+    assert "<script>" not in page.text
     assert "<img" not in page.text
 
 

@@ -187,8 +187,9 @@ def test_an_answer_that_drips_is_not_waited_for(tmp_path):
     """The time limit is for the whole exchange, however often a byte comes."""
     write_records(tmp_path / "journal", 3)
     with Receiver(["drip"]) as receiver, sinking(tmp_path, http_outlet(receiver, seconds=0.2)):
-        receiver.until(lambda: len(receiver.got()) == 3)
-    assert 2 == receiver.connections
+        receiver.until(lambda: len(set(receiver.got())) == 3)
+    # On a machine that stalls, the next answer may be late as well.
+    assert 2 <= receiver.connections
 
 
 def test_one_process_sends_and_another_takes_over(tmp_path):

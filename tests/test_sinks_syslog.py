@@ -13,6 +13,7 @@ from gateway.audit.sinks.outlet import Encoded, Unreachable
 from gateway.audit.sinks.syslog import framed, to_message
 from tests.certificates import Authority
 from tests.format_examples import ENTRIES, HOSTILE
+from tests.patience import PATIENCE_SECONDS
 from tests.sink_world import SyslogReceiver, firsts, in_order, line_of, sinking, syslog_outlet, write_records
 
 # RFC 5424 section 6, as far as we use it.
@@ -47,9 +48,12 @@ def test_no_text_makes_a_second_message(name):
 
 @pytest.mark.parametrize("script", [[0], [1, 0, 3], [7, 7, 7], [19, 1], [0] * 5])
 def test_a_receiver_that_breaks_off_loses_nothing(tmp_path, script):
-    """A reset after so many messages, with others on their way: all of them come, in order."""
+    """A reset after so many messages, with others on their way, all of them come, in order; if it is heard of in time."""
     write_records(tmp_path / "journal", 60)
-    with SyslogReceiver(script) as receiver, sinking(tmp_path, syslog_outlet(receiver, settling=0.05), most=10) as sink:
+    with (
+        SyslogReceiver(script) as receiver,
+        sinking(tmp_path, syslog_outlet(receiver, settling=PATIENCE_SECONDS), most=10) as sink,
+    ):
         receiver.until(lambda: len(set(receiver.got())) == 60)
     assert in_order(receiver.got(), "node")
     assert 0 < sink.status.failures
@@ -87,7 +91,7 @@ def test_over_tls_a_reset_loses_nothing(tmp_path, script):
     write_records(tmp_path / "journal", 30)
     authority = Authority(tmp_path)
     with SyslogReceiver(script, tls=authority.issue("localhost").as_server()) as receiver:
-        outlet = syslog_outlet(receiver, tls=authority.trusting(), settling=0.05)
+        outlet = syslog_outlet(receiver, tls=authority.trusting(), settling=PATIENCE_SECONDS)
         with sinking(tmp_path, outlet, most=5):
             receiver.until(lambda: len(set(receiver.got())) == 30)
     assert in_order(receiver.got(), "node")

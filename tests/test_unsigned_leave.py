@@ -105,7 +105,7 @@ async def test_nothing_unsigned_is_signed_before_it_is_said_to_be(tmp_path):
     before, disk = (tmp_path / "gateway.checkpoint").read_bytes(), StuckDisk()
     disk.hang("write")
     journal = await open_journal(
-        tmp_path, origin="gateway", write=disk.write, patience_seconds=0.05, checkpoint_seconds=3600
+        tmp_path, origin="gateway", write=disk.write, patience_seconds=0.5, checkpoint_seconds=3600
     )
     with pytest.raises(JournalError, match="not on the record yet"):
         await journal.checkpoint()

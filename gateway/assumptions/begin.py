@@ -1,13 +1,13 @@
-"""Beginning in the browser: the form on the staff origin's home page, and `POST /.locum/assumptions`."""
+"""Beginning in the browser: `POST /.locum/assumptions`, from the form on the staff origin's home page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from aiohttp import web
-from markupsafe import Markup
 
 from gateway.assumptions.handing import BROWSER, HandOvers
+from gateway.assumptions.mending import mend
+from gateway.assumptions.stand_in import BEGIN, FIELDS, StandIn
+from gateway.assumptions.typed import Typed
 from gateway.bodies import FormError, read_form
 from gateway.caller import Caller
 from gateway.pages.render import Pages
@@ -20,39 +20,8 @@ from gateway.stores.store import StoreError
 from gateway.tokens.starting import Attempt, Starter
 from policy.exchange import ExchangeError, Issue, request_of_form
 from policy.model import AccountId, Deny, DenyReason
-from policy.routes import Profile
 
-PATH: Final = "/.locum/assumptions"
 _MOST_FORM_BYTES = 16 * 1024
-_FIELDS = ("account", "agent", "ticket", "reason")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What the form holds; each field is there once."""
-
-    account: str
-    agent: str
-    ticket: str
-    reason: str
-    scopes: Sequence[str]
-
-
-class BeginForm:
-    """The part of the home page where an assumption begins; a link may fill it in."""
-
-    def __init__(self, pages: Pages, profile: Profile, *, require_ticket: bool, require_reason: bool) -> None:
-        self._pages = pages
-        self._scopes = profile.scopes
-        self._required = {"ticket": require_ticket, "reason": require_reason}
-
-    async def show(self, request: web.Request, visitor: Visitor) -> Markup:
-        """Return the form; nothing is begun before it is sent."""
-        filled = {name: request.query.get(name, "") for name in _FIELDS}
-        scopes = [(str(scope), words, not scope.write) for scope, words in self._scopes.items()]
-        return self._pages.part(
-            "begin.html", action=PATH, visitor=visitor, filled=filled, scopes=scopes, required=self._required
-        )
 
 
 class BeginEndpoint:
@@ -62,6 +31,7 @@ class BeginEndpoint:
         self,
         *,
         visitors: Visitors,
+        stand_in: StandIn,
         starter: Starter,
         hand_overs: HandOvers,
         pages: Pages,
@@ -69,6 +39,7 @@ class BeginEndpoint:
         cookies: OurCookies,
     ) -> None:
         self._visitors = visitors
+        self._stand_in = stand_in
         self._starter = starter
         self._hand_overs = hand_overs
         self._pages = pages
@@ -77,7 +48,7 @@ class BeginEndpoint:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
-        return [web.post(PATH, self.begin)]
+        return [web.post(BEGIN, self.begin)]
 
     async def begin(self, request: web.Request) -> web.Response:
         """Answer the form: who asks, what they ask for, whether they may, and then where to go on."""
@@ -89,29 +60,37 @@ class BeginEndpoint:
             visitor = await self._visitors.author(request, fields, self._cookies)
             if isinstance(visitor, Deny):
                 return await self._refuse(visitor, attempt)
-            return await self._begin(attempt, visitor, _read(fields))
-        except (FormError, ExchangeError) as exc:
+            return await self._begin(request, attempt, visitor, _read(fields))
+        except FormError as exc:
             return await self._refuse(Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc)), attempt)
         except StoreError:
             return await self._refuse(Deny(reason=DenyReason.STORE_UNAVAILABLE), attempt)
 
-    async def _begin(self, attempt: Attempt, visitor: Visitor, asked: _Asked) -> web.Response:
-        if not is_account_name(asked.account):
-            return await self._refuse(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), attempt)
-        account = AccountId(asked.account)
-        wanted = request_of_form(
-            account=account,
-            subject=asked.agent,
-            audience=self._places.host_of(account),
-            ticket=asked.ticket,
-            reason=asked.reason,
-            scopes=asked.scopes,
-        )
+    async def _begin(self, request: web.Request, attempt: Attempt, visitor: Visitor, typed: Typed) -> web.Response:
+        begun = await self._start(attempt, visitor, typed)
+        request_id = attempt.caller.request_id
+        if isinstance(begun, Issue):
+            return await self._hand_over(begun, attempt.caller)
+        return await self._stand_in.again(request, visitor, typed, mend(begun, request_id=request_id))
+
+    async def _start(self, attempt: Attempt, visitor: Visitor, typed: Typed) -> Issue | Deny:
+        """Return what has begun, or why nothing has, on the record."""
+        if not is_account_name(typed.account):
+            return await self._starter.refuse(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), attempt)
+        account = AccountId(typed.account)
+        try:
+            wanted = request_of_form(
+                account=account,
+                subject=typed.agent,
+                audience=self._places.host_of(account),
+                ticket=typed.ticket,
+                reason=typed.reason,
+                scopes=typed.scopes or (),
+            )
+        except ExchangeError as exc:
+            return await self._starter.refuse(Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc)), attempt)
         expect = self._hand_overs.expect
-        issue = await self._starter.start(attempt, wanted, visitor.signed_in, client=BROWSER, before=expect)
-        if isinstance(issue, Deny):
-            return self._pages.refusal(issue, again=HOME, request_id=attempt.caller.request_id)
-        return await self._hand_over(issue, attempt.caller)
+        return await self._starter.start(attempt, wanted, visitor.signed_in, client=BROWSER, before=expect)
 
     async def _hand_over(self, issue: Issue, caller: Caller) -> web.Response:
         """Return the page whose form takes a code to the account's host; it says what was granted."""
@@ -131,10 +110,16 @@ class BeginEndpoint:
         return self._pages.refusal(recorded, again=HOME, request_id=attempt.caller.request_id)
 
 
-def _read(fields: Sequence[tuple[str, str]]) -> _Asked:
+def _read(fields: Sequence[tuple[str, str]]) -> Typed:
     """Return what the form holds; raises FormError for a field that is missing or there twice."""
-    for name in _FIELDS:
+    for name in FIELDS:
         if sum(key == name for key, _ in fields) != 1:
             raise FormError(f"`{name}` must be there once")
-    form = {name: value.strip() for name, value in fields if name in _FIELDS}
-    return _Asked(**form, scopes=[value for name, value in fields if name == "scope"])
+    form = {name: value.strip() for name, value in fields if name in FIELDS}
+    return Typed(
+        account=form["account"],
+        agent=form["agent"],
+        ticket=form["ticket"],
+        reason=form["reason"],
+        scopes=frozenset(value for name, value in fields if name == "scope"),
+    )

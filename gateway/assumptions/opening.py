@@ -6,18 +6,23 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from gateway.assumptions.begin import BeginEndpoint, BeginForm
+from gateway.assumptions.asking import AskedRequests, AskEndpoint, AskForm
+from gateway.assumptions.begin import BeginEndpoint
 from gateway.assumptions.enter import EnterEndpoint
+from gateway.assumptions.finding import Finder
 from gateway.assumptions.handing import HandOvers
 from gateway.assumptions.holder import Holder
 from gateway.assumptions.own import EndOwnEndpoint, OwnAssumptions
 from gateway.assumptions.painting import Painter
 from gateway.assumptions.session import SessionEndpoint
+from gateway.assumptions.stand_in import StandIn
 from gateway.config.model import Config
+from gateway.grants.asking import GrantRequests
 from gateway.pages.render import Pages
 from gateway.places import Places
 from gateway.proxy.banner import Banner
 from gateway.proxy.browsers import Browsers
+from gateway.staff.rules import read_rules
 from gateway.staff.sign_in.home import HomePart
 from gateway.staff.sign_in.visitors import Visitors
 from gateway.state import State
@@ -37,7 +42,7 @@ class BrowserService:
     hand_overs: HandOvers
     """What is on its way to a browser, and has to be swept."""
     parts: Sequence[HomePart]
-    """Of the home page: what one has begun, and where another assumption begins."""
+    """Of the home page: where an assumption begins, and what one has begun."""
 
 
 def open_browsers(config: Config, profile: Profile, state: State) -> Browsers:
@@ -70,6 +75,7 @@ def open_browser_service(
     places: Places,
     ender: Ender,
     agents: AgentCheck,
+    requests: GrantRequests,
 ) -> BrowserService:
     """Return the service."""
     lifetime = timedelta(seconds=config.browser.lifetime_seconds)
@@ -84,9 +90,30 @@ def open_browser_service(
     )
     holder = Holder(browsers, state.facts, ender, clock=state.clock)
     hand_overs = HandOvers(state.store, ender, issuer=config.server.issuer, clock=state.clock, tasks=state.tasks)
+    finder = Finder(
+        state.store,
+        state.facts,
+        read_rules(config),
+        trial_permissions=frozenset(config.grants.trial_permissions),
+        kept_by_app=config.grants.kept_by_app,
+        clock=state.clock,
+    )
+    own = OwnAssumptions(state.store, pages, places, most=config.staff.max_assumptions, clock=state.clock)
+    required = {"ticket": config.tokens.require_ticket, "reason": config.tokens.require_reason}
+    asks = not config.grants.kept_by_app
+    stand_in = StandIn(
+        pages=pages,
+        finder=finder,
+        profile=profile,
+        beside=(own, AskedRequests(requests, pages, clock=state.clock)) if asks else (own,),
+        asking=AskForm(requests, pages, required=required, clock=state.clock) if asks else None,
+        required=required,
+        kept_by_app=config.grants.kept_by_app,
+    )
     endpoints = (
         BeginEndpoint(
             visitors=visitors,
+            stand_in=stand_in,
             starter=starter,
             hand_overs=hand_overs,
             pages=pages,
@@ -103,12 +130,9 @@ def open_browser_service(
             staff_origin=visitors.origin,
             clock=state.clock,
         ),
-        EndOwnEndpoint(visitors=visitors, store=state.store, ender=ender, pages=pages),
+        EndOwnEndpoint(visitors=visitors, store=state.store, ender=ender, pages=pages, clock=state.clock),
+        AskEndpoint(visitors=visitors, stand_in=stand_in, requests=requests, pages=pages, cookies=browsers.cookies),
         SessionEndpoint(holder=holder, pages=pages, staff_origin=visitors.origin, clock=state.clock),
     )
-    form = BeginForm(
-        pages, profile, require_ticket=config.tokens.require_ticket, require_reason=config.tokens.require_reason
-    )
-    own = OwnAssumptions(state.store, pages, most=config.staff.max_assumptions, clock=state.clock)
     routes = [route for endpoint in endpoints for route in endpoint.routes()]
-    return BrowserService(routes=routes, hand_overs=hand_overs, parts=(own, form))
+    return BrowserService(routes=routes, hand_overs=hand_overs, parts=(stand_in,))

@@ -5,7 +5,6 @@ from typing import Literal
 
 import msgspec
 
-from gateway.audit.record import Encoded, to_json
 from policy.model import AccountId, AssumptionId
 
 Ended = Literal["client_gone", "complete", "cut", "failed", "refused", "stopped", "upstream_failed"]
@@ -31,8 +30,8 @@ class Completion(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     account: AccountId
     assumption: AssumptionId
     at: datetime | str | None = None
-    """Set by `encode_completion` alone, like `origin` and `seq`; when the exchange was over or, if the disk was not
-    there, later."""
+    """Set by the journal alone, like `origin` and `seq`; when the exchange was over or, if the disk was not there,
+    later."""
     bytes_received: int | None = None
     """How much of a body, or of a WebSocket, had come from staff."""
     bytes_sent: int | None = None
@@ -51,11 +50,3 @@ class Completion(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     seq: int | None = None
     status: int | None = None
     """What staff were answered; None if they were not."""
-
-
-def encode_completion(completion: Completion, *, origin: str, seq: int, at: datetime) -> Encoded:
-    """Return the canonical JSON of `completion`, with its place in the journal; see `gateway.audit.record.encode`."""
-    completion.at = at if at.microsecond else at.isoformat(timespec="microseconds")[:26] + "Z"
-    completion.origin = origin
-    completion.seq = seq
-    return to_json(completion), b""

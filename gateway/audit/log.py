@@ -33,6 +33,7 @@ class AuditLog(Protocol):
 
         When it returns, the record survives a crash of this process; with `durable`, also a crash of the machine.
         Raises JournalError otherwise, and does not take long over it: then what was to be recorded must not happen.
+        What was sealed before is written as it is by then, so nobody changes it after the call.
         Records get their numbers in the order of the calls. What was refused because it took too long, like a call that
         was cancelled, may still be on the record: if it is, and only then, what `instead` returns is recorded as well.
         """

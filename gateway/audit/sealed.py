@@ -19,7 +19,7 @@ import msgspec
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "actor": ("actor", "client_ip", "user_agent"),
     "agent": ("subject",),
-    "giver": ("by", "granted_by"),
+    "giver": ("by", "granted_by", "recipient"),
     "words": ("stated_reason", "ticket"),
 }
 """The personal fields of a record, by whose data they are."""

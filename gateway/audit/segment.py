@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 from binascii import hexlify
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.audit.sealed import UNREADABLE, reveal
-from policy.merkle import leaf_hash
+from policy.merkle import leaf_hashes
 
 Fsync = Callable[[int], None]
 
@@ -74,19 +74,17 @@ class Line(NamedTuple):
 
 def build_line(record: bytes, openings: bytes = b"") -> tuple[bytes, bytes]:
     """Return the leaf hash of an encoded record and the line that keeps it, with what it seals."""
-    (leaf,), line = build_lines(((record, openings),))
+    (leaf,), line = build_lines((record,), (openings,))
     return leaf, line
 
 
-def build_lines(records: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], bytes]:
-    """Return the leaf hashes of encoded records with what they seal, and their lines behind one another."""
-    leaves: list[bytes] = []
+def build_lines(records: Sequence[bytes], openings: Iterable[bytes]) -> tuple[list[bytes], bytes]:
+    """Return the leaf hashes of encoded records, and the lines that keep each with what it seals, joined."""
+    leaves = leaf_hashes(records)
     parts: list[bytes] = []
-    for record, openings in records:
-        leaf = leaf_hash(record)
-        leaves.append(leaf)
-        if openings:
-            parts += (_BEGINNING, hexlify(leaf), _RECORD, record, _OPEN, openings, _END)
+    for leaf, record, opened in zip(leaves, records, openings, strict=True):
+        if opened:
+            parts += (_BEGINNING, hexlify(leaf), _RECORD, record, _OPEN, opened, _END)
         else:
             parts += (_BEGINNING, hexlify(leaf), _RECORD, record, _END)
     return leaves, b"".join(parts)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from gateway.audit.record import Record
+from gateway.cli.contacts import describe_contacts
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
 from gateway.cli.show import describe_account, found, refuse_kept_by_app
 from gateway.cli.taking import Unwritten, take_away
@@ -80,8 +81,10 @@ def show(context: Context, name: str | None) -> None:
     async def work() -> None:
         async with open_store(context.config) as store:
             records = [found(await store.find_account(AccountId(name)), name)] if name else await store.list_accounts()
+            told = {each.account: each for each in await store.list_contacts()}
         for record in records:
-            click.echo(describe_account(record, now=utc_now()))
+            end = "" if context.config.notices is None else f"; {describe_contacts(told.get(record.account.id))}"
+            click.echo(f"{describe_account(record, now=utc_now())}{end}")
 
     run_async(work())
 

@@ -11,7 +11,7 @@ import click
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
-from gateway.clients import AUDIT_ROLE, DEVICE_ROLE, ROLES, digest_of, is_public, new_secret
+from gateway.clients import AUDIT_ROLE, DEVICE_ROLE, OPERATE_ROLE, ROLES, digest_of, is_public, new_secret
 from gateway.config.model import ConfigError
 from gateway.stores.store import Client, Store, StoreError
 from gateway.tokens.client_keys import read_client_jwks
@@ -61,9 +61,9 @@ def add(
     """Add a client and print its secret, this once; what is stored of it cannot be turned back."""
     if _NAME.fullmatch(name) is None:
         raise click.UsageError("name a client with letters, digits, `.`, `_` and `-`")
-    if account is not None and AUDIT_ROLE not in roles:
-        raise click.UsageError("--account goes with --role audit: it says whose records the client may read")
-    if keys is not None and {"grants", "kill_switch", AUDIT_ROLE} & set(roles):
+    if account is not None and (AUDIT_ROLE not in roles or OPERATE_ROLE in roles):
+        raise click.UsageError("--account goes with --role audit alone: it says whose records the client may read")
+    if keys is not None and {"grants", "kill_switch", AUDIT_ROLE, OPERATE_ROLE} & set(roles):
         raise click.UsageError("the admin listener knows secrets only: add a client of its own for it, without --jwks")
     if public != (DEVICE_ROLE in roles) or (public and (keys is not None or set(roles) != {DEVICE_ROLE})):
         raise click.UsageError("--public goes with --role device and no other, and with no keys")

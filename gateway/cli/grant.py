@@ -1,5 +1,7 @@
 """`locum grant`: what an account allows, for installations where the operator records it."""
 
+from collections.abc import Sequence
+
 import click
 
 from gateway.audit.record import Record
@@ -11,6 +13,7 @@ from gateway.clock import utc_now
 from gateway.config.model import Config
 from gateway.grants.service import ChangeRequest, GrantService
 from gateway.stores.store import AccountRecord, Store
+from policy.asking import GrantRequest
 from policy.grants import Administrator, GrantChange, GrantRefusal
 from policy.model import AccountId, Duration, Permission
 
@@ -44,6 +47,26 @@ def show(context: Context, name: str, *, history: bool) -> None:
             click.echo(f"  {event.at:%Y-%m-%d %H:%M:%S} UTC  {event.change}  {duration}  by {printable(event.by)}")
 
     run_async(work())
+
+
+@grant.command()
+@click.argument("name", metavar="ACCOUNT")
+@click.pass_obj
+def requests(context: Context, name: str) -> None:
+    """List what staff ask an account for and its administrators have not answered yet, oldest first."""
+
+    async def work() -> Sequence[GrantRequest]:
+        async with open_store(context.config) as store:
+            found(await store.find_account(AccountId(name)), name)
+            return await store.list_waiting(AccountId(name), at=utc_now())
+
+    for asked in run_async(work()):
+        permissions = " ".join(sorted(asked.permissions))
+        click.echo(
+            f"{asked.id}  {printable(asked.name)} ({printable(asked.actor.subject)}): {permissions}, {asked.duration};"
+            f" ticket {printable(asked.ticket) or '-'}; waits until {asked.expires_at:%Y-%m-%d %H:%M:%S} UTC;"
+            f" {printable(asked.reason) or '-'}"
+        )
 
 
 @grant.command(name="set")

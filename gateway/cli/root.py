@@ -19,7 +19,20 @@ EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfi
 
 _RUN = "run"
 _COMMANDS = frozenset(
-    {"account", "assume", "assumption", "audit", "client", "config", "db", "demo", "grant", "keys", "kill-switch"}
+    {
+        "account",
+        "assume",
+        "assumption",
+        "audit",
+        "client",
+        "config",
+        "contacts",
+        "db",
+        "demo",
+        "grant",
+        "keys",
+        "kill-switch",
+    }
     | {"policy", "recover", _RUN, "selftest", "staff"}
 )
 
@@ -40,7 +53,8 @@ class Root(click.Group):
             return None
         module = name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"gateway.cli.{module}"), module)
-        gc.enable()
+        if name != _RUN:  # which has more to import
+            gc.enable()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,17 +1,18 @@
 """`locum run`: the gateway itself."""
 
+import gc
 import logging
 from functools import partial
 
 import click
 
-from gateway.app import START_ERRORS
 from gateway.cli.context import Context, run_async
 from gateway.config.load import load
 from gateway.config.model import Config, ConfigError
-from gateway.workers.alone import Read, run_alone
+from gateway.starting import START_ERRORS
+from gateway.workers.orders import NotAWorker
+from gateway.workers.stopping import Read
 from gateway.workers.supervisor import Supervisor, WorkersFailed, count_workers
-from gateway.workers.worker import NotAWorker, run_worker
 
 _FORMAT = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
 
@@ -24,21 +25,40 @@ def run(context: click.Context, *, worker: bool) -> None:
     logging.basicConfig(level=logging.INFO, format=_FORMAT)
     try:
         if worker:
-            context.exit(0 if run_async(run_worker()) else 1)
+            context.exit(0 if _work() else 1)
         ours: Context = context.obj
-        run_async(_run(ours.config, partial(load, context.find_root().params["path"])))
+        read = partial(load, context.find_root().params["path"])
+        count = count_workers(ours.config)
+        if count == 1:
+            _serve(ours.config, read)
+        else:
+            gc.enable()
+            run_async(_supervise(ours.config, read, count))
     except ConfigError:
         raise
     except (*START_ERRORS, WorkersFailed, NotAWorker) as exc:
         raise click.ClickException(f"cannot run: {exc}") from exc
 
 
-async def _run(config: Config, read: Read) -> None:
-    count = count_workers(config)
-    if count == 1:
-        await run_alone(config, read, _announce)
-    else:
-        await Supervisor(config, read, count=count).run(_announce)
+# A whole gateway is imported by whoever serves, and not by whoever only keeps those.
+
+
+def _work() -> bool:
+    from gateway.workers.worker import run_worker  # noqa: PLC0415 - see above
+
+    gc.enable()
+    return run_async(run_worker())
+
+
+def _serve(config: Config, read: Read) -> None:
+    from gateway.workers.alone import run_alone  # noqa: PLC0415 - see above
+
+    gc.enable()
+    run_async(run_alone(config, read, _announce))
+
+
+async def _supervise(config: Config, read: Read, count: int) -> None:
+    await Supervisor(config, read, count=count).run(_announce)
 
 
 def _announce(public_url: str, admin_url: str) -> None:

@@ -47,6 +47,7 @@ class Audit(Section, frozen=True, kw_only=True):
     patience_seconds: float = 0.5
     publish_checkpoints: bool = True
     index: bool = True
+    verify_hours: float = 24.0
     retention: RetentionSection = RetentionSection()
     witnesses: tuple[Witness, ...] = ()
     sinks: tuple[Sink, ...] = ()

@@ -9,7 +9,9 @@ import msgspec
 
 from gateway.config.check_audit import check_audit
 from gateway.config.check_console import check_console
+from gateway.config.check_notices import check_notices
 from gateway.config.check_rules import check_rules
+from gateway.config.check_security import check_security
 from gateway.config.check_sign_in import check_sign_in
 from gateway.config.model import (
     Config,
@@ -42,6 +44,9 @@ _MOST = {
     "identity.assertion_seconds": 60,
     "grants.fact_ttl_seconds": 2,
     "grants.absent_ttl_seconds": 2,
+    "grants.requests.max_per_staff_and_account": 1000,
+    "grants.requests.max_per_account": 1000,
+    "grants.requests.max_per_staff": 1000,
     "server.shutdown_seconds": _DAY,
     "staff.max_age_seconds": 366 * _DAY,
     "staff.max_assumptions": 10_000,
@@ -116,8 +121,8 @@ def check(config: Config) -> None:
         raise ConfigError(f'server.workers: must be "auto", or above 0 and at most {_MOST_WORKERS}')
     if _NODE.fullmatch(config.server.node) is None:
         raise ConfigError(
-            "server.node: must be 1 to 40 letters, digits, dots, dashes and underscores, begin with a letter or a digit,"
-            " and be neither `cli` nor `selftest`"
+            "server.node: must be 1 to 40 letters, digits, dots, dashes and underscores, begin with a letter or a"
+            " digit, and be neither `cli` nor `selftest`"
         )
     _check_accounts(config)
     _check_catch(config)
@@ -130,6 +135,8 @@ def check(config: Config) -> None:
     _check_upstreams(config.upstreams)
     check_audit(config.audit)
     check_console(config)
+    check_notices(config)
+    check_security(config, parse_address(config.server.admin_listen, "server.admin_listen")[0])
 
 
 def _is_issuer(text: str) -> bool:

@@ -8,6 +8,7 @@ from gateway.config.check_witnesses import check_witnesses
 from gateway.config.model import ConfigError
 
 _DAY = 86400
+_MOST_HOURS = 8784  # a year
 _MOST_DAYS = 36525  # a century
 _MOST_MIB = 1024 * 1024 * 1024
 # Above 0 and at most so much: what is more is a slip of the hand, or as good as no limit.
@@ -23,6 +24,8 @@ def check_audit(audit: Audit) -> None:
     for where, most in _MOST.items():
         if not 0 < attrgetter(where)(audit) <= most:
             raise ConfigError(f"audit.{where}: must be above 0 and at most {most}")
+    if not 0 <= audit.verify_hours <= _MOST_HOURS:
+        raise ConfigError(f"audit.verify_hours: must be 0, never, or at most {_MOST_HOURS}")
     _check_retention(audit.retention)
     check_witnesses(audit.witnesses)
     check_sinks(audit.sinks)

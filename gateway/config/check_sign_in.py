@@ -3,6 +3,7 @@
 import re
 
 from gateway.config.model import Config, ConfigError, SignIn
+from gateway.config.security import SecuritySignIn
 from gateway.origin import Origin
 
 _WHERE = "staff.sign_in"
@@ -21,7 +22,7 @@ def check_sign_in(config: Config) -> None:
     if section is None:
         return
     _check_origin(config.server.issuer)
-    _check_client(section)
+    check_client(section, _WHERE)
     for name, most in _LONGEST.items():
         if not 0 < getattr(section, name) <= most:
             raise ConfigError(f"{_WHERE}.{name}: must be above 0 and at most {most}")
@@ -35,16 +36,17 @@ def _check_origin(issuer: str) -> None:
         raise ConfigError(f"{_WHERE}: staff sign in at server.issuer, which must be `{origin.text}`, without a path")
 
 
-def _check_client(section: SignIn) -> None:
+def check_client(section: SignIn | SecuritySignIn, where: str) -> None:
+    """Raise ConfigError for what `where` says of us as a client of the provider, if it could be none."""
     if _CLIENT.fullmatch(section.client_id) is None:
-        raise ConfigError(f"{_WHERE}.client_id: must be printable ASCII, and not empty")
+        raise ConfigError(f"{where}.client_id: must be printable ASCII, and not empty")
     if section.client_secret is not None and section.client_key is not None:
-        raise ConfigError(f"{_WHERE}: give `client_secret` or `client_key`, not both")
+        raise ConfigError(f"{where}: give `client_secret` or `client_key`, not both")
     if "openid" not in section.scopes:
-        raise ConfigError(f"{_WHERE}.scopes: `openid` has to be among them")
+        raise ConfigError(f"{where}.scopes: `openid` has to be among them")
     for index, name in enumerate(section.userinfo_claims):
         if name in _SIGNED_ONLY:
-            raise ConfigError(f"{_WHERE}.userinfo_claims[{index}]: `{name}` counts from the ID token alone")
+            raise ConfigError(f"{where}.userinfo_claims[{index}]: `{name}` counts from the ID token alone")
     for index, scope in enumerate(section.scopes):
         if _SCOPE.fullmatch(scope) is None:
-            raise ConfigError(f"{_WHERE}.scopes[{index}]: `{scope}` is not a scope")
+            raise ConfigError(f"{where}.scopes[{index}]: `{scope}` is not a scope")

@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.config.section import Section
+from gateway.config.security import ConsoleSecurity
 
 
 class WhoFields(Section, frozen=True, kw_only=True):
@@ -30,6 +31,7 @@ class Console(Section, frozen=True, kw_only=True):
     """Pages for people."""
 
     account: ConsoleAccount | None = None
+    security: ConsoleSecurity | None = None
 
     @property
     def tells_staff(self) -> bool:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from gateway.config.audit import resolve_audit
 from gateway.config.check import check
 from gateway.config.model import Config, ConfigError, UpstreamTls
+from gateway.config.notices import resolve_notices
 from gateway.config.section import Secret, Section
 
 _PREFIX = "LOCUM__"
@@ -158,6 +159,7 @@ def _resolve(config: Config, base: Path) -> Config:
         server=replace(server, data_directory=str(base / server.data_directory), tls=server_tls),
         grants=grants,
         audit=resolve_audit(config.audit, base),
+        notices=resolve_notices(config.notices, base),
         upstream=replace(upstream, profile=profile, tls=_resolve_tls(upstream.tls, base)),
         upstreams=tuple(replace(other, tls=_resolve_tls(other.tls, base)) for other in config.upstreams),
     )

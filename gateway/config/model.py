@@ -9,6 +9,8 @@ import msgspec
 
 from gateway.config.audit import Audit
 from gateway.config.console import Console
+from gateway.config.notices import Notices
+from gateway.config.requests import GrantRequestLimits
 from gateway.config.section import Secret, Section
 from gateway.proxy.listener import ListenerLimits
 from gateway.proxy.pool import PoolLimits
@@ -288,6 +290,7 @@ class Grants(Section, frozen=True, kw_only=True):
     trial_permissions: tuple[Permission, ...] = (Permission.READ,)
     fact_ttl_seconds: float = 2.0
     absent_ttl_seconds: float = 1.0
+    requests: GrantRequestLimits = GrantRequestLimits()
 
     @property
     def kept_by_app(self) -> bool:
@@ -345,6 +348,7 @@ class Config(Section, frozen=True, kw_only=True):
     store: StoreSection = StoreSection()
     audit: Audit = Audit()
     console: Console = Console()
+    notices: Notices | None = None
 
     @property
     def listener(self) -> ListenerLimits:

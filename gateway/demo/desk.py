@@ -63,6 +63,10 @@ class Account:
         """Return the cookie of a new session, or None if agent and password do not belong together."""
         if agent not in self.agents or not secrets.compare_digest(password.encode(), PASSWORD.encode()):
             return None
+        return self.begin_session(agent)
+
+    def begin_session(self, agent: str) -> str:
+        """Count a login of the agent's, and return the cookie of a new session."""
         session = secrets.token_urlsafe(24)
         self.sessions[session] = agent
         self.logins += 1

@@ -1,5 +1,6 @@
 """A helpdesk that already exists: many accounts behind one address, agents with sessions, and one place for Locum."""
 
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ class Seen:
     headers: tuple[tuple[bytes, bytes], ...]
 
 
+@dataclass(slots=True, kw_only=True)
+class _Invitation:
+    """What the secret in a link is worth, once."""
+
+    account: str
+    agent: str
+    then: str
+    used: bool = False
+
+
 class DemoHelpdesk:
     """The helpdesk on loopback while its context lasts; the first label of `Host` is the account.
 
@@ -55,6 +66,7 @@ class DemoHelpdesk:
         self._clock = clock
         self._ticks = ticks
         self._verifier: AssertionVerifier | None = None
+        self._invitations: dict[str, _Invitation] = {}
 
     @property
     def url(self) -> str:
@@ -85,11 +97,20 @@ class DemoHelpdesk:
         keys = KeySet(jwks_url, http=self._http, ticks=self._ticks)
         self._verifier = AssertionVerifier(keys=keys, issuer=issuer, audience=audience, clock=self._clock)
 
+    def invite(self, account: str, agent: str, *, then: str) -> str:
+        """Return a path that signs whoever opens it first in as the agent, without a password, and leads to `then`.
+
+        No app should have such a link; this one is for a newcomer to the demo, printed on their own machine.
+        """
+        secret = secrets.token_urlsafe(24)
+        self._invitations[secret] = _Invitation(account=account, agent=agent, then=then)
+        return f"/login?invitation={secret}"
+
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[self._record])
         route = app.router
         route.add_get("/", self._show_home)
-        route.add_get("/login", self._show_sign_in)
+        route.add_get("/login", self._show_sign_in, allow_head=False)
         route.add_post("/login", self._sign_in)
         route.add_get("/logout", self._sign_out, allow_head=False)
         route.add_get("/seats", self._show_seats)
@@ -157,6 +178,8 @@ class DemoHelpdesk:
 
     async def _show_sign_in(self, request: web.Request) -> web.Response:
         account = self._account(request)
+        if (secret := request.query.get("invitation")) is not None:
+            return self._follow(request, account, secret)
         document = {"account": account.name, "fields": ["agent", "password"]}
         return views.answer(request, document, title=f"Sign in to {account.name}", html=pages.sign_in())
 
@@ -166,9 +189,18 @@ class DemoHelpdesk:
         session = account.sign_in(sent.get("agent", ""), sent.get("password", ""))
         if session is None:
             return views.refuse(request, 401, "sign_in_failed", "agent and password do not belong together")
-        response = web.Response(status=303, headers={"Location": "/tickets"})
-        response.set_cookie(COOKIE, session, httponly=True, samesite="Lax")
-        return response
+        return _lead_in(session, "/tickets")
+
+    def _follow(self, request: web.Request, account: Account, secret: str) -> web.Response:
+        invitation = self._invitations.get(secret)
+        if invitation is None or invitation.account != account.name:
+            return views.refuse(request, 401, "invitation_unknown", "sign in at /login")
+        if self._session_agent(request, account) == invitation.agent:
+            return web.Response(status=303, headers={"Location": invitation.then})
+        if invitation.used:
+            return views.refuse(request, 401, "invitation_used", "the link signs in once: sign in at /login")
+        invitation.used = True
+        return _lead_in(account.begin_session(invitation.agent), invitation.then)
 
     async def _sign_out(self, request: web.Request) -> web.Response:
         self._account(request).sessions.pop(request.cookies.get(COOKIE, ""), None)
@@ -180,3 +212,9 @@ class DemoHelpdesk:
         # Open to all, so that whoever counts before and after does not have to sign in and so change the count.
         figures = self._account(request).figures()
         return views.answer(request, figures, title="Seats", html=pages.preformatted(figures))
+
+
+def _lead_in(session: str, target: str) -> web.Response:
+    response = web.Response(status=303, headers={"Location": target, "Referrer-Policy": "no-referrer"})
+    response.set_cookie(COOKIE, session, httponly=True, samesite="Lax")
+    return response

@@ -8,14 +8,21 @@ from typing import Final
 from gateway.demo.desk import Reply, Ticket
 
 _STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem}"
-    "header{border-bottom:1px solid #ccc;margin-bottom:1rem}small{color:#555}"
-    "li{margin:.3rem 0}label{display:block;margin:.5rem 0}"
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;margin:0}"
+    "body{background:light-dark(#f6f5f1,#1b1a17);color:light-dark(#222,#eee)}"
+    "header{background:light-dark(#23513f,#17372b);color:#fff;padding:.6rem 1rem;display:flex;gap:1rem;flex-wrap:wrap}"
+    "header b{margin-right:auto}main{max-width:42rem;margin:1.5rem auto;padding:0 1rem}"
+    "a{color:light-dark(#1c5a44,#8fd3b6)}small{color:light-dark(#555,#bbb)}li{margin:.4rem 0}"
+    "label{display:block;margin:.8rem 0}input{font:inherit;padding:.4rem;max-width:100%;box-sizing:border-box}"
+    "button{font:inherit;padding:.4rem 1rem}pre{overflow-wrap:anywhere;white-space:pre-wrap}"
 )
 _FRAME: Final = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
-    "<header>{who}</header><main><h1>{title}</h1>{body}</main></html>"
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>{title}</title><style>{style}</style>"
+    "<header><b>Demo helpdesk</b> <span>{who}</span></header><main><h1>{title}</h1>{body}</main></html>"
 )
+_SETTINGS: Final = '<p><a href="/.locum/account">Settings: who of the vendor’s support may stand in</a></p>'
 
 
 def page(title: str, body: str, *, who: str = "") -> str:
@@ -31,13 +38,13 @@ def sign_in() -> str:
     )
 
 
-def ticket_list(tickets: Iterable[Ticket]) -> str:
-    """Return the body of the list of tickets."""
+def ticket_list(tickets: Iterable[Ticket], *, administrator: bool = False) -> str:
+    """Return the body of the list of tickets, for an administrator with the link to the page that is theirs."""
     lines = "".join(
         f'<li><a href="/tickets/{ticket.id}">{escape(ticket.title)}</a> <small>{_state(ticket)}</small></li>'
         for ticket in tickets
     )
-    return f'<ul>{lines}</ul><p><a href="/logout">Sign out</a></p>'
+    return f'<ul>{lines}</ul>{_SETTINGS if administrator else ""}<p><a href="/logout">Sign out</a></p>'
 
 
 def ticket(shown: Ticket) -> str:

@@ -15,10 +15,16 @@ _MOST_CODES = 100
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>The vendor's sign-in</title>
-<h1>The vendor's sign-in</h1>
-<p>A stand-in for an identity provider. Who are you?</p>
-<form method="post">{fields}{people}</form>
+<style>{style}</style>
+<main><h1>The vendor's sign-in</h1>
+<p>This stands in for your identity provider, and believes whatever you say. Who are you?</p>
+<form method="post">{fields}{people}</form></main>
 """
+_STYLE = (
+    ":root{color-scheme:light dark}"
+    "main{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:3rem auto;padding:0 1rem}"
+    "button{font:inherit;padding:.6rem 1rem;width:100%;text-align:left}"
+)
 _ASKED = ("client_id", "redirect_uri", "state", "nonce", "code_challenge", "code_challenge_method", "response_type")
 
 
@@ -33,9 +39,10 @@ class DemoPerson:
 
 DEMO_STAFF = (
     DemoPerson(subject="dana", name="Dana Reyes", groups=("support",)),
+    DemoPerson(subject="sam", name="Sam Ito", groups=("security",)),
     DemoPerson(subject="otto", name="Otto Lind", groups=("sales",)),
 )
-"""Dana is of the support, Otto is not."""
+"""Dana is of the support, Sam watches over it, Otto is neither."""
 
 Sign = Callable[[DemoPerson, str, str], str]
 """Returns the ID token of a person, for a client, with a nonce."""
@@ -71,7 +78,7 @@ class DemoSignIn:
             f'<p><button name="person" value="{one.subject}">{escape(one.name)}, {", ".join(one.groups)}</button></p>'
             for one in DEMO_STAFF
         )
-        return web.Response(text=_PAGE.format(fields=fields, people=people), content_type="text/html")
+        return web.Response(text=_PAGE.format(style=_STYLE, fields=fields, people=people), content_type="text/html")
 
     async def _choose(self, request: web.Request) -> web.Response:
         sent = {name: str(value) for name, value in (await request.post()).items()}

@@ -36,9 +36,9 @@ class Call:
 async def list_tickets(call: Call) -> web.Response:
     """GET /tickets."""
     tickets = call.account.tickets.values()
-    return call.answer(
-        {"tickets": [_ticket(ticket) for ticket in tickets]}, title="Tickets", html=pages.ticket_list(tickets)
-    )
+    is_theirs = call.assertion is None and Role.ADMIN in call.account.roles_of(call.agent).values()
+    html = pages.ticket_list(tickets, administrator=is_theirs)
+    return call.answer({"tickets": [_ticket(ticket) for ticket in tickets]}, title="Tickets", html=html)
 
 
 async def show_ticket(call: Call) -> web.Response:

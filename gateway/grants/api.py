@@ -31,11 +31,13 @@ _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
     GrantRefusal.ACTING_STAFF: (403, "staff who stand in can never open, extend or approve anything"),
     GrantRefusal.UNKNOWN_DURATION: (422, f"`assumption_duration` must be one of {', '.join(Duration)}"),
     GrantRefusal.OVERTAKEN: (409, "the account has changed meanwhile: read it again, and decide anew"),
+    GrantRefusal.ACCOUNT_SUSPENDED: (409, "the account is suspended: nothing is approved until it is resumed"),
+    GrantRefusal.WOULD_SHORTEN: (409, "the grant would end earlier than it does: choose longer, or say `shorten`"),
     GrantRefusal.UNKNOWN_PERMISSION: (422, f"`permissions` must be some of {', '.join(Permission)}"),
 }
 
 
-class _Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who made the choice, as the app knows them."""
 
     id: str
@@ -47,7 +49,7 @@ class _Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The body of a PUT; the first two are checked by policy's own names, for a clear refusal."""
 
     assumption_duration: str
-    administrator: _Who
+    administrator: Who
     permissions: tuple[str, ...] = ("read",)
 
 

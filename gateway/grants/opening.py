@@ -4,14 +4,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from gateway.config.model import Config
+from gateway.grants.asking import GrantRequests
 from gateway.grants.hooks import GrantHook
 from gateway.grants.http_source import AppSetting, HttpSource, open_http
 from gateway.grants.service import GrantService
 from gateway.grants.source import AccountSource, Freshness
 from gateway.proxy.triage import is_account_name
+from gateway.staff.rules import read_rules
 from gateway.state import State
 from gateway.stores.store import AccountRecord
 from gateway.tasks import run_on
+from policy.asking import AskingTerms
 from policy.model import AccountId
 
 
@@ -32,6 +35,26 @@ def open_grants(stack: AsyncExitStack, config: Config, state: State) -> GrantSer
         changed=changed,
     )
     run_on(stack, service.debts.keep_settling(), name="record what is owed")
+    return service
+
+
+def open_requests(stack: AsyncExitStack, config: Config, state: State, *, grants: GrantService) -> GrantRequests:
+    """Return the service by which staff ask accounts, whose approvals `grants` makes."""
+    service = GrantRequests(
+        state.store,
+        state.journal,
+        grants=grants,
+        rules=read_rules(config),
+        terms=AskingTerms(
+            kept_by_app=config.grants.kept_by_app,
+            require_ticket=config.tokens.require_ticket,
+            require_reason=config.tokens.require_reason,
+        ),
+        room=config.grants.requests.room,
+        accepted_roles=frozenset(config.grants.administrator_roles),
+        clock=state.clock,
+    )
+    run_on(stack, service.debts.keep_settling(), name="record what is owed of requests")
     return service
 
 

@@ -1,10 +1,10 @@
 """Changing a grant: decide, record, store, tell; used by the API and the command line alike."""
 
-import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from msgspec import structs
@@ -13,19 +13,27 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.audit.writing.owed import Debts
 from gateway.clock import Clock
+from gateway.grants.certain import Uncertain, certain
 from gateway.stores.store import AccountRecord, GrantEvent, Store, StoreConflict, StoreError
-from policy.grants import Administrator, Change, GrantChange, GrantRefusal, choose, convert, describe, suspend
+from policy.asking import GrantRequest, approve
+from policy.grants import (
+    Administrator,
+    Change,
+    GrantChange,
+    GrantRefusal,
+    choose,
+    convert,
+    describe,
+    suspend,
+    withdraw,
+)
 from policy.model import Account, AccountId, ClientId, Duration, GrantId, Pairs, Permission
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Outcome = TypeVar("Outcome", bound=GrantChange | GrantRefusal | None)
 
 _MOST_TRIES = 5
-# So long we try to learn what became of a change whose answer was lost, each time after a pause.
-_CERTAIN_SECONDS = 1.0
-_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +52,14 @@ class ChangeRequest:
     """The account's, as it was when they decided: if it is another by now, nothing changes. None: whatever it is."""
     keeps_end: bool = False
     """Whether the grant ends when it would have, and only what staff may do is chosen."""
+    approves: GrantRequest | None = None
+    """What of staff's this is the answer to: it is answered if and only if the change is made, in one step."""
+    shortens: bool = False
+    """Of an approval: whether the grant may end earlier than it does."""
 
 
 class UnknownAccount(Exception):
     """The caller's fault: there is no such account."""
-
-
-class Uncertain(StoreError):
-    """The store took the change and was not heard of since: it may have been made, and the record says so."""
 
 
 class _Overtaken(Exception):
@@ -119,6 +127,16 @@ class GrantService:
         )
         return change is not None
 
+    async def turn_off(
+        self, account: AccountId, *, by: str, client: ClientId, client_ip: str | None, request_id: str
+    ) -> GrantChange | GrantRefusal | None:
+        """Turn a grant off on the vendor's own authority, which can give none; None if none is on."""
+        request = replace(_operators(account, by=by), client=client, client_ip=client_ip, request_id=request_id)
+        _, outcome = await self._change(
+            request, lambda before: withdraw(before.account, before.grant, now=self._clock())
+        )
+        return outcome
+
     async def adopt(self, change: GrantChange, before: AccountRecord, *, by: str) -> bool:
         """Make a change that was decided elsewhere; False if the account changed meanwhile.
 
@@ -139,7 +157,8 @@ class GrantService:
             raise
 
     def _choose(self, request: ChangeRequest, before: AccountRecord) -> GrantChange | GrantRefusal:
-        outcome = choose(
+        asked = request.approves
+        outcome = (choose if asked is None else partial(approve, asked, shortens=request.shortens))(
             before.account,
             before.grant,
             duration=request.duration,
@@ -179,7 +198,8 @@ class GrantService:
             await self.debts.settle()
             await self._journal.append(record, durable=True)
         except JournalError:
-            if isinstance(outcome, GrantRefusal) or not _only_takes(outcome, before):
+            is_approval = request.approves is not None
+            if is_approval or isinstance(outcome, GrantRefusal) or not _only_takes(outcome, before):
                 raise
             log.exception("the end of a grant of %s could not be recorded yet", request.account)
             return await self._take_back(outcome, record, request, tell)
@@ -203,12 +223,15 @@ class GrantService:
         """Store a change; raises StoreConflict and StoreError if it is not there, Uncertain if nobody can tell."""
         account, by, at = change.account, request.administrator.id, self._clock()
         try:
-            await self._store.save_change(change, by=by, at=at)
+            if request.approves is None:
+                await self._store.save_change(change, by=by, at=at)
+            else:
+                await self._store.save_approval(change, request.approves.id, by=by, at=at)
         except StoreError as exc:
             ours = GrantEvent(
                 account=account.id, epoch=account.epoch, at=at, by=by, change=change.change, grant=change.grant
             )
-            kept = await self._certain(lambda: self._store.list_changes(account.id))
+            kept = await certain(lambda: self._store.list_changes(account.id))
             if ours in kept:
                 log.warning("the answer to a change of %s was lost, and it was made: %s", account.id, exc)
             elif any(line.epoch >= account.epoch for line in kept):
@@ -221,21 +244,9 @@ class GrantService:
         try:
             await self._store.add_account(account)
         except StoreError:
-            found = await self._certain(lambda: self._store.find_account(account.id))
+            found = await certain(lambda: self._store.find_account(account.id))
             if found is None or found.account != account:
                 raise
-
-    async def _certain(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what the store says now, whose last answer did not come; raises Uncertain if it goes on so."""
-        try:
-            async with asyncio.timeout(_CERTAIN_SECONDS):
-                while True:
-                    try:
-                        return await ask()
-                    except StoreError:
-                        await asyncio.sleep(_AGAIN_SECONDS)
-        except TimeoutError as exc:
-            raise Uncertain("it is not known whether the change was made: look at the account again") from exc
 
     async def _undo(self, record: Record, why: StoreConflict | StoreError) -> None:
         """Say that what was recorded did not happen, or may not have; what cannot be said now is owed."""
@@ -297,6 +308,7 @@ def _only_takes(change: GrantChange, before: AccountRecord) -> bool:
 def _record(outcome: GrantChange | GrantRefusal, before: AccountRecord, request: ChangeRequest) -> Record:
     refused = isinstance(outcome, GrantRefusal)
     grant = before.grant if isinstance(outcome, GrantRefusal) else outcome.grant
+    asked = request.approves
     return Record(
         kind="grant",
         decision="deny" if refused else "allow",
@@ -311,4 +323,7 @@ def _record(outcome: GrantChange | GrantRefusal, before: AccountRecord, request:
         client_id=request.client,
         client_ip=request.client_ip,
         request_id=request.request_id,
+        grant_request=asked.id if asked else None,
+        ticket=asked.ticket if asked else None,
+        stated_reason=asked.reason if asked else None,
     )

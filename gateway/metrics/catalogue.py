@@ -13,6 +13,7 @@ from typing import Final
 from gateway.audit.index.order import Told
 from gateway.audit.witnesses.showing import Witnesses
 from gateway.metrics.metric import Metric, Process, Samples
+from gateway.metrics.notices import NOTICES
 from gateway.metrics.sinks import SINKS
 from gateway.proxy.durations import BOUNDS, Durations
 from gateway.tokens.keys import KeyRing
@@ -167,6 +168,7 @@ METRICS = (
         ("witness",),
     ),
     *SINKS,
+    *NOTICES,
     Metric(
         "locum_index_lag_bytes",
         "gauge",

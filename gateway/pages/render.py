@@ -1,16 +1,20 @@
 """Makes pages of templates, and answers with them so that browsers run nothing and keep nothing; imports jinja2."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from gateway.refusals import REFUSALS
 from policy.model import Deny
+
+log = logging.getLogger(__name__)
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -68,6 +72,35 @@ class Pages:
         status = 403 if refusal.status == 401 else refusal.status
         code = " · ".join(part for part in (str(deny.reason), request_id) if part)
         return self.message("Not let through", *said, status=status, again=again, code=code)
+
+
+class Texts:
+    """Renders texts of `gateway/pages/templates/notices`, or an operator's own in their place; nothing is escaped."""
+
+    def __init__(self, clean: Callable[[object], str], directory: Path | None = None) -> None:
+        """Put each value through `clean`; a text of `directory` that fails is logged, and ours is taken."""
+        self._ours = _texts(PackageLoader("gateway.pages", "templates/notices"), clean)
+        self._theirs = None if directory is None else _texts(FileSystemLoader(directory), clean)
+
+    def text(self, template: str, **values: Any) -> str:
+        """Return a text; what is missing in ours is an error of ours."""
+        if self._theirs is not None and template in self._theirs.list_templates():
+            try:
+                return self._theirs.get_template(template).render(values)
+            except (TemplateError, OSError, ValueError, TypeError) as error:
+                log.error("the text `%s` of notices.templates fails, and ours is taken: %s", template, error)  # noqa: TRY400 - the operator's
+        return self._ours.get_template(template).render(values)
+
+
+def _texts(loader: BaseLoader, clean: Callable[[object], str]) -> Environment:
+    return Environment(
+        loader=loader,
+        autoescape=False,  # noqa: S701 - plain text, whose values `clean` has made one line each
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=clean,
+    )
 
 
 @cache

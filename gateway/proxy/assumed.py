@@ -4,7 +4,7 @@ import asyncio
 import logging
 from functools import partial
 from random import getrandbits
-from typing import Final, assert_never, cast
+from typing import Final, assert_never
 
 from gateway import cookie_names
 from gateway.audit.log import AuditLog, JournalError
@@ -14,37 +14,35 @@ from gateway.clock import Clock, Ticks, boot_seconds
 from gateway.counts import Counts
 from gateway.grants.facts import FactCache
 from gateway.proxy import headers, names, replies
-from gateway.proxy.asker import Asker, Refused, Standing, judge_names
+from gateway.proxy.asker import Asker, Refused, Standing
 from gateway.proxy.banner import Banner
 from gateway.proxy.browsers import Browsers, HeldCookies
 from gateway.proxy.challenges import Challenges
 from gateway.proxy.client_address import client_address
 from gateway.proxy.cookies import CookieCredential
 from gateway.proxy.course import Course
-from gateway.proxy.forward import SWITCH, Onward, Sent, forward
-from gateway.proxy.handshake import is_handshake
+from gateway.proxy.forward import Onward, Sent, forward
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
 from gateway.proxy.names import Names
 from gateway.proxy.peers import Trusts
 from gateway.proxy.proofs import HeldKeys
 from gateway.proxy.records import record_decision
-from gateway.proxy.triage import AccountReader, Credential
-from gateway.proxy.tunnel import carry_exchange
+from gateway.proxy.staff_request import Claimed, StaffRequests
+from gateway.proxy.triage import AccountReader
+from gateway.proxy.tunnel import carry_exchange, join
 from gateway.proxy.wire import Headers, Inbound, RequestHead, ResponseHead, Upstream
 from gateway.rarely import Rarely
 from gateway.selftest.door import PREFIX as SELFTEST_PREFIX
 from gateway.stores.store import StoreError
-from gateway.tokens.signing import TokenRefused, TokenVerifier
+from gateway.tokens.signing import TokenVerifier
 from policy.decide import decide
-from policy.model import AccessRequest, AssumptionClaims, Deny, DenyReason, Facts, Permit
+from policy.model import AccessRequest, AccountId, AssumptionClaims, Deny, DenyReason, Facts, Permit
 from policy.routes import Profile
-from policy.target import TargetError, parse_target
 
 log = logging.getLogger(__name__)
 
 _OURSELVES: Final = "locum"
-_CALLER: Final = "the caller"
 _NO_FACTS = Facts(account=None, grant=None, assumption=None, staff=None)
 
 
@@ -84,6 +82,14 @@ class AssumedTraffic:
         self._challenges = challenges
         self._held_keys = held_keys
         self._browsers = browsers
+        self._requests = StaffRequests(
+            accounts=accounts,
+            verifier=verifier,
+            held_keys=held_keys,
+            browsers=browsers,
+            known=known,
+            withheld=self._withheld,
+        )
         self._known = known
         self._trusts = trusts
         self._live = live
@@ -96,9 +102,7 @@ class AssumedTraffic:
         self._unrecorded = Rarely(log, ticks=ticks)
         self._strangers = strangers or Strangers(journal, ticks=ticks)
 
-    async def answer(
-        self, inbound: Inbound, kinds: int, credential: Credential | CookieCredential | DenyReason | None
-    ) -> None:
+    async def answer(self, inbound: Inbound, kinds: int, credential: Claimed) -> None:
         """Answer one request; nothing of it goes upstream without a Permit on the record.
 
         `kinds` are those of its headers' names, all together.
@@ -107,8 +111,10 @@ class AssumedTraffic:
         began = self._ticks()
         request_id = f"req_{getrandbits(64):016x}"  # told apart, never guessed against
         try:
-            held = await self._admit(credential, began) if isinstance(credential, CookieCredential) else None
-            request = self._parse(inbound, kinds, credential, held)
+            held = None
+            if isinstance(credential, CookieCredential):
+                held = await self._requests.admit(credential, self._patience(began))
+            request, asker = self._requests.read(inbound, kinds, credential, held)
             facts = self._facts.at_hand(request.account, request.claims) or await self._load(request, began)
         except Refused as refused:
             await self._refuse(inbound, refused.deny, request_id, refused.claims, _NO_FACTS)
@@ -120,119 +126,11 @@ class AssumedTraffic:
             case Permit():
                 exchange = self._live.open(request, facts, decision)
                 try:
-                    await self._permitted(inbound, kinds, exchange, request_id, began)
+                    await self._permitted(inbound, kinds, asker, exchange, request_id=request_id, began=began)
                 finally:
                     self._live.close(exchange)
             case _:
                 assert_never(decision)
-
-    async def _admit(self, credential: CookieCredential, began: float) -> AssumptionClaims:
-        """Return what a browser's cookie stands for, asked anew for each request; raises Refused."""
-        try:
-            async with self._patience(began):
-                held = await self._browsers.admit(credential)
-        except (StoreError, TimeoutError) as exc:
-            raise Refused(Deny(reason=DenyReason.STORE_UNAVAILABLE)) from exc
-        if isinstance(held, Deny):
-            raise Refused(held)
-        return held
-
-    def _parse(
-        self,
-        inbound: Inbound,
-        kinds: int,
-        credential: Credential | CookieCredential | DenyReason | None,
-        held: AssumptionClaims | None,
-    ) -> AccessRequest:
-        """Return the request in its one reading, its credential verified; raises Refused.
-
-        `held` is what a cookie stands for.
-        """
-        head = inbound.head
-        if credential is None:
-            raise Refused(Deny(reason=DenyReason.TOKEN_MISSING))
-        if isinstance(credential, DenyReason):
-            raise Refused(Deny(reason=credential))
-        caller = self._caller(head)
-        if caller is None:
-            caller = self._identify(inbound, kinds, credential, held)
-            head.kept[_CALLER] = caller
-        claims, account = caller.claims, caller.account
-        if kinds & names.UPGRADE and not is_handshake(head):
-            raise Refused(Deny(reason=DenyReason.UPGRADE_NOT_ALLOWED), claims)
-        try:
-            target = parse_target(head.target)
-        except TargetError as exc:
-            raise Refused(Deny(reason=DenyReason.AMBIGUOUS_TARGET, detail=str(exc)), claims) from exc
-        if caller.bound and isinstance(credential, Credential):
-            self._prove(head, credential, caller)
-        return AccessRequest(
-            method=head.method.decode("latin-1"),
-            target=target,
-            account=account,
-            audience=caller.audience,
-            claims=claims,
-            has_body=inbound.has_body,
-            overrides=kinds & names.OVERRIDE != 0,
-            upgrades=kinds & names.UPGRADE != 0,
-            cross_site=caller.cross_site,
-        )
-
-    def _identify(
-        self,
-        inbound: Inbound,
-        kinds: int,
-        credential: Credential | CookieCredential,
-        held: AssumptionClaims | None,
-    ) -> Asker:
-        """Return whose credential it is, for which account, and that no header says otherwise; raises Refused."""
-        head = inbound.head
-        browser = credential if isinstance(credential, CookieCredential) else None
-        claims = held if held is not None else self._verify(credential)
-        account = self._accounts.read(head, inbound.peer)
-        if account is None:
-            raise Refused(Deny(reason=DenyReason.UNKNOWN_ACCOUNT), claims)
-        if (reason := judge_names(head, kinds)) is not None:
-            raise Refused(Deny(reason=reason), claims)
-        lines = headers.for_upstream_of_staff(
-            head.headers, self._known, kinds, self._withheld, held=browser is not None
-        )
-        if kinds & names.UPGRADE:
-            lines += SWITCH
-        audience = self._accounts.host_of(account)
-        if head.version == (1, 0) and not headers.values(head.headers, b"host"):
-            lines.insert(0, (b"Host", audience.encode("ascii")))  # accounts are told apart otherwise
-        return Asker(
-            by=self,
-            claims=claims,
-            account=account,
-            audience=audience,
-            lines=tuple(lines),
-            browser=browser,
-            bound=claims.key is not None or (isinstance(credential, Credential) and credential.dpop),
-            cross_site=browser is not None and not self._browsers.is_own_page(head.headers),
-        )
-
-    def _prove(self, head: RequestHead, credential: Credential, caller: Asker) -> None:
-        """Go on if the request itself proves that its sender holds the token's key; raises Refused."""
-        refused = self._held_keys.judge(head, credential, caller.claims, caller.account)
-        if refused is not None:
-            raise Refused(refused, caller.claims)
-
-    def _verify(self, credential: Credential | CookieCredential) -> AssumptionClaims:
-        if isinstance(credential, CookieCredential):
-            raise Refused(Deny(reason=DenyReason.COOKIE_UNKNOWN))
-        try:
-            return self._verifier.verify(credential.token)
-        except TokenRefused as exc:
-            raise Refused(Deny(reason=DenyReason.TOKEN_INVALID)) from exc
-
-    def _caller(self, head: RequestHead) -> Asker | None:
-        """Return what is kept of the head's lines, unless the configuration or the keys have changed since."""
-        caller: Asker | None = head.kept.get(_CALLER)
-        if caller is None or caller.by is not self or not self._verifier.counts(caller.claims):
-            return None
-        return caller
 
     def _patience(self, began: float) -> asyncio.Timeout:
         """Limit a wait for the store to what is left of the request's time: all its waits share one."""
@@ -249,17 +147,21 @@ class AssumedTraffic:
             raise Refused(Deny(reason=DenyReason.TOKEN_INVALID))
         return facts
 
-    async def _permitted(self, inbound: Inbound, kinds: int, exchange: Exchange, request_id: str, began: float) -> None:
+    async def _permitted(
+        self, inbound: Inbound, kinds: int, asker: Asker, exchange: Exchange, *, request_id: str, began: float
+    ) -> None:
         """Record the permit, then send the request on, and note how that ended."""
-        request, browser, held = exchange.request, cast("Asker", inbound.head.kept[_CALLER]).browser, None
-        try:
-            if browser is not None:
-                held = await self._hold(browser, inbound.head, exchange.permit, began)
-        except (StoreError, TimeoutError):
-            without = Deny(reason=DenyReason.STORE_UNAVAILABLE)
-            await self._refuse(inbound, without, request_id, request.claims, exchange.facts)
-            return
-        record = self._record(inbound, exchange.facts, request.claims, request_id, exchange.permit)
+        request, held = exchange.request, None
+        if asker.browser is not None:
+            try:
+                held = await self._hold(asker.browser, inbound.head, exchange.permit, began)
+            except (StoreError, TimeoutError):
+                without = Deny(reason=DenyReason.STORE_UNAVAILABLE)
+                await self._refuse(inbound, without, request_id, request.claims, exchange.facts)
+                return
+        record = self._record(
+            inbound, exchange.facts, request.claims, exchange.permit, request_id=request_id, account=asker.account
+        )
         course = Course(
             self._journal,
             record,
@@ -283,22 +185,28 @@ class AssumedTraffic:
                 await self._tell(inbound, course.deny, request_id)
                 return
             try:
-                await self._send(inbound, kinds, exchange, held, course)
+                await self._send(inbound, kinds, asker, exchange, held=held, course=course)
             finally:
                 course.deny = exchange.verdict()
                 if course.deny is not None:
                     self._counts.cuts[course.deny.reason] += 1
 
     async def _send(
-        self, inbound: Inbound, kinds: int, exchange: Exchange, held: HeldCookies | None, course: Course
+        self,
+        inbound: Inbound,
+        kinds: int,
+        asker: Asker,
+        exchange: Exchange,
+        *,
+        held: HeldCookies | None,
+        course: Course,
     ) -> None:
         """Send a request on, whose permit is on the record, and its answer back."""
-        caller = cast("Asker", inbound.head.kept[_CALLER])
         self._counts.permits += 1
-        if caller.browser is not None:
-            self._browsers.note_use(caller.browser)
+        if asker.browser is not None:
+            self._browsers.note_use(asker.browser)
         # Not the permit that was recorded: a change meanwhile may have left less of it.
-        onward = self._onward(caller, inbound.head, exchange.permit)
+        onward, upgrade = self._onward(asker, inbound.head, exchange.permit), kinds & names.UPGRADE != 0
         ours = (*onward.said, (b"X-Locum-Request", course.request_id))
         lines, sign = onward.lines if held is None else onward.lines.more(held.lines), None
         if self._banner is not None and held is not None:
@@ -312,8 +220,8 @@ class AssumedTraffic:
             lines.head(inbound.head),
             answer=partial(self._answer, ours, held),
             known=self._known,
-            upgrade=kinds & names.UPGRADE != 0,
-            carry=partial(carry_exchange, exchange),
+            upgrade=upgrade,
+            carry=partial(carry_exchange, exchange) if upgrade else join,
             keep=None if held is None else held.keep,
             insert=None if sign is None else sign.into,
         )
@@ -333,15 +241,15 @@ class AssumedTraffic:
         shown = held.shown(head.headers) if held is not None and head.status >= 200 else ()
         return ResponseHead(status=head.status, reason=head.reason, headers=(*lines, *shown, *ours))
 
-    def _onward(self, caller: Asker, head: RequestHead, permit: Permit) -> Standing:
-        identity = self._assertions.lines(permit, head, caller.audience, self._clock)
-        onward = caller.onward
+    def _onward(self, asker: Asker, head: RequestHead, permit: Permit) -> Standing:
+        identity = self._assertions.lines(permit, head, asker.audience, self._clock)
+        onward = asker.onward
         if onward is None or identity is not onward.identity or permit.ends_at != onward.ends_at:
             until = permit.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")
-            onward = caller.onward = Standing(
+            onward = asker.onward = Standing(
                 identity=identity,
                 ends_at=permit.ends_at,
-                lines=Onward.of((*caller.lines, *identity)),
+                lines=Onward.of((*asker.lines, *identity)),
                 said=(
                     (b"Cache-Control", b"no-store"),
                     (b"X-Locum-Session", permit.assumption.encode("ascii")),
@@ -355,8 +263,11 @@ class AssumedTraffic:
     ) -> None:
         """Record a refusal and send it; a refusal that cannot be recorded is still one."""
         append = self._strangers.append if claims is None else self._journal.append
+        # Which account is asked is the same whether or not the keys of then still count.
+        asker = self._requests.asker(inbound.head)
+        account = self._accounts.read(inbound.head, inbound.peer) if asker is None else asker.account
         try:
-            await append(self._record(inbound, facts, claims, request_id, deny))
+            await append(self._record(inbound, facts, claims, deny, request_id=request_id, account=account))
         except JournalError as exc:
             self._unrecorded.error("a refusal could not be recorded: request %s, %s: %s", request_id, deny.reason, exc)
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
@@ -374,18 +285,18 @@ class AssumedTraffic:
         inbound: Inbound,
         facts: Facts,
         claims: AssumptionClaims | None,
-        request_id: str,
         decision: Permit | Deny,
+        *,
+        request_id: str,
+        account: AccountId | None,
     ) -> Record:
         head = inbound.head
-        kept: Asker | None = head.kept.get(_CALLER)
         return record_decision(
             decision,
             head,
             facts,
             claims,
-            # Which account is asked is the same whether or not the keys of then still count.
-            account=kept.account if kept is not None and kept.by is self else self._accounts.read(head, inbound.peer),
+            account=account,
             client_ip=lambda: client_address(head, inbound.peer, self._trusts) or None,
             request_id=request_id,
             where=self._where,

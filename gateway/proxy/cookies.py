@@ -95,12 +95,9 @@ class OurCookies:
 
     def __init__(self, *, secure: bool) -> None:
         """With `secure` they have the prefix by which browsers keep other hosts and plain HTTP from setting them."""
-        every = [
-            cookie_names.named(name, secure=secure).encode("ascii")
-            for name in (cookie_names.ASSUMPTION, cookie_names.STAFF, cookie_names.SIGN_IN)
-        ]
-        self._assumption = every[0]
-        self._folded = every[0].lower()
+        every = [cookie_names.named(name, secure=secure).encode("ascii") for name in cookie_names.EVERY]
+        self._assumption = cookie_names.named(cookie_names.ASSUMPTION, secure=secure).encode("ascii")
+        self._folded = self._assumption.lower()
         # In lower case, and with nothing in front, so that the literal beginning of all of them is searched for.
         self._names = re.compile(rb"(?:" + b"|".join(re.escape(name.lower()) for name in every) + rb")(?![a-z0-9_-])")
         # What stands before a name in `Set-Cookie` is passed over by some browser, or was by an older one.

@@ -48,11 +48,19 @@ def notice_routes(config: Config, state: State, *, issuer: Issuer, sign_outs: Si
     staff, events = config.staff, config.staff.events
     max_age = timedelta(seconds=events.max_age_seconds)
     logout = NoticeTerms(issuer=staff.issuer, audience=staff.audience, max_age=max_age)
-    if staff.sign_in is not None:
-        logout = replace(logout, also=frozenset({staff.sign_in.client_id}))
+    logout = replace(logout, also=_clients(config))
     pushed = replace(logout, audience=events.audience or staff.audience)
     push_token = None if events.push_token is None else events.push_token.reveal()
     logouts = Notices(issuer, logout, read_logout, clock=state.clock, ticks=state.ticks)
     events_ = Notices(issuer, pushed, read_event, clock=state.clock, ticks=state.ticks)
     receiver = EventReceiver(events_, sign_outs, push_token=push_token)
     return [*LogoutEndpoint(logouts, sign_outs).routes(), *receiver.routes()]
+
+
+def _clients(config: Config) -> frozenset[str]:
+    """Return as which clients our pages ask the issuer who somebody is, whose sign-outs are theirs, too."""
+    staffs, security = config.staff.sign_in, config.console.security
+    found: set[str] = set() if staffs is None else {staffs.client_id}
+    if security is not None and security.sign_in is not None and security.sign_in.issuer in ("", config.staff.issuer):
+        found.add(security.sign_in.client_id)
+    return frozenset(found)

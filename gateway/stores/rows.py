@@ -109,9 +109,9 @@ def grant_row(grant: Grant | None) -> Row:
         grant.duration,
         _join(grant.permissions),
         write_time(grant.not_before),
-        _write_end(grant.expires_at),
+        write_end(grant.expires_at),
         grant.given_by,
-        _write_end(grant.revoked_at),
+        write_end(grant.revoked_at),
     )
 
 
@@ -124,10 +124,10 @@ def read_grant(row: Row) -> Grant:
         epoch=epoch,
         duration=Duration(duration),
         permissions=_read_permissions(permissions),
-        not_before=_read_time(not_before),
-        expires_at=_read_end(expires_at),
+        not_before=read_time(not_before),
+        expires_at=read_end(expires_at),
         given_by=given_by,
-        revoked_at=_read_end(revoked_at),
+        revoked_at=read_end(revoked_at),
     )
 
 
@@ -143,7 +143,7 @@ def read_event(row: Row) -> GrantEvent:
     return GrantEvent(
         account=AccountId(account),
         epoch=epoch,
-        at=_read_time(at),
+        at=read_time(at),
         by=by,
         change=Change(change),
         grant=_read_grant_of(account, row[5:]),
@@ -163,8 +163,8 @@ def assumption_row(assumption: Assumption) -> Row:
         assumption.reason,
         format_scopes(assumption.scopes),
         write_time(assumption.started_at),
-        _write_end(assumption.ended_at),
-        _write_end(assumption.signed_in_at),
+        write_end(assumption.ended_at),
+        write_end(assumption.signed_in_at),
         write_time(assumption.expires_at),
         None if assumption.agent_roles is None else json.dumps(sorted(assumption.agent_roles)),
     )
@@ -183,10 +183,10 @@ def read_assumption(row: Row) -> Assumption:
         ticket=ticket,
         reason=reason,
         scopes=parse_scopes(scopes),
-        started_at=_read_time(started),
-        expires_at=_read_time(expires),
-        ended_at=_read_end(ended),
-        signed_in_at=_read_end(signed_in),
+        started_at=read_time(started),
+        expires_at=read_time(expires),
+        ended_at=read_end(ended),
+        signed_in_at=read_end(signed_in),
         agent_roles=None if roles is None else frozenset(json.loads(roles)),
     )
 
@@ -202,8 +202,8 @@ def staff_row(staff: Staff, *, at: datetime) -> Row:
         groups,
         claims,
         staff.disabled,
-        _write_end(staff.signed_out_at),
-        _write_end(staff.told_at),
+        write_end(staff.signed_out_at),
+        write_end(staff.told_at),
         write_time(at),
     )
 
@@ -218,8 +218,8 @@ def read_staff(row: Row) -> Staff:
         groups=frozenset(json.loads(groups)),
         claims=frozenset((str(name), str(value)) for name, value in json.loads(claims)),
         disabled=bool(disabled),
-        signed_out_at=_read_end(signed_out_at),
-        told_at=_read_end(told_at),
+        signed_out_at=read_end(signed_out_at),
+        told_at=read_end(told_at),
     )
 
 
@@ -237,22 +237,22 @@ def read_session(row: Row) -> StaffSession:
         digest=digest,
         actor=ActorId(issuer=issuer, subject=subject),
         claims=claims,
-        signed_in_at=_read_time(signed_in_at),
-        seen_at=_read_time(seen_at),
-        ends_at=_read_time(ends_at),
+        signed_in_at=read_time(signed_in_at),
+        seen_at=read_time(seen_at),
+        ends_at=read_time(ends_at),
     )
 
 
 def read_one_time(row: Row) -> tuple[bytes, str, datetime]:
     """Return digest, payload and end of a one-time value."""
     digest, payload, expires_at = row
-    return digest, payload, _read_time(expires_at)
+    return digest, payload, read_time(expires_at)
 
 
 def read_hand_over(row: Row) -> tuple[AssumptionId, datetime]:
     """Return the assumption, and until when a browser has to take it over."""
     assumption, ends_at = row
-    return AssumptionId(assumption), _read_time(ends_at)
+    return AssumptionId(assumption), read_time(ends_at)
 
 
 def actor_of(sessions: Sequence[StaffSession], sid: str) -> ActorId | None:
@@ -274,8 +274,8 @@ def read_browser(row: Row) -> BrowserAssumption:
         digest=digest,
         assumption=AssumptionId(assumption),
         claims=claims,
-        expires_at=_read_time(expires_at),
-        seen_at=_read_time(seen_at),
+        expires_at=read_time(expires_at),
+        seen_at=read_time(seen_at),
     )
 
 
@@ -299,7 +299,7 @@ def read_client(row: Row) -> Client:
 
 def key_row(key: StoredKey) -> Row:
     """Return id, algorithm, private_pem, created_at, signs_from, retired_at, ended_at."""
-    ends = (_write_end(key.retired_at), _write_end(key.ended_at))
+    ends = (write_end(key.retired_at), write_end(key.ended_at))
     return (key.id, key.algorithm, key.private_pem, write_time(key.created_at), write_time(key.signs_from), *ends)
 
 
@@ -310,10 +310,10 @@ def read_key(row: Row) -> StoredKey:
         id=key,
         algorithm=algorithm,
         private_pem=private_pem,
-        created_at=_read_time(created_at),
-        signs_from=_read_time(signs_from),
-        retired_at=_read_end(retired_at),
-        ended_at=_read_end(ended_at),
+        created_at=read_time(created_at),
+        signs_from=read_time(signs_from),
+        retired_at=read_end(retired_at),
+        ended_at=read_end(ended_at),
     )
 
 
@@ -325,18 +325,18 @@ def hold_row(hold: Hold) -> Row:
 def read_hold(row: Row) -> Hold:
     """Return the hold of `hold_row`'s columns."""
     account, by, reason, at = row
-    return Hold(account=AccountId(account), by=by, reason=reason, at=_read_time(at))
+    return Hold(account=AccountId(account), by=by, reason=reason, at=read_time(at))
 
 
 def kill_switch_row(switch: KillSwitch) -> Row:
     """Return stopped, set_by, reason, set_at."""
-    return (switch.on, switch.by, switch.reason, _write_end(switch.at))
+    return (switch.on, switch.by, switch.reason, write_end(switch.at))
 
 
 def read_kill_switch(row: Row) -> KillSwitch:
     """Return the kill-switch of `kill_switch_row`'s columns."""
     stopped, by, reason, at = row
-    return KillSwitch(on=bool(stopped), by=by, reason=reason, at=_read_end(at))
+    return KillSwitch(on=bool(stopped), by=by, reason=reason, at=read_end(at))
 
 
 def read_changes(row: Row, *, after: int) -> Changes:
@@ -366,16 +366,19 @@ def write_time(time: datetime) -> int:
     return (time - _EPOCH) // _MICROSECOND
 
 
-def _write_end(time: datetime | None) -> int | None:
+def write_end(time: datetime | None) -> int | None:
+    """Return the same, or None for none."""
     return None if time is None else write_time(time)
 
 
-def _read_time(microseconds: int) -> datetime:
+def read_time(microseconds: int) -> datetime:
+    """Return the time of `write_time`'s number; raises OverflowError beyond the calendar."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def _read_end(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else _read_time(microseconds)
+def read_end(microseconds: int | None) -> datetime | None:
+    """Return the time of `write_end`'s number."""
+    return None if microseconds is None else read_time(microseconds)
 
 
 def _read_grant_of(account: str, row: Row) -> Grant | None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.stores import begun, browsers, keys, local, rows, settings, visits
+from gateway.stores.asked_sqlite import SqliteRequests
 from gateway.stores.browsing import BrowserAssumption, StoredJar
 from gateway.stores.database import connect_reader, connect_writer
 from gateway.stores.holding import COLUMNS, Hold
 from gateway.stores.lane import Lane
 from gateway.stores.migrate import transaction
+from gateway.stores.outbox_sqlite import SqliteOutbox
 from gateway.stores.store import (
     AccountRecord,
     Changes,
@@ -60,7 +62,7 @@ async def open_sqlite(path: Path, *, busy_seconds: float = 5) -> "SqliteStore":
     return store
 
 
-class SqliteStore(Store):
+class SqliteStore(SqliteRequests, SqliteOutbox, Store):
     """A write is on the disk when its call returns; if the caller was cancelled, it is there as a whole or not at all.
 
     Several processes may have the same file open.
@@ -138,6 +140,10 @@ class SqliteStore(Store):
     async def list_accounts(self) -> Sequence[AccountRecord]:
         sql = rows.select(rows.RECORD, f"{_WITH_GRANT} ORDER BY a.id")
         return await self._list(rows.read_record, sql)
+
+    async def search_accounts(self, text: str, *, most: int, after: str = "") -> Sequence[AccountRecord]:
+        sql = rows.select(rows.RECORD, f"{_WITH_GRANT} WHERE a.id > ? AND instr(a.id, ?) > 0 ORDER BY a.id LIMIT ?")
+        return await self._list(rows.read_record, sql, after, text, most)
 
     async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
         await self._write(partial(settings.save_change, change=change, by=by, at=at))

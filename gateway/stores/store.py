@@ -13,6 +13,8 @@ from gateway.stores.browsing import Browsing
 from gateway.stores.counting import Counting
 from gateway.stores.holding import Holding
 from gateway.stores.once import Redeeming
+from gateway.stores.outbox import Outbox
+from gateway.stores.requesting import Requesting
 from policy.grants import Change, GrantChange
 from policy.model import Account, AccountId, ActorId, Assumption, AssumptionId, ClientId, Grant, GrantId, Staff
 
@@ -153,12 +155,13 @@ class Push(Protocol):
         """
 
 
-class Store(Counting, Awaiting, Holding, Redeeming, Browsing, Protocol):
+class Store(Counting, Awaiting, Holding, Redeeming, Browsing, Requesting, Outbox, Protocol):
     """Every call raises StoreError when the store cannot answer; what it returns is never a guess.
 
     A write is durable when its call returns, and it is there as a whole or not at all. Whatever is written of an
-    account, a grant, an assumption, a staff member, a signing key or the kill-switch raises the position in the same
-    transaction, whoever writes it: also by hand, with other tools. What changed may be named more than once.
+    account, a grant, staff's request for one, an assumption, a staff member, a signing key or the kill-switch raises
+    the position in the same transaction, whoever writes it: also by hand, with other tools. What changed may be named
+    more than once.
     """
 
     def listen(self) -> AbstractAsyncContextManager[Push]:
@@ -195,6 +198,13 @@ class Store(Counting, Awaiting, Holding, Redeeming, Browsing, Protocol):
 
     async def list_accounts(self) -> Sequence[AccountRecord]:
         """Return all accounts, by id."""
+
+    async def search_accounts(self, text: str, *, most: int, after: str = "") -> Sequence[AccountRecord]:
+        """Return at most `most` of the accounts behind `after` whose id has `text` in it, by id.
+
+        Letters are compared as they are, and none has a meaning of its own. It walks the ids, and reads no account that
+        does not fit.
+        """
 
     async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
         """Store the account, its grant and a line of history together.

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.stores import rows
+from gateway.stores import outbox_rows, rows
+from gateway.stores.asked_rows import read_request
+from gateway.stores.requesting import COLUMNS
 
 
 class Reading(Protocol):
@@ -87,6 +89,7 @@ TABLES = (
         lambda row: rows.read_browser(row[:5]),
         key="digest",
     ),
+    _table("grant_requests", COLUMNS.replace(",", ""), read_request),
     _table("hand_overs", "assumption ends_at", rows.read_hand_over, key="assumption"),
     _table("one_time_values", "digest payload expires_at", rows.read_one_time, key="digest"),
     _table("clients", "id secret_digest roles jwks dpop account", rows.read_client, booleans=frozenset({"dpop"})),
@@ -97,6 +100,18 @@ TABLES = (
         "id stopped set_by reason set_at",
         lambda row: rows.read_kill_switch(row[1:]),
         booleans=frozenset({"stopped"}),
+    ),
+    _table("notice_contacts", outbox_rows.CONTACTS.replace(",", ""), outbox_rows.read_contacts, key="account"),
+    _table(
+        "notices",
+        f"{outbox_rows.NOTICE.replace(',', '')} is_noted",
+        lambda row: outbox_rows.read_notice(row[:-1]),
+    ),
+    _table(
+        "notice_targets",
+        "channel address not_before held_until holder failures",
+        outbox_rows.read_target,
+        key="channel address",
     ),
     _table("changes", "position account assumption staff_issuer staff_subject tag", rows.read_change, key="position"),
 )

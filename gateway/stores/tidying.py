@@ -1,4 +1,4 @@
-"""Keeps what browsers held no longer than it is good for, whether or not anybody begins something anew."""
+"""Keeps what browsers held, and what staff have asked for, no longer than it is good for, whatever else is done."""
 
 import asyncio
 import logging
@@ -18,5 +18,6 @@ async def keep_tidy(store: Store, clock: Clock, *, pause_seconds: float = _PAUSE
         await asyncio.sleep(pause_seconds * (0.5 + random()))  # noqa: S311 - so that not all do it at once
         try:
             await store.tidy_browsers(at=clock())
+            await store.tidy_grant_requests(at=clock())
         except StoreError as exc:
-            log.warning("what browsers held could not be tidied: %s", exc)
+            log.warning("what is over could not be tidied away: %s", exc)

@@ -3,42 +3,18 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
 
-from gateway.app import START_ERRORS, Gateway, open_gateway
+from gateway.app import Gateway, open_gateway
 from gateway.config.model import Config
 from gateway.descriptors import raise_limit
+from gateway.starting import START_ERRORS
 from gateway.tasks import Tasks
 from gateway.workers import collector
 from gateway.workers.fixed import settle
 from gateway.workers.hang_up import hear
+from gateway.workers.stopping import Announce, Read, Stopping
 
 log = logging.getLogger(__name__)
-
-Read = Callable[[], Config]
-"""Reads the configuration anew; raises ConfigError."""
-Announce = Callable[[str, str], None]
-"""Is told once, when all is ready, the public and the admin URL."""
-
-
-class Stopping:
-    """Has somebody asked to stop, and have they asked again?"""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.now = asyncio.Event()
-        """The second time: nothing more is waited for."""
-
-    def ask(self) -> None:
-        """Stop; the second time at once."""
-        if self.asked.is_set():
-            self.now.set()
-        self.asked.set()
-
-    async def cut(self, gateway: Gateway) -> None:
-        """Pass the second word on to a gateway."""
-        await self.now.wait()
-        gateway.cut()
 
 
 async def run_alone(config: Config, read: Read, announce: Announce) -> None:
@@ -58,7 +34,7 @@ async def run_alone(config: Config, read: Read, announce: Announce) -> None:
             look_when_going_on(gateway)
             announce(gateway.public_url, gateway.admin_url)
             gateway.keep_index(inner)
-            outer.start(stopping.cut(gateway), name="cut when told")
+            outer.start(stopping.then(gateway.cut), name="cut when told")
             inner.start(_renew(gateway, read, hang_up), name="renew the configuration")
             await stopping.asked.wait()
             await inner.close()

@@ -12,6 +12,10 @@ from gateway.config.model import Config
 from gateway.config.section import Secret
 
 
+class NotAWorker(Exception):
+    """Nobody who supervises is at the other end of the pipe."""
+
+
 class Begin(msgspec.Struct, tag="begin", frozen=True, kw_only=True):
     """The first order: serve."""
 

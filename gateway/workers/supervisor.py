@@ -19,12 +19,12 @@ from gateway.late import prepare
 from gateway.profiles import load_profile
 from gateway.stores.store import StoreError
 from gateway.tasks import Tasks
-from gateway.workers.alone import Announce, Read, Stopping
 from gateway.workers.child import Child
 from gateway.workers.fixed import settle
 from gateway.workers.hang_up import hear
 from gateway.workers.orders import Begin, Done, Refused, Renew, Stop
 from gateway.workers.ports import reserved
+from gateway.workers.stopping import Announce, Read, Stopping
 from gateway.workers.vigil import Vigil, tick_seconds
 
 log = logging.getLogger(__name__)

@@ -10,25 +10,36 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.app import START_ERRORS, Gateway, open_gateway
+from gateway.app import Gateway, open_gateway
 from gateway.config.model import ConfigError
 from gateway.descriptors import raise_limit
+from gateway.starting import START_ERRORS
 from gateway.state import Post
 from gateway.tasks import Tasks
 from gateway.workers import collector
-from gateway.workers.alone import Stopping, look_when_going_on
+from gateway.workers.alone import look_when_going_on
 from gateway.workers.hang_up import hear
-from gateway.workers.orders import Begin, Done, Order, Ping, Pong, Refused, Renew, Reply, Stop, encode, read_order
+from gateway.workers.orders import (
+    Begin,
+    Done,
+    NotAWorker,
+    Order,
+    Ping,
+    Pong,
+    Refused,
+    Renew,
+    Reply,
+    Stop,
+    encode,
+    read_order,
+)
+from gateway.workers.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
 _ORDERS, _STDOUT, _STDERR = 0, 1, 2
 _PIECE_BYTES = 65536
 _ORPHAN_SECONDS = 3.0
-
-
-class NotAWorker(Exception):
-    """Nobody who supervises is at the other end of the pipe."""
 
 
 async def run_worker() -> bool:
@@ -58,7 +69,7 @@ async def run_worker() -> bool:
             look_when_going_on(gateway)
             replies.done(gateway)
             gateway.keep_index(inner)
-            tasks.start(stopping.cut(gateway), name="cut when told")
+            tasks.start(stopping.then(gateway.cut), name="cut when told")
             inner.start(_renew(gateway, renewals, replies), name="renew the configuration")
             await stopping.asked.wait()
             await inner.close()

@@ -1,21 +1,19 @@
 """The log on the admin listener: search, one assumption, counts; for clients with the role `audit` and no others."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from gateway.audit.api.asked import AskedLog, Asker
 from gateway.audit.index.asking import Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Lag, Tally
 from gateway.audit.index.grouping import DIMENSIONS
 from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.record import Record
 from gateway.audit.search import Query, QueryError
-from gateway.audit.search.query import describe
 from gateway.audit.search.timeline import build_timeline
 from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
@@ -28,9 +26,6 @@ PATH = "/.locum/log"
 _DEFAULT_LIMIT, _MOST = 100, 1000
 _MOST_OF_ASSUMPTION = 10_000
 _MOST_VALUES = 1000
-_SAME_SECONDS = 600.0
-"""So long the same question of the same client, page by page, is on the record once."""
-_MOST_REMEMBERED = 1024
 _CURSOR = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 
@@ -63,9 +58,7 @@ class LogApi:
         """Answer from `index`, None if there is none; who has asked for what goes into `journal`."""
         self._index = index
         self._clients = clients
-        self._journal = journal
-        self._ticks = ticks
-        self._asked: OrderedDict[tuple[str, ...], float] = OrderedDict()
+        self._asked = AskedLog(journal, ticks=ticks)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
@@ -135,32 +128,9 @@ class LogApi:
     async def _record(
         self, request: web.Request, client: Client, reason: str, query: Query, text: str, **more: Any
     ) -> None:
-        """Put on the record who has asked for what, unless they have done so a moment ago; raises JournalError.
-
-        Of the query it says which qualifiers were used, and only those values that are nobody's.
-        """
-        key, now = (client.id, reason, text), self._ticks()
-        if now - self._asked.get(key, -_SAME_SECONDS) < _SAME_SECONDS:
-            return
-        caller = Caller.direct(request)
-        names, values = describe(query)
-        record = Record(
-            kind="audit",
-            reason=reason,
-            account=client.account,
-            client_id=client.id,
-            client_ip=caller.client_ip,
-            user_agent=caller.user_agent,
-            request_id=caller.request_id,
-            query_names=names or None,
-            query_values=values or None,
-            **more,
-        )
-        await self._journal.append(record)
-        self._asked[key] = now
-        self._asked.move_to_end(key)
-        if len(self._asked) > _MOST_REMEMBERED:
-            self._asked.popitem(last=False)
+        """Put on the record who has asked for what; raises JournalError."""
+        asker = Asker(client=client.id, account=client.account, caller=Caller.direct(request))
+        await self._asked.record(asker, reason, query, text, **more)
 
 
 def _read(request: web.Request, *known: str) -> dict[str, str]:

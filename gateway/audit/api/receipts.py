@@ -6,16 +6,13 @@ for it. That a receipt was asked for is on the record before it is made.
 
 import asyncio
 import re
-import sys
-from asyncio.subprocess import PIPE
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from aiohttp import web
 
 from gateway.audit.evidence.making import Ending, Order
+from gateway.audit.evidence.ordering import MAKING_SECONDS, order_receipt
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.caller import Caller
@@ -26,8 +23,6 @@ from policy.model import AssumptionId
 
 PATH = "/.locum/log/receipts/{assumption}"
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
-_SECONDS = 120.0
-_COMMAND = ("-P", "-m", "gateway.audit.evidence.making")
 
 
 class ReceiptApi:
@@ -67,8 +62,8 @@ class ReceiptApi:
     async def _make(self, assumption: str, client: Client) -> web.Response:
         order = Order(journal=str(self._directory), key=str(self._key), assumption=assumption, account=client.account)
         try:
-            async with asyncio.timeout(_SECONDS):
-                status, receipt = await _run(order)
+            async with asyncio.timeout(MAKING_SECONDS):
+                status, receipt = await order_receipt(order)
         except TimeoutError:
             return _problem(503, "too_slow", "the receipt takes too long here: use `locum audit receipt`")
         except OSError:
@@ -82,21 +77,6 @@ class ReceiptApi:
         name = f'attachment; filename="{assumption}.receipt.json"'
         headers = {"Cache-Control": "no-store", "Content-Disposition": name}
         return web.Response(body=receipt, content_type="application/json", headers=headers)
-
-
-async def _run(order: Order) -> tuple[int, bytes]:
-    """Have a process make a receipt; return how it ended, and what it wrote."""
-    # Not among its arguments, which others can read.
-    process = await asyncio.create_subprocess_exec(sys.executable, *_COMMAND, stdin=PIPE, stdout=PIPE)
-    try:
-        output, _ = await process.communicate(msgspec.json.encode(order) + b"\n")
-        # Never taken for made while that is not known.
-        return Ending.FAILED if process.returncode is None else process.returncode, output
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
 
 
 def _record(client: Client, caller: Caller, assumption: str) -> Record:

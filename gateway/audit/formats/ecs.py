@@ -15,6 +15,7 @@ _CATEGORIES = {
     "assumption": (["session"], ["end"]),
     "staff": (["authentication"], ["info"]),
     "grant": (["iam", "configuration"], ["change"]),
+    "grant_request": (["iam"], ["info"]),
     "account": (["iam", "configuration"], ["change"]),
     "client": (["iam", "configuration"], ["change"]),
     "key": (["configuration"], ["change"]),

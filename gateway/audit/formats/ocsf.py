@@ -43,7 +43,11 @@ _CHANGES = {
     "added": 1, "added_paid": 1, "added_trial": 1, "made": 1, "created": 1, "generated": 1, "extended": 3, "reduced": 3,
     "permissions_changed": 3, "attributes_changed": 3, "converted": 3, "rotated": 3, "unchanged": 2, "removed": 4,
     "retired": 4, "enabled": 8, "unlocked": 8, "turned_off": 9, "disabled": 9, "locked": 9, "off": 9, "on": 8,
-    "suspended": 12, "resumed": 13,
+    "suspended": 12, "resumed": 13, "asked": 1, "declined": 3, "withdrawn": 4,
+}  # fmt: skip
+# Of a managed thing, by kind: the field that names it.
+_NAMES = {
+    "grant": "grant_id", "grant_request": "grant_request", "client": "client_id", "key": "key_id", "account": "account",
 }  # fmt: skip
 # Of the log: an erasure deletes what is personal, retention clears content.
 _LOG_ACTIVITIES = {"retention": 1, "erasure": 2, "exported": 3, "recovered": 8}
@@ -195,7 +199,7 @@ def _as_staff(entry: Entry) -> dict[str, Any]:
 def _as_change(entry: Entry) -> dict[str, Any]:
     """A change of something that is managed."""
     kind = plain(entry.get("kind", "unknown"))
-    field = {"grant": "grant_id", "client": "client_id", "key": "key_id", "account": "account"}.get(kind, "")
+    field = _NAMES.get(kind, "")
     uid = _text(entry.get(field))
     if kind == "staff":
         uid = _text(part(entry, "actor").get("subject"))
@@ -240,6 +244,7 @@ _BUILDERS: dict[str, Callable[[Entry], dict[str, Any]]] = {
     "assumption": _as_switch,
     "staff": _as_staff,
     "grant": _as_change,
+    "grant_request": _as_change,
     "account": _as_change,
     "client": _as_change,
     "key": _as_change,

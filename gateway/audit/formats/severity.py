@@ -18,6 +18,11 @@ _NAMED = {
     ("journal", "recovered"): MEDIUM,
     ("journal", "completions_lost"): MEDIUM,
     ("store", "recovered"): HIGH,
+    ("audit", "evidence_broken"): HIGH,
+    ("notice", "failed_no_channel"): MEDIUM,
+    ("notice", "failed_no_contact"): MEDIUM,
+    ("notice", "failed_refused"): MEDIUM,
+    ("notice", "failed_too_old"): MEDIUM,
     ("sink", "gap"): HIGH,
     ("sink", "refused"): MEDIUM,
 }

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from gateway.audit.hand import Hand
 from gateway.audit.index.database import IndexUnusable
 from gateway.audit.index.finding import Finder, Lag, Page, Tally
+from gateway.audit.index.overview import Overview
 from gateway.audit.pace import Pace
 from gateway.audit.search.query import Query
 from gateway.clock import Clock, utc_now
@@ -37,6 +38,9 @@ class LogIndex(Protocol):
     async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, Lag | None]:
         """See `gateway.audit.index.finding.Finder.stats`."""
 
+    async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, Lag | None]:
+        """See `gateway.audit.index.finding.Finder.overview`."""
+
 
 class FileIndex(LogIndex):
     """The index beside the journal's directory; few ask at a time, each in a thread of its own."""
@@ -57,6 +61,9 @@ class FileIndex(LogIndex):
 
     async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, Lag]:
         return await self._ask(lambda finder: finder.stats(query, account=account))
+
+    async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, Lag]:
+        return await self._ask(lambda finder: finder.overview(query, step=step, account=account))
 
     async def _ask(self, question: Callable[[Finder], T]) -> tuple[T, Lag]:
         try:

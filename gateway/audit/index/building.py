@@ -2,26 +2,28 @@
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from gateway.audit.index.database import LOCK, connect_builder, remove, thrown_away_if_damaged, transaction, translated
-from gateway.audit.index.grouping import GROUPING, group_values
-from gateway.audit.index.places import id_of
+from gateway.audit.index.grouping import GROUPING
+from gateway.audit.index.lines import Indexed, read_indexed
+from gateway.audit.index.places import hour_of
 from gateway.audit.position import Stamp, is_in, mark_of, stamp_of
-from gateway.audit.search.words import marks_of
-from gateway.audit.segment import Entry, list_segments, read_entry, read_lines
-from gateway.audit.times import time_of
+from gateway.audit.segment import list_segments, read_lines
 from gateway.locks import claim
 
 _AT_ONCE = 4000
 """Records in one transaction: what readers wait for, and what is done again after a kill."""
 _TIDY, _UNTIDY = 0, 1
 """What the file says of itself, in a number that SQLite keeps for its owner."""
+_HASH_BYTES = 16 * 1024 * 1024
+"""So much of what is found by what is put together in memory before it is written: https://sqlite.org/fts5.html."""
 _MERGE_PAGES = 500
 _LEAST_MERGED = 2
 """Fewer changes mean that a merge had nothing to do: https://sqlite.org/fts5.html#the_merge_command."""
@@ -42,12 +44,11 @@ class _Known:
     mark: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     id: int
     offset: int
     length: int
-    entry: Entry
+    found: Indexed
 
 
 class Builder:
@@ -129,6 +130,7 @@ class Builder:
         return behind
 
     def _load(self) -> None:
+        self._connection.execute("INSERT INTO marks (marks, rank) VALUES ('hashsize', ?)", (_HASH_BYTES,))
         rows = self._connection.execute("SELECT name, id, inode, offset, lines, mark FROM segments")
         self._known = {name: _Known(*rest) for name, *rest in rows}
         self._load_groups()
@@ -167,9 +169,9 @@ class Builder:
                 break
             end, mark = passed[-1][0] + len(passed[-1][1]), mark_of(passed[-1][1])
             lines = [
-                _Line(self._id_of(entry), offset, len(line), entry)
+                _Line(self._id_of(found), offset, len(line), found)
                 for offset, line in whole
-                if (entry := read_entry(line)) is not None
+                if (found := read_indexed(line)) is not None
             ]
             with transaction(self._connection):
                 self._insert(known.id, lines)
@@ -196,24 +198,28 @@ class Builder:
             ordered.append((id_, line))
         # An index is built fastest in the order of its ids.
         ordered.sort(key=lambda pair: pair[0])
+        rows = [(id_, segment, line.offset, line.length, self._group_of(line.found.group)) for id_, line in ordered]
         self._connection.executemany(
-            "INSERT INTO records (id, segment, offset, length, grouping) VALUES (?, ?, ?, ?, ?)",
-            [(id_, segment, line.offset, line.length, self._group_of(line.entry)) for id_, line in ordered],
+            "INSERT INTO records (id, segment, offset, length, grouping) VALUES (?, ?, ?, ?, ?)", rows
+        )
+        counted = Counter((hour_of(id_), grouping, segment) for id_, *_, grouping in rows)
+        self._connection.executemany(
+            "INSERT INTO tallies (hour, grouping, segment, count) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(*place, count) for place, count in counted.items()],
         )
         self._connection.executemany(
             "INSERT INTO marks (rowid, text) VALUES (?, ?)",
-            [(id_, marks_of(line.entry)) for id_, line in ordered],
+            [(id_, line.found.marks) for id_, line in ordered],
         )
 
-    def _id_of(self, entry: Entry) -> int:
-        at = time_of(entry)
-        if at is None:
+    def _id_of(self, found: Indexed) -> int:
+        if found.id is None:
             self._unknown_times -= 1
             return self._unknown_times
-        return id_of(entry, at)
+        return found.id
 
-    def _group_of(self, entry: Entry) -> int:
-        values = group_values(entry)
+    def _group_of(self, values: tuple[str | None, ...]) -> int:
         if (found := self._groups.get(values)) is None:
             sql = f"INSERT INTO groups ({', '.join(GROUPING)}) VALUES ({', '.join('?' * len(GROUPING))})"  # noqa: S608 - ours
             self._groups[values] = found = self._connection.execute(sql, values).lastrowid or 0
@@ -234,6 +240,7 @@ class Builder:
             sql = "DELETE FROM marks WHERE rowid IN (SELECT id FROM records WHERE segment = ?)"
             self._connection.execute(sql, (known.id,))
             self._connection.execute("DELETE FROM records WHERE segment = ?", (known.id,))
+            self._connection.execute("DELETE FROM tallies WHERE segment = ?", (known.id,))
             self._connection.execute("DELETE FROM segments WHERE id = ?", (known.id,))
             self._connection.execute(f"PRAGMA application_id = {_UNTIDY}")
         self._untidy = True

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 NAME = "journal-index.sqlite3"
 LOCK = "journal-index.lock"
-_SHAPE = 2
+_SHAPE = 3
 """Raised with whatever changes what stands in the index; one of another shape is made anew."""
 _BUSY_SECONDS = 5.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -35,7 +35,7 @@ CREATE TABLE segments (
 -- What records are counted by; each combination once.
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
-    account TEXT, actor TEXT, decision TEXT, kind TEXT, method TEXT, reason TEXT
+    account TEXT, actor TEXT, decision TEXT, kind TEXT, method TEXT, reason TEXT, rule TEXT
 ) STRICT;
 CREATE TABLE records (
     id INTEGER PRIMARY KEY,
@@ -45,6 +45,14 @@ CREATE TABLE records (
     grouping INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX records_of_segment ON records (segment);
+-- How many there are of each hour, counted from 1970; -1 stands for those of which the time is not known.
+CREATE TABLE tallies (
+    hour INTEGER NOT NULL,
+    grouping INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (hour, grouping, segment)
+) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE marks USING fts5(text, tokenize = "ascii tokenchars '._'", detail = none, columnsize = 0);
 """
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any, Self
 from gateway.audit.index.database import TooCostly, connect_finder, thrown_away_if_damaged, translated
 from gateway.audit.index.expression import state
 from gateway.audit.index.grouping import GROUPING, group_values
-from gateway.audit.index.places import IDS_A_DAY, time_at
+from gateway.audit.index.overview import HOUR, Groups, Overview, Rows, Test, tests_of
+from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import first_time, settled_id
 from gateway.audit.pace import Pace
 from gateway.audit.position import is_at, is_in
@@ -160,6 +161,28 @@ class Finder:
                 tally.add_entry(one.entry)
         return tally
 
+    def overview(self, query: Query, *, step: int, account: str | None = None) -> Overview:
+        """Count the records that match, as `stats`, and those of each step of `step` microseconds; raises TooCostly.
+
+        Whole hours are the fastest.
+        """
+        self._begin()
+        found = Overview(step)
+        if not query.is_exact or (query.has_words and self._has_many()):
+            for one in self.each(query, account=account):
+                found.add_entry(one.entry)
+            return found
+        tests = tests_of(query)
+        if tests is None or step % HOUR:
+            rows = Rows.of_records(state(query, account=account), ids=id_at(step))
+        else:
+            rows = Rows.of_tallies(query, self._choose(tests, account), hours=step // HOUR)
+        for name, value, count in self._rows(rows.by_value, *rows.values):
+            found.add_value(name, value, count)
+        for number, decision, count in self._rows(rows.by_step, *rows.values):
+            found.add_step(number, decision, count)
+        return found
+
     def lag(self) -> Lag:
         """Return how far the index is behind the files now; raises OSError."""
         behind, segments = 0, 0
@@ -239,6 +262,15 @@ class Finder:
         )
         for group, _day, *counts in self._rows(sql, *stated.values):
             yield groups.get(group, (None,) * len(GROUPING)), *counts
+
+    def _choose(self, tests: Sequence[Test], account: str | None) -> Groups:
+        groups = Groups() if account is None else Groups().having("account", [account])
+        for test in tests:
+            # There are few values of each, and SQLite does not know what upper and lower case are beyond ASCII.
+            values = self._rows(f"SELECT DISTINCT {test.name} FROM groups WHERE {test.name} IS NOT NULL")  # noqa: S608 - our own words
+            holding = [value for (value,) in values if test.holds(value)]
+            groups = groups.having(test.name, holding, negated=test.negated)
+        return groups
 
     def _has_many(self) -> bool:
         return any(self._rows("SELECT rowid FROM marks WHERE marks MATCH ? LIMIT 1", f'"{MANY}"'))

@@ -3,9 +3,9 @@
 from gateway.audit.search.words import actor_of
 from gateway.audit.segment import Entry
 
-DIMENSIONS = ("kind", "decision", "reason", "account", "actor", "method", "day")
+DIMENSIONS = ("kind", "decision", "reason", "account", "actor", "method", "rule", "day")
 """By what it can be asked how many there are: GROUPING, and the day; in the order in which people are shown it."""
-GROUPING = ("account", "actor", "decision", "kind", "method", "reason")
+GROUPING = ("account", "actor", "decision", "kind", "method", "reason", "rule")
 
 
 def group_values(entry: Entry) -> tuple[str | None, ...]:

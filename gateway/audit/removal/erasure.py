@@ -61,7 +61,8 @@ def of_giver(who: str) -> Whose:
     def whose(entry: Entry) -> Groups:
         # The address and the browser beside it are theirs where nobody else has acted.
         is_alone = entry.get("by") == who and "actor" not in entry
-        return _ACTORS[is_alone] | _GIVERS[who in (entry.get("by"), entry.get("granted_by"))]
+        is_named = who in (entry.get("by"), entry.get("granted_by"), *str(entry.get("recipient", "")).split())
+        return _ACTORS[is_alone] | _GIVERS[is_named]
 
     return whose
 

@@ -4,17 +4,26 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
+from msgspec.structs import replace
+
+from gateway.audit.completion import Completion
 from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalError
-from gateway.audit.record import Encoded, Record
+from gateway.audit.record import Record, encode, to_json_of_each, write_moment
 from gateway.audit.segment import Fsync, build_lines, sync_directory
 from gateway.audit.writing.notes import Note
 from gateway.locks import lock
 
 Write = Callable[[int, bytes], int]
+
+_SHORT_BYTES = 2048
+"""More than nearly every record of a request has, but for what it seals."""
+_LONGEST_PATH = 512
 
 
 class Batch:
@@ -23,6 +32,7 @@ class Batch:
     __slots__ = (
         "_abandoned",
         "_notes",
+        "_openings",
         "_whole",
         "_written_to",
         "bytes",
@@ -37,7 +47,8 @@ class Batch:
 
     def __init__(self) -> None:
         """Hold nothing yet."""
-        self.records: list[Encoded] = []
+        self.records: list[Note | msgspec.Raw] = []
+        """Each as it is encoded, or as it will be."""
         self.lines = b""
         """All of them, once no more is added."""
         self.leaves: list[bytes] = []
@@ -46,29 +57,45 @@ class Batch:
         self.marks: list[Record] = []
         """The records of the journal itself with which it begins."""
         self.bytes = 0
-        """How much is to be written, but for what frames the records."""
+        """About how much is to be written, and seldom less, but for what frames the records."""
         self.is_urgent = False
         """Whether anybody waits for it."""
         self.timer: asyncio.TimerHandle | None = None
         """Goes off when those who wait have waited long enough."""
         self._written_to: tuple[Segment, int] | None = None
+        self._openings: list[bytes] = []
         self._notes: list[tuple[int, Note]] = []
         self._abandoned: list[tuple[int, Instead]] = []
         self._whole: int | None = None
 
-    def add(self, encoded: Encoded) -> None:
-        """Add an encoded record."""
-        self.records.append(encoded)
-        self.bytes += len(encoded[0]) + len(encoded[1])
+    def add(self, record: Note, *, origin: str, seq: int, at: datetime) -> None:
+        """Add a record, with its place in the journal.
 
-    def add_note(self, note: Note, encoded: Encoded) -> None:
-        """Add an encoded record that nobody waits for, and that is taken back if it is not written."""
-        self._notes.append((len(self.records), note))
-        self.add(encoded)
+        How an exchange ended, and what was sealed before, is encoded together with all the others: nobody may change it
+        any more. What may be long is encoded at once, which tells how much it is.
+        """
+        if isinstance(record, Completion):
+            openings = b""
+        elif (sealed := record.sealed) is None or not _is_short(record):
+            encoded, openings = encode(record, origin=origin, seq=seq, at=at)
+            self._keep(msgspec.Raw(encoded), openings, len(encoded))
+            return
+        else:
+            openings = sealed.openings
+            if record.seq is not None:
+                # It may be waiting to be encoded with the place that it has.
+                record = replace(record)
+        record.at, record.origin, record.seq = write_moment(at), origin, seq
+        self._keep(record, openings, _SHORT_BYTES)
+
+    def add_note(self, note: Note, *, origin: str, seq: int, at: datetime) -> None:
+        """Add a record likewise that nobody waits for, and that is taken back if it is not written."""
+        self.add(note, origin=origin, seq=seq, at=at)
+        self._notes.append((len(self.records) - 1, note))
 
     def finish(self) -> bytes:
         """Take no more records, and return the lines of those that there are."""
-        self.leaves, self.lines = build_lines(self.records)
+        self.leaves, self.lines = build_lines(to_json_of_each(self.records), self._openings)
         return self.lines
 
     def abandon(self, index: int, instead: Instead) -> list[Note]:
@@ -115,6 +142,11 @@ class Batch:
             else:
                 waiter.set_exception(JournalError(why))
         self.waiters = []
+
+    def _keep(self, record: Note | msgspec.Raw, openings: bytes, size: int) -> None:
+        self.records.append(record)
+        self._openings.append(openings)
+        self.bytes += size + len(openings)
 
 
 class Segment:
@@ -233,6 +265,10 @@ class Segment:
 
 
 Failed = Callable[[Segment, OSError], None]
+
+
+def _is_short(record: Record) -> bool:
+    return record.query_names is None and (record.path is None or len(record.path) <= _LONGEST_PATH)
 
 
 def as_ours(error: BaseException) -> OSError:

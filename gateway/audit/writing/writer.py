@@ -12,10 +12,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gateway.audit.completion import Completion, encode_completion
 from gateway.audit.hand import Hand
 from gateway.audit.log import Instead, JournalError
-from gateway.audit.record import Record, encode
+from gateway.audit.record import Record
 from gateway.audit.segment import Fsync, SegmentName, list_segments, parse_name
 from gateway.audit.writing.batch import Batch, Segment, Write, as_ours
 from gateway.audit.writing.notes import Note, Notes
@@ -102,9 +101,8 @@ class Writer:
     def put(self, record: Record) -> tuple[int, asyncio.Future[Batch], Batch, int]:
         """Add a record to the batch that waits; return its number, and a future that is done once it is written.
 
-        Returned are also that batch and the record's index in it, for `abandon`.
-
-        Raises JournalError, and so does the future, if it cannot be written, or not in time.
+        Returned are also that batch and the record's index in it, for `abandon`. Raises JournalError, and so does the
+        future, if it cannot be written, or not in time.
         """
         if self._closed or self.is_hanging or self.segment is None:
             self._check()
@@ -112,7 +110,7 @@ class Writer:
         if batch.bytes * _STRANGERS_SHARE >= MOST_BYTES or len(batch.records) * _STRANGERS_SHARE >= MOST_RECORDS:
             _check_room(batch, record)
         seq, index = self._next, len(batch.records)
-        batch.add(encode(record, origin=self._origin, seq=seq, at=self._clock()))
+        batch.add(record, origin=self._origin, seq=seq, at=self._clock())
         self._next = seq + 1
         if not batch.is_urgent:
             self._hurry(batch)
@@ -213,11 +211,7 @@ class Writer:
             self._loop.call_later(NOTE_SECONDS, self._hurry_notes)
         if batch.bytes >= MOST_BYTES or len(batch.records) >= MOST_RECORDS:
             raise JournalError(_TOO_MUCH)
-        if isinstance(note, Completion):
-            encoded = encode_completion(note, origin=self._origin, seq=self._next, at=self._clock())
-        else:
-            encoded = encode(note, origin=self._origin, seq=self._next, at=self._clock())
-        batch.add_note(note, encoded)
+        batch.add_note(note, origin=self._origin, seq=self._next, at=self._clock())
         self._next += 1
 
     def _hurry(self, batch: Batch) -> None:
@@ -240,7 +234,7 @@ class Writer:
         batch.timer = self._loop.call_later(self._patience, self._late, batch)
         batch.marks, self._marks = self._marks, []
         for mark in batch.marks:
-            batch.add(encode(mark, origin=self._origin, seq=self._next, at=self._clock()))
+            batch.add(mark, origin=self._origin, seq=self._next, at=self._clock())
             self._next += 1
         return batch
 
@@ -251,9 +245,15 @@ class Writer:
         if segment is None or segment.size >= self._segment_bytes or self.is_rotating:
             self._opening = self._loop.create_task(self._open(), name=f"segment of {self._origin}")
             return
+        try:
+            lines = batch.finish()
+        except Exception:
+            log.exception("records of %s cannot be written as JSON", self._origin)
+            self._give_up("what is to be recorded cannot be written as JSON")
+            return
         self._filling, self._writing = None, batch
         # A journal that has failed has not recovered before the disk has really kept something.
-        work = partial(segment.write, batch.finish(), durable=bool(batch.marks))
+        work = partial(segment.write, lines, durable=bool(batch.marks))
         self._hand.call(work, partial(self._written, batch, segment))
 
     def _written(self, batch: Batch, segment: Segment, outcome: tuple[int, OSError | None] | BaseException) -> None:

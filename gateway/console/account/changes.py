@@ -1,25 +1,30 @@
 """What an administrator does on the account's page, each by a form: choose, turn off, end."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
-from gateway.audit.log import JournalError
-from gateway.bodies import FormError, read_form
 from gateway.clock import Clock
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
+from gateway.console.account.forms import (
+    Fields,
+    Work,
+    answering,
+    read_duration,
+    read_epoch,
+    read_one,
+    read_permissions,
+)
 from gateway.console.account.page import END, END_ALL, OFF, SETTING, Notes
-from gateway.console.account.view import DURATIONS, KEEP, PERMISSIONS
-from gateway.grants.service import ChangeRequest, GrantService, Uncertain, UnknownAccount
+from gateway.grants.service import ChangeRequest, GrantService
 from gateway.pages.render import Pages
-from gateway.stores.store import Store, StoreError
+from gateway.stores.store import Store
 from gateway.tokens.ending import Ender
 from policy.grants import Change, GrantRefusal
-from policy.model import AssumptionId, Deny, DenyReason, Duration, Permission
+from policy.model import AssumptionId, Deny, DenyReason, Duration
 
-_MOST_FORM_BYTES = 8 * 1024
 _MOST_ROUNDS = 5
 _KEPT_BY_APP = "kept_by_app"
 _REFUSED: Final = {
@@ -34,9 +39,6 @@ _REFUSED: Final = {
         "Support can always stand in for a trial account. Once it is converted you choose, and until then it is off.",
     ),
 }
-
-Fields = Sequence[tuple[str, str]]
-Work = Callable[[web.Request, Visit, Fields], Awaitable[web.Response]]
 
 
 class AccountChanges:
@@ -73,41 +75,20 @@ class AccountChanges:
         ]
 
     def _serve(self, work: Work) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def serve(request: web.Request) -> web.Response:
-            try:
-                fields = await read_form(request, _MOST_FORM_BYTES)
-                visit = await self._admission.for_form(request, fields)
-                return visit if isinstance(visit, web.Response) else await work(request, visit, fields)
-            except FormError as exc:
-                said = f"This is no form of ours: {exc}."
-                return self._pages.message("Nothing was done", said, status=400, again=PATH)
-            except UnknownAccount:
-                return self._pages.message("Nothing was done", "Locum does not know this account.", status=404)
-            except Uncertain:
-                said = "It is not known whether that was done: look at how it is now."
-                return self._pages.message("Look again", said, status=503, again=PATH)
-            except StoreError:
-                return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
-            except JournalError:
-                return self._pages.refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE), again=PATH)
-
-        return serve
+        return answering(work, admission=self._admission, pages=self._pages)
 
     async def _choose(self, request: web.Request, visit: Visit, fields: Fields) -> web.Response:
         """Make what the form says so, if the account is still as it was when the form was shown."""
-        duration, keeps_end = _read_duration(fields)
-        epoch = _one(fields, "epoch")
-        if not (epoch.isascii() and epoch.isdigit() and len(epoch) <= 18):
-            raise FormError("`epoch` must be a number")
+        duration, keeps_end = read_duration(fields)
         wish = ChangeRequest(
             account=visit.account,
             duration=duration,
-            permissions=_read_permissions(fields),
+            permissions=read_permissions(fields),
             administrator=visit.administrator,
             client=CONSOLE,
             client_ip=visit.caller.client_ip,
             request_id=visit.caller.request_id,
-            known_epoch=int(epoch),
+            known_epoch=read_epoch(fields),
             keeps_end=keeps_end,
         )
         return await self._carry_out(request, visit, wish, done="saved")
@@ -139,7 +120,7 @@ class AccountChanges:
         """End one assumption of the account; another account's is as good as none."""
         if not self._admission.is_administrator(visit):
             return await self._admission.refuse_role(visit, request)
-        found = await self._store.find_assumption(AssumptionId(_one(fields, "assumption")))
+        found = await self._store.find_assumption(AssumptionId(read_one(fields, "assumption")))
         ended = found is not None and found.account == visit.account and await self._end_it(found.id, visit)
         return self._notes.back(visit, "ended" if ended else "over")
 
@@ -161,28 +142,3 @@ class AccountChanges:
 
 
 _WHO = "Only an administrator of the account may change this, in person."
-
-
-def _one(fields: Fields, name: str) -> str:
-    found = [value for key, value in fields if key == name]
-    if len(found) != 1:
-        raise FormError(f"`{name}` must be there once")
-    return found[0]
-
-
-def _read_duration(fields: Fields) -> tuple[Duration, bool]:
-    """Return what was chosen, and whether the end is to stay where it is; raises FormError."""
-    chosen = _one(fields, "duration")
-    if chosen == KEEP:
-        # Which it is makes no difference, but that it is not off.
-        return Duration.ALWAYS, True
-    if chosen not in DURATIONS:
-        raise FormError(f"`duration` must be one of {', '.join(DURATIONS)}")
-    return Duration(chosen), False
-
-
-def _read_permissions(fields: Fields) -> frozenset[Permission]:
-    chosen = [value for name, value in fields if name == "permission"]
-    if not set(chosen) <= set(PERMISSIONS):
-        raise FormError(f"`permission` must be some of {', '.join(PERMISSIONS)}")
-    return frozenset({Permission.READ, *map(Permission, chosen)})

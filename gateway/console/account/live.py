@@ -44,7 +44,9 @@ class Marks:
         inside = await self._store.list_assumptions(at=now, account=account)
         halted = (await self._store.find_kill_switch()).on
         live = record is not None and record.grant is not None and record.grant.is_live(now)
-        said = (record.account.epoch if record else None, live, halted, [assumption.id for assumption in inside])
+        asked = await self._store.list_waiting(account, at=now)
+        epoch = record.account.epoch if record else None
+        said = (epoch, live, halted, [assumption.id for assumption in inside], [request.id for request in asked])
         return sha256(msgspec.json.encode(said)).hexdigest()[:32]
 
 

@@ -6,11 +6,16 @@ from aiohttp import web
 
 from gateway.config.model import Config
 from gateway.console.account.admission import Admission
+from gateway.console.account.answers import WaitingAnswers
 from gateway.console.account.changes import AccountChanges
+from gateway.console.account.contacts import ContactsPage
 from gateway.console.account.live import STREAM_SECONDS, LiveAccount, Marks
+from gateway.console.account.log_opening import open_account_log
 from gateway.console.account.page import AccountPage, Notes
+from gateway.console.account.waiting import Waiting
 from gateway.console.account.who import WhoAmI
 from gateway.forms import FormTokens
+from gateway.grants.asking import GrantRequests
 from gateway.grants.service import GrantService
 from gateway.grants.source import AccountSource
 from gateway.origin import Origin
@@ -18,6 +23,8 @@ from gateway.pages.render import Pages
 from gateway.proxy.cookies import OurCookies
 from gateway.proxy.wire import Headers, Upstream
 from gateway.state import State
+from gateway.telling.addressing import Addressing
+from gateway.telling.contacts import ContactBook
 from gateway.tokens.ending import Ender
 from gateway.tokens.keys import KeyRing
 from policy.model import AccountId
@@ -30,6 +37,7 @@ def open_console(
     keys: KeyRing,
     accounts: AccountSource,
     grants: GrantService,
+    requests: GrantRequests,
     ender: Ender,
     cookies: OurCookies,
     pages: Pages,
@@ -58,16 +66,20 @@ def open_console(
         journal=state.journal,
         pages=pages,
     )
+    log = open_account_log(config, state, admission=admission, pages=pages)
     notes, marks = Notes(tokens), Marks(state.store, state.clock)
     page = AccountPage(
         admission=admission,
         notes=notes,
         marks=marks,
+        waiting=Waiting(requests, clock=state.clock),
+        last=log.last,
         accounts=accounts,
         store=state.store,
         pages=pages,
         trial_permissions=frozenset(config.grants.trial_permissions),
         kept_by_app=config.grants.kept_by_app,
+        tells=config.notices is not None,
         clock=state.clock,
     )
     changes = AccountChanges(
@@ -80,6 +92,7 @@ def open_console(
         kept_by_app=config.grants.kept_by_app,
         clock=state.clock,
     )
+    answers = WaitingAnswers(admission=admission, notes=notes, requests=requests, pages=pages)
     live = LiveAccount(
         admission=admission,
         marks=marks,
@@ -87,4 +100,14 @@ def open_console(
         position=lambda: state.follower.position,
         seconds=STREAM_SECONDS,
     )
-    return [*page.routes(), *changes.routes(), *live.routes()]
+    told = config.notices
+    contacts = ContactsPage(
+        admission=admission,
+        book=None
+        if told is None
+        else ContactBook(state.store, state.journal, Addressing(told.security), clock=state.clock),
+        pages=pages,
+        secret=None if told is None else told.webhooks.secret,
+        mails=told is not None and told.mail is not None,
+    )
+    return [*page.routes(), *contacts.routes(), *changes.routes(), *answers.routes(), *live.routes(), *log.routes]

@@ -8,7 +8,10 @@ from gateway.clock import Clock
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.live import LIVE, Marks
+from gateway.console.account.log import LOG
+from gateway.console.account.log_live import LastDeeds
 from gateway.console.account.view import Inside, describe_history, describe_setting, end_of
+from gateway.console.account.waiting import Waiting
 from gateway.forms import FormTokens
 from gateway.grants.source import AccountSource
 from gateway.pages.render import Pages
@@ -20,6 +23,7 @@ SETTING: Final = f"{PATH}/setting"
 OFF: Final = f"{PATH}/off"
 END: Final = f"{PATH}/end"
 END_ALL: Final = f"{PATH}/end-all"
+CONTACTS: Final = f"{PATH}/contacts"
 _NOTES: Final = {
     "saved": "Saved. It counts from now on.",
     "unchanged": "It was so already, so nothing has changed.",
@@ -27,6 +31,8 @@ _NOTES: Final = {
     "ended": "Ended. That person is out.",
     "over": "It was over already.",
     "all-ended": "Ended. Everybody is out.",
+    "approved": "Approved. What you have chosen counts from now on.",
+    "declined": "Declined. Whoever asked is shown that you did.",
 }
 _MOST_EVENTS = 20
 _MOST_INSIDE = 100
@@ -61,22 +67,28 @@ class AccountPage:
         admission: Admission,
         notes: Notes,
         marks: Marks,
+        waiting: Waiting,
+        last: LastDeeds,
         accounts: AccountSource,
         store: Store,
         pages: Pages,
         trial_permissions: frozenset[Permission],
         kept_by_app: bool,
+        tells: bool,
         clock: Clock,
     ) -> None:
         """Show what `accounts` say; with `kept_by_app` nothing is chosen here."""
         self._admission = admission
         self._notes = notes
         self._marks = marks
+        self._waiting = waiting
+        self._last = last
         self._accounts = accounts
         self._store = store
         self._pages = pages
         self._trial = trial_permissions
         self._kept_by_app = kept_by_app
+        self._tells = tells
         self._clock = clock
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -117,13 +129,25 @@ class AccountPage:
             now=now,
             live=f"{LIVE}?seen={mark}",
             kept_by_app=self._kept_by_app,
+            tells=self._tells,
             halted=(await self._store.find_kill_switch()).on,
             setting=describe_setting(record, grant, now),
+            waiting=await self._waiting.of(record),
             inside=inside[:_MOST_INSIDE],
             inside_count=len(inside),
+            last=await self._last.of(visit.account, [one.assumption.id for one in inside[:_MOST_INSIDE]]),
+            keeps_last=self._last.are_kept,
             history=describe_history(events if whole else events[:_MOST_EVENTS]),
             older=0 if whole else max(0, len(events) - _MOST_EVENTS),
-            paths={"page": PATH, "setting": SETTING, "off": OFF, "end": END, "end_all": END_ALL},
+            paths={
+                "page": PATH,
+                "setting": SETTING,
+                "off": OFF,
+                "end": END,
+                "end_all": END_ALL,
+                "log": LOG,
+                "contacts": CONTACTS,
+            },
         )
 
     async def _inside(self, record: AccountRecord) -> list[Inside]:

@@ -72,7 +72,7 @@ def describe_setting(record: AccountRecord, grant: Grant | None, now: datetime) 
             for each, (label, means) in PERMISSIONS.items()
             if each is not Permission.READ
         ],
-        "durations": _durations(grant if where is GrantState.ON else None, now),
+        "durations": durations_of(grant if where is GrantState.ON else None, now),
     }
 
 
@@ -96,11 +96,18 @@ def end_of(assumption: Assumption, grant: Grant) -> datetime:
     return min(assumption.expires_at, grant.expires_at or _FOR_EVER)
 
 
-def _durations(current: Grant | None, now: datetime) -> list[dict[str, Any]]:
-    """Return the choices there are; what is on can be left to end when it would."""
+def durations_of(
+    current: Grant | None, now: datetime, *, wished: Duration = Duration.DAY, longer: bool = False
+) -> list[dict[str, Any]]:
+    """Return the choices there are; what is on can be left to end when it would.
+
+    Chosen at first is what is `wished`; while a grant is on only if `longer` time is what it is about, and it is that.
+    """
     choices: list[dict[str, Any]] = []
+    extends = current is not None and longer and (expiry(wished, now) or _FOR_EVER) > (current.expires_at or _FOR_EVER)
     if current is not None:
-        choices.append({"value": KEEP, "label": "As it is", "until": current.expires_at, "effect": "", "checked": True})
+        kept = {"value": KEEP, "label": "As it is", "until": current.expires_at, "effect": "", "checked": not extends}
+        choices.append(kept)
     for duration, label in DURATIONS.items():
         until = expiry(duration, now)
         choices.append(
@@ -109,7 +116,7 @@ def _durations(current: Grant | None, now: datetime) -> list[dict[str, Any]]:
                 "label": label,
                 "until": until,
                 "effect": _effect(current, until),
-                "checked": current is None and duration is Duration.DAY,
+                "checked": (current is None or extends) and duration is wished,
             }
         )
     return choices

@@ -10,13 +10,14 @@ from time import perf_counter
 
 from gateway.audit.evidence.checkpoint import NoteSigner
 from gateway.audit.writing.journal import Journal
+from gateway.console.account.door import PATH
 from gateway.demo.assertion import HEADER
 from gateway.demo.helpdesk import DemoHelpdesk
+from gateway.demo.story.browser import Browser
 from gateway.demo.story.customer import Customer
 from gateway.demo.story.moves import LIMIT_SECONDS, OWNER, cut_stream, describe_change, end_of
 from gateway.demo.story.play import Got
 from gateway.demo.story.scene import Answer, Scene
-from gateway.demo.story.staff import StaffBrowser
 from gateway.demo.story.stream import open_stream
 from gateway.grants.service import GrantService
 from gateway.stores.sqlite import open_sqlite
@@ -31,12 +32,14 @@ _FORGED = {"X-Forwarded-User": "owner", "Remote-User": "owner", "X-Auth-Request-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backstage:
-    """What only the demo itself can look at: the helpdesk's memory, ben, who works on, and dana's browser."""
+    """What only the demo itself can look at: the helpdesk's memory, ben, who works on, and three people's browsers."""
 
     desk: DemoHelpdesk
     tasks: Tasks
     ben: Customer = field(default_factory=Customer)
-    dana: StaffBrowser = field(default_factory=StaffBrowser)
+    owner: Browser = field(default_factory=Browser)
+    dana: Browser = field(default_factory=Browser)
+    sam: Browser = field(default_factory=Browser)
 
     def assumed(self) -> list[Mapping[str, str]]:
         """Return the headers of the requests with an assertion that have reached the helpdesk, by lower-case name."""
@@ -45,9 +48,10 @@ class Backstage:
 
 
 async def count_seats(scene: Scene[Backstage]) -> Got:
-    """Let ben sign in and start to work; then note what must not change."""
+    """Let the owner and ben sign in, and ben start to work; then note what must not change."""
     if (status := await scene.app.ben.sign_in(scene)) != 303:
         return Got(text=f"ben cannot sign in: {status}")
+    await scene.app.owner.open(scene, scene.account_url(scene.app.desk.invite("acme", "owner", then=PATH)))
     scene.app.tasks.start(scene.app.ben.work(scene), name="ben works on")
     scene.counts = await _figures(scene)
     return Got(text=_seats(scene.counts), note=_people(scene.counts))
@@ -199,7 +203,8 @@ def _seats(figures: Mapping[str, int]) -> str:
 
 
 def _people(figures: Mapping[str, int]) -> str:
-    return f"{figures['users']} users, {figures['logins']} login and {figures['sessions']} session, both ben's"
+    users, logins, sessions = (figures[name] for name in ("users", "logins", "sessions"))
+    return f"{users} users, {logins} logins and {sessions} sessions, ben's and the owner's"
 
 
 async def _time_ticket(scene: Scene[Backstage], *, straight: bool = False) -> float:

@@ -2,6 +2,7 @@
 
 from gateway.demo.story import desk_acts as acts
 from gateway.demo.story import staff
+from gateway.demo.story.day import DAY
 from gateway.demo.story.desk_acts import Backstage
 from gateway.demo.story.journal import JOURNAL
 from gateway.demo.story.moves import call, choose, exchange
@@ -132,6 +133,7 @@ STORY: tuple[Chapter[Backstage], ...] = (
         Step("trial-off", "dana asks again: it is off, until the customer chooses",
              "400 grant_off", exchange("tickets:read", subject="peter", account="initech")),
     )),
+    DAY,
     Chapter("No seat, no user, no login", (
         Step("seats-after", "acme's seats, users, logins and sessions are counted again",
              "5 of 5 seats used, all as before", acts.compare_seats),

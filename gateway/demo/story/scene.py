@@ -22,6 +22,7 @@ A = TypeVar("A")
 ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 STAFF_AUDIENCE = "locum"
 STAFF_GROUP = "support"
+SECURITY_CLIENT, SECURITY_GROUP = "locum-security", "security"
 HELPDESK, SUPPORT_TOOL = "helpdesk", "support-tool"
 """The two programs that call the gateway's APIs: the app's back end for its customers, the vendor's tool for staff."""
 
@@ -93,6 +94,10 @@ class Scene(Generic[A]):
     def host(self, account: str = "acme") -> str:
         """Return the host name under which an account's helpdesk is reached."""
         return self.config.accounts.host.replace("{account}", account)
+
+    def account_url(self, path: str, account: str = "acme") -> str:
+        """Return the address under which a browser has a page of an account's host."""
+        return f"http://{self.host(account)}:{self.gateway.public_url.rpartition(':')[2]}{path}"
 
     async def exchange(self, scope: str, *, subject: str = "maria", account: str = "acme") -> Answer:
         """Let dana of the vendor's support ask to stand in for an agent (RFC 8693)."""

@@ -10,15 +10,17 @@ from typing import TypeVar
 import click
 import uvloop
 
-from gateway.app import START_ERRORS
+from gateway.console.account.door import PATH
 from gateway.demo.django_helpdesk.runner import HelpdeskError
 from gateway.demo.story import django, helpdesk
 from gateway.demo.story.folder import FolderError, open_folder
+from gateway.demo.story.moves import OWNER
 from gateway.demo.story.play import Chapter, play
 from gateway.demo.story.scene import Scene
 from gateway.demo.story.stage import Ports, free_port, open_django_helpdesk, open_helpdesk
 from gateway.demo.story.text import heading, line
 from gateway.demo.story.visit import invite
+from gateway.starting import START_ERRORS
 
 A = TypeVar("A")
 
@@ -73,7 +75,8 @@ class _Show:
             async with open_helpdesk(self._folder, self._ports) as scene:
                 self._say("the demo's clock starts 25 hours ago, so that a grant of One day can be seen to end")
                 await self._tell(scene, helpdesk.STORY)
-                await self._stay(scene, page="/tickets/1", form="/tickets/1/reply", stay=stay)
+                link = scene.app.desk.invite("acme", OWNER.id, then=PATH)
+                await self._stay(scene, page="/tickets/1", form="/tickets/1/reply", customer=link, stay=stay)
             return
         self._say("django-helpdesk is being set up, which takes half a minute the first time")
         async with open_django_helpdesk(self._folder, self._ports) as real:
@@ -82,7 +85,7 @@ class _Show:
 
     async def _tell(self, scene: Scene[A], story: Sequence[Chapter[A]]) -> None:
         public, admin = scene.gateway.public_url, scene.gateway.admin_url
-        self._say(f"gateway {public} · grants API {admin} · the helpdesk, hidden behind it, {scene.app_url}")
+        self._say(f"gateway {public} · its admin listener {admin} · the helpdesk, hidden behind it, {scene.app_url}")
         chapter, outcomes = "", []
         async for told in play(story, scene):
             outcomes.append(told.ok)
@@ -96,9 +99,9 @@ class _Show:
         self._say(f"\n{sum(outcomes)} of {len(outcomes)} steps gave what they should")
         self._code = 0 if all(outcomes) else 1
 
-    async def _stay(self, scene: Scene[A], *, page: str, form: str, stay: bool) -> None:
+    async def _stay(self, scene: Scene[A], *, page: str, form: str, stay: bool, customer: str = "") -> None:
         if stay:
-            self._say(await invite(scene, page=page, form=form))
+            self._say(await invite(scene, page=page, form=form, customer=customer))
             await asyncio.Event().wait()
 
     def _say(self, text: str) -> None:

@@ -21,7 +21,15 @@ from gateway.demo.issuer import DemoIssuer
 from gateway.demo.story.clock import StoryClock
 from gateway.demo.story.desk_acts import Backstage
 from gateway.demo.story.folder import write_secret
-from gateway.demo.story.scene import HELPDESK, STAFF_AUDIENCE, STAFF_GROUP, SUPPORT_TOOL, Scene
+from gateway.demo.story.scene import (
+    HELPDESK,
+    SECURITY_CLIENT,
+    SECURITY_GROUP,
+    STAFF_AUDIENCE,
+    STAFF_GROUP,
+    SUPPORT_TOOL,
+    Scene,
+)
 from gateway.stores.store import Client
 from gateway.tasks import Tasks
 from policy.model import Account, AccountId, AccountType, ClientId
@@ -67,6 +75,13 @@ permissions = ["read", "test_tickets", "write"]
 
 [browser.banner]
 enabled = true
+
+[console.security]
+origin = "http://127.0.0.1:{admin_port}"
+
+[console.security.sign_in]
+client_id = "{security_client}"
+operators = ["{security_group}"]
 
 [audit]
 checkpoint_seconds = 0.25
@@ -182,10 +197,15 @@ async def _open_scene(
         issuer=issuer.issuer,
         staff_audience=STAFF_AUDIENCE,
         staff_group=STAFF_GROUP,
+        security_client=SECURITY_CLIENT,
+        security_group=SECURITY_GROUP,
     )
     (folder / CONFIG).write_text(text + more, encoding="utf-8")
     config = load(folder / CONFIG)
     gateway = await stack.enter_async_context(open_gateway(config, clock=clock.utc, ticks=clock.ticks))
+    tasks = Tasks()
+    stack.push_async_callback(tasks.close)
+    gateway.keep_index(tasks)
     timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
     http = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
     await stack.enter_async_context(http)

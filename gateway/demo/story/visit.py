@@ -3,32 +3,39 @@
 import shutil
 from typing import Any
 
-from gateway.console.account.door import PATH
+from gateway.console.security.sign_in import BEGIN
 from gateway.demo.desk import PASSWORD
 from gateway.demo.story.folder import write_secret
 from gateway.demo.story.journal import HELD
 from gateway.demo.story.moves import OWNER
 from gateway.demo.story.scene import HELPDESK, Scene
 from gateway.demo.story.stage import CONFIG
+from gateway.staff.sign_in.home import SIGN_IN
 
-_CONSOLE = """\
-its owner decides in a browser, signed in to the helpdesk as `owner` with the password `{password}`, and sees who is in:
-
-  http://{host}:{port}/login and then http://{host}:{port}{path}
-
+_CUSTOMER = """
+  the customer's administrator, who decides and sees who is in (once; later as `{agent}` with the password `{password}`)
+  {link}
 """
 _INVITATION = """
-Try it; assumption of acme is on for one day, and {folder}/token is dana's for 15 minutes:
+Try it. Assumption of acme is on for one day. Three people have pages; each link leads to one of them, and signs you in.
+Open the second one in a private window: one browser stands in at acme, or is acme's own, not both.
+{customer}
+  the vendor's support staff, who stand in: be Dana Reyes, then look for acme, where maria is an agent
+  {public}{staff}
+
+  the vendor's security team, which watches over it: be Sam Ito
+  {admin}{security}
+
+Without a browser: {folder}/token is dana's for 15 minutes
 
   curl -i -H "Authorization: Bearer $(cat {folder}/token)" http://{host}:{port}{page}
   curl -i -H "Authorization: Bearer $(cat {folder}/token)" -X POST http://{host}:{port}{form}
 
-dana signs in with a browser, where there is no password, and stands in from there; or from a command line:
+dana stands in from a command line:
 
-  {public}/.locum/
   {locum} assume --server {public} --account acme --agent maria --ticket SUP-1 --reason "widget not loading"
 
-{console}the owner's program switches it off (`day` for on), after which the first line is refused:
+the owner's program switches it off (`day` for on), after which the first line is refused:
 
   curl -X PUT -u "{client}:$(cat {folder}/{client}.secret)" -H "Content-Type: application/json" \\
     -d '{{"assumption_duration": "off", "administrator": {{"id": "owner", "roles": {{"support": "owner"}}}}}}' \\
@@ -43,15 +50,20 @@ the journal, followed, searched, and verified with the checkpoint from the story
 Ctrl-C ends it."""
 
 
-async def invite(scene: Scene[Any], *, page: str, form: str) -> str:
-    """Switch assumption on, put a token into the folder, and return what to print."""
+async def invite(scene: Scene[Any], *, page: str, form: str, customer: str = "") -> str:
+    """Switch assumption on, put a token into the folder, and return what to print.
+
+    `customer` is the path by which the customer's administrator is signed in to the helpdesk, where that is possible.
+    """
     await scene.choose("day", by=OWNER)
     answer = await scene.exchange("tickets:read")
     write_secret(scene.folder / "token", str(answer.document.get("access_token", "")))
     host, port = scene.host(), scene.gateway.public_url.rpartition(":")[2]
-    has_page = scene.config.console.account is not None
+    link = scene.account_url(customer)
     return _INVITATION.format(
-        console=_CONSOLE.format(host=host, port=port, path=PATH, password=PASSWORD) if has_page else "",
+        customer=_CUSTOMER.format(link=link, agent=OWNER.id, password=PASSWORD) if customer else "",
+        staff=SIGN_IN,
+        security=BEGIN,
         folder=scene.folder,
         locum="locum" if shutil.which("locum") else "./dev locum",
         host=host,

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -41,8 +42,11 @@ class Attempt:
         return cls(value=value, begun_at=datetime.fromtimestamp(seconds, UTC), return_to=return_to)
 
     @classmethod
-    def read(cls, value: str) -> "Attempt | None":
-        """Return the one of a cookie's value; None if we would never have made it."""
+    def read(cls, value: str, *, leads: Callable[[str], str] = read_return) -> "Attempt | None":
+        """Return the one of a cookie's value; None if we would never have made it.
+
+        It leads back to what `leads` makes of where the value says.
+        """
         found = _VALUE.fullmatch(value)
         if found is None:
             return None
@@ -52,7 +56,7 @@ class Attempt:
         except (ValueError, OverflowError, OSError):
             return None
         # A browser may say anything: what it says is looked at again as if it came in a link.
-        return cls(value=value, begun_at=begun_at, return_to=read_return(return_to))
+        return cls(value=value, begun_at=begun_at, return_to=leads(return_to))
 
     @property
     def state(self) -> str:

@@ -3,7 +3,6 @@
 OpenID Connect Core 1.0 section 3.1, PKCE (RFC 7636), the issuer's name in the answer (RFC 9207), RFC 9700 section 2.1.
 """
 
-import hmac
 import json
 import logging
 import secrets
@@ -23,8 +22,9 @@ from gateway.clock import Clock
 from gateway.config.model import SignIn
 from gateway.pages.render import Pages
 from gateway.staff.issuer import IssuerError
-from gateway.staff.sign_in.answers import ERRORS, UNKNOWN, AnswerRefused, ProviderAnswer, read_answer
+from gateway.staff.sign_in.answers import ERRORS, UNKNOWN, ProviderAnswer
 from gateway.staff.sign_in.attempt import LIFETIME, Attempt
+from gateway.staff.sign_in.fitting import Unfit, match
 from gateway.staff.sign_in.home import SIGN_IN, sign_in_link
 from gateway.staff.sign_in.provider import CodeRefused, Provider
 from gateway.staff.sign_in.returning import HOME, read_return
@@ -40,15 +40,7 @@ log = logging.getLogger(__name__)
 CALLBACK = f"{SIGN_IN}/callback"
 # Longer than any code and any ID token of the same sign-in counts.
 _MARK_LIFETIME = timedelta(hours=1)
-# Of a sign-in that began elsewhere, or too long ago, nothing else can be said.
-_BEGIN_AGAIN = (
-    "This answer belongs to no sign-in that was begun in this browser within the last ten minutes. Begin again."
-)
 _NOT_KEPT = frozenset({"nonce", "at_hash", "c_hash", "s_hash"})
-
-
-class Unfit(Exception):
-    """The caller's fault: what came back does not belong to a sign-in of this browser; the message is for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +108,8 @@ class SignInEndpoint:
         if provider is None or not self._visitors.is_here(request):
             return self._pages.message("Not here", "Nobody signs in at this address.", status=404)
         try:
-            answer = _read(request)
-            attempt = self._attempt(request, answer)
-            await _check_issuer(provider, answer)
+            value = self._visitors.cookie(request, cookie_names.SIGN_IN)
+            answer, attempt = await match(request, provider, value, now=self._clock())
         except Unfit as exc:
             # The cookie stays: nobody else's link may undo a sign-in that is under way.
             return self._pages.message("Not signed in", str(exc), status=400, again=HOME)
@@ -150,18 +141,6 @@ class SignInEndpoint:
             return self._unavailable(DenyReason.STORE_UNAVAILABLE, exc)
         except JournalError as exc:
             return self._unavailable(DenyReason.JOURNAL_UNAVAILABLE, exc)
-
-    def _attempt(self, request: web.Request, answer: ProviderAnswer) -> Attempt:
-        """Return the sign-in of this browser that the answer belongs to; raises Unfit."""
-        value = self._visitors.cookie(request, cookie_names.SIGN_IN)
-        if isinstance(value, Deny):
-            raise Unfit(f"{value.detail}.")
-        attempt = None if value is None else Attempt.read(value)
-        if attempt is None or attempt.is_over(self._clock()):
-            raise Unfit(_BEGIN_AGAIN)
-        if not hmac.compare_digest(answer.state.encode("utf-8"), attempt.state.encode("ascii")):
-            raise Unfit(_BEGIN_AGAIN)
-        return attempt
 
     def _declined(self, answer: ProviderAnswer) -> web.Response:
         log.info("the identity provider answered a sign-in with an error: %r", answer.error)
@@ -237,22 +216,6 @@ class SignInEndpoint:
     @property
     def _absolute_seconds(self) -> int:
         return 0 if self._section is None else self._section.absolute_seconds
-
-
-def _read(request: web.Request) -> ProviderAnswer:
-    try:
-        return read_answer(request.rel_url.raw_query_string)
-    except AnswerRefused as exc:
-        raise Unfit(f"The answer of the identity provider cannot be read: {exc}. Begin again.") from exc
-
-
-async def _check_issuer(provider: Provider, answer: ProviderAnswer) -> None:
-    """Raise Unfit if the answer is another provider's, or does not say whose and must (RFC 9207 section 2.4)."""
-    if answer.issuer is None:
-        if (await provider.endpoints()).names_itself:
-            raise Unfit("The answer does not say which identity provider it comes from. Begin again.")
-    elif answer.issuer != provider.issuer:
-        raise Unfit("The answer comes from another identity provider than was asked. Begin again.")
 
 
 def _record(newcomer: Newcomer, *, allowed: bool, reason: str = "signed_in") -> Record:

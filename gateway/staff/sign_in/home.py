@@ -61,7 +61,9 @@ class HomePage:
             parts = [] if visitor is None else [await part.show(request, visitor) for part in self._parts]
         except StoreError:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=HOME)
-        return self._pages.page("home.html", visitor=visitor, parts=parts, sign_in=sign_in_link(return_to))
+        return self._pages.page(
+            "home.html", scripts=visitor is not None, visitor=visitor, parts=parts, sign_in=sign_in_link(return_to)
+        )
 
     def _barred(self, request: web.Request, deny: Deny, sign_in: str) -> web.Response:
         title = REFUSALS[deny.reason].title

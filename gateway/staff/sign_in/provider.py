@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 import aiohttp
@@ -17,7 +17,7 @@ import yarl
 
 from gateway.bodies import read_at_most
 from gateway.clock import Clock
-from gateway.config.model import SignIn
+from gateway.config.section import Secret
 from gateway.origin import Origin
 from gateway.staff.issuer import Issuer, IssuerError
 from gateway.staff.sign_in.attempt import LIFETIME, Attempt
@@ -35,6 +35,26 @@ _ASSERTION_SECONDS = 60
 # OpenID Connect Core 1.0 section 3.1.3.6: the hash of the algorithm that signs the ID token.
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*", re.ASCII)  # RFC 6750 section 2.1
 _HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512", "519": "sha512"}
+
+
+class Client(Protocol):
+    """As which client of the provider's we ask."""
+
+    @property
+    def client_id(self) -> str:
+        """Its id there."""
+
+    @property
+    def client_secret(self) -> Secret | None:
+        """By what it proves itself, unless it does so with a key or not at all."""
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What is asked for."""
+
+    @property
+    def userinfo_claims(self) -> tuple[str, ...]:
+        """What is asked for at the userinfo endpoint where the ID token lacks it."""
 
 
 class CodeRefused(Exception):
@@ -59,7 +79,7 @@ class Provider:
     def __init__(
         self,
         issuer: Issuer,
-        section: SignIn,
+        section: Client,
         *,
         http: aiohttp.ClientSession,
         origin: Origin,
@@ -67,8 +87,13 @@ class Provider:
         acr: tuple[str, ...],
         max_age_seconds: int | None,
         clock: Clock,
+        callback: str = "/.locum/sign-in/callback",
+        back: str = "/.locum/",
     ) -> None:
-        """Prove with `key`, or with the secret of `section`, who asks; demand a sign-in as `acr` and the age say."""
+        """Prove with `key`, or with the secret of `section`, who asks; demand a sign-in as `acr` and the age say.
+
+        People come back from the provider to `callback` of `origin`, and to `back` when they have signed out there.
+        """
         self._issuer = issuer
         self._section = section
         self._http = http
@@ -76,8 +101,8 @@ class Provider:
         self._acr = acr
         self._max_age_seconds = max_age_seconds
         self._clock = clock
-        self._redirect_uri = f"{origin.text}/.locum/sign-in/callback"
-        self._back = f"{origin.text}/.locum/"
+        self._redirect_uri = f"{origin.text}{callback}"
+        self._back = f"{origin.text}{back}"
 
     @property
     def issuer(self) -> str:

@@ -13,6 +13,7 @@ from gateway.audit.index.asking import Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import SECONDS, Found, Page, Tally
 from gateway.audit.index.grouping import GROUPING
+from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import settled_id
 from gateway.audit.search.query import Marked, Query
@@ -73,6 +74,20 @@ class DatabaseIndex(LogIndex):
                 async for one in self._each(connection, query, account):
                     tally.add_entry(one.entry)
         return tally, _NO_LAG
+
+    async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, None]:
+        found = Overview(step)
+        async with self._question() as connection:
+            if query.is_exact and not (query.has_words and await _has_many(connection)):
+                groups, steps = await self._count_steps(connection, query, account, step)
+                for *values, count in groups:
+                    found.add_group(tuple(read_values(tuple(values))), count)
+                for number, decision, count in steps:
+                    found.add_step(number, decision, count)
+            else:
+                async for one in self._each(connection, query, account):
+                    found.add_entry(one.entry)
+        return found, _NO_LAG
 
     async def _settled(self, connection: Connection) -> int:
         return settled_id(self._clock(), await connection.fetchval(_SHIPPED_THROUGH) or [])
@@ -145,6 +160,17 @@ class DatabaseIndex(LogIndex):
             *values,
         )
         return [tuple(row) for row in found]
+
+    async def _count_steps(
+        self, connection: Connection, query: Query, account: str | None, step: int
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        where, values = _state(query, account)
+        groups, table = ", ".join(GROUPING), f"FROM locum.journal_lines WHERE {where}"
+        number = f"CASE WHEN id < 0 THEN -1 ELSE id / {id_at(step)} END"
+        return (
+            await connection.fetch(f"SELECT {groups}, count(*) {table} GROUP BY {groups}", *values),
+            await connection.fetch(f"SELECT {number}, decision, count(*) {table} GROUP BY 1, 2", *values),
+        )
 
 
 async def _has_many(connection: Connection) -> bool:

@@ -12,8 +12,10 @@ from gateway.stores.browsing import BrowserAssumption, StoredJar
 from gateway.stores.holding import COLUMNS, Hold
 from gateway.stores.postgres import browsers, keys, shape, visits, writes
 from gateway.stores.postgres.address import Address
+from gateway.stores.postgres.asked import PostgresRequests
 from gateway.stores.postgres.connect import LONG_SECONDS, LONGEST_SECONDS, Connector, bounded, translated
 from gateway.stores.postgres.listen import PostgresPush
+from gateway.stores.postgres.outbox import PostgresOutbox
 from gateway.stores.postgres.pool import Pool
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.postgres.text import read_names, read_values, write_values
@@ -57,7 +59,7 @@ async def open_postgres(address: Address, terms: StoreTerms) -> "PostgresStore":
     return store
 
 
-class PostgresStore(Store):
+class PostgresStore(PostgresRequests, PostgresOutbox, Store):
     """Facts come only from a server that may be written to; a write is on its disk when the call returns.
 
     A question that is not answered within `StoreTerms.read_seconds` raises StoreError, whatever the server does.
@@ -178,6 +180,10 @@ class PostgresStore(Store):
     async def list_accounts(self) -> Sequence[AccountRecord]:
         sql = rows.select(rows.RECORD, f"{_WITH_GRANT} ORDER BY a.id")
         return await self._list(rows.read_record, sql)
+
+    async def search_accounts(self, text: str, *, most: int, after: str = "") -> Sequence[AccountRecord]:
+        where = "WHERE a.id > $1 AND strpos(a.id, $2) > 0 ORDER BY a.id LIMIT $3"
+        return await self._list(rows.read_record, rows.select(rows.RECORD, f"{_WITH_GRANT} {where}"), after, text, most)
 
     async def save_change(self, change: GrantChange, *, by: str, at: datetime) -> None:
         await self._together(partial(writes.save_change, change=change, by=by, at=at))

@@ -317,6 +317,41 @@ CREATE CONSTRAINT TRIGGER key_added_counted AFTER INSERT ON locum.signing_keys
 CREATE CONSTRAINT TRIGGER key_counted AFTER UPDATE OR DELETE ON locum.signing_keys
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_change();
 
+-- What staff have asked the administrators of accounts for, and what came of it; each change names the account.
+CREATE TABLE locum.grant_requests (
+    id text COLLATE "C" PRIMARY KEY,
+    account text COLLATE "C" NOT NULL,
+    actor_issuer text COLLATE "C" NOT NULL,
+    actor_subject text COLLATE "C" NOT NULL,
+    actor_name text NOT NULL,
+    permissions text NOT NULL,
+    duration text NOT NULL,
+    ticket text NOT NULL,
+    reason text NOT NULL,
+    asked_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    answer text NOT NULL CHECK (answer IN ('waiting', 'approved', 'declined', 'withdrawn')),
+    answered_at bigint,
+    answered_by text
+);
+
+CREATE INDEX grant_requests_of_account ON locum.grant_requests (account, asked_at);
+CREATE INDEX grant_requests_of_actor ON locum.grant_requests (actor_issuer, actor_subject, asked_at);
+CREATE INDEX grant_requests_by_end ON locum.grant_requests (expires_at);
+
+CREATE FUNCTION locum.count_request() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM locum.raise_position(0, coalesce(NEW.account, OLD.account), NULL, NULL, NULL);
+    RETURN NULL;
+END;
+$$;
+
+CREATE CONSTRAINT TRIGGER grant_request_counted AFTER INSERT OR UPDATE ON locum.grant_requests
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION locum.count_request();
+CREATE CONSTRAINT TRIGGER grant_request_gone_counted AFTER DELETE ON locum.grant_requests
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.answer = 'waiting')
+    EXECUTE FUNCTION locum.count_request();
+
 -- The journals of all nodes, line by line as their files hold them: to search all of them, and to verify each. Nothing
 -- decides on what stands here, so it is no change of the store.
 CREATE TABLE locum.journal_segments (
@@ -347,6 +382,7 @@ CREATE TABLE locum.journal_lines (
     kind text,
     method text,
     reason text,
+    rule text,
     -- What it can be found by: see gateway/audit/search/words.py.
     marks tsvector,
     PRIMARY KEY (segment, number)
@@ -373,4 +409,46 @@ CREATE TABLE locum.journal_notes (
     size bigint NOT NULL,
     note bytea NOT NULL,
     PRIMARY KEY (node, origin, size)
+);
+
+-- Who of an account is told what happens there.
+CREATE TABLE locum.notice_contacts (
+    account text COLLATE "C" PRIMARY KEY,
+    -- Two JSON lists of texts.
+    mail text NOT NULL,
+    webhooks text NOT NULL,
+    set_by text NOT NULL,
+    set_at bigint NOT NULL,
+    version bigint NOT NULL
+);
+
+-- One event for one recipient each. Nothing decides on what stands here, so it is no change of the store.
+CREATE TABLE locum.notices (
+    -- Of the event and the recipient, so that an event which is read twice is told once.
+    id text COLLATE "C" PRIMARY KEY,
+    about text NOT NULL,
+    event text NOT NULL,
+    account text NOT NULL,
+    channel text COLLATE "C" NOT NULL,
+    address text COLLATE "C" NOT NULL,
+    -- A JSON object. Facts and address are taken away once it is on the record what came of the notice.
+    facts text NOT NULL,
+    happened_at bigint NOT NULL,
+    -- Empty while it is to be sent.
+    outcome text NOT NULL,
+    is_noted bigint NOT NULL
+);
+
+CREATE INDEX notices_to_send ON locum.notices (channel, address, happened_at) WHERE is_noted = 0;
+CREATE INDEX notices_by_time ON locum.notices (happened_at) WHERE is_noted = 1;
+
+-- Where notices go, when next, and who is at it.
+CREATE TABLE locum.notice_targets (
+    channel text COLLATE "C" NOT NULL,
+    address text COLLATE "C" NOT NULL,
+    not_before bigint NOT NULL,
+    held_until bigint NOT NULL,
+    holder text NOT NULL,
+    failures bigint NOT NULL,
+    PRIMARY KEY (channel, address)
 );

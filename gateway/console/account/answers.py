@@ -1,0 +1,70 @@
+"""How an administrator answers on the account's page what staff ask for: approve for a chosen time, or decline."""
+
+from typing import Final
+
+from aiohttp import web
+
+from gateway.console.account.admission import CONSOLE, Admission, Visit
+from gateway.console.account.door import PATH
+from gateway.console.account.forms import Fields, answering, read_duration, read_epoch, read_one, read_permissions
+from gateway.console.account.page import Notes
+from gateway.console.account.waiting import APPROVE, DECLINE
+from gateway.grants.asking import SAID, Answerer, Approval, GrantRequests
+from gateway.pages.render import Pages
+from policy.asking import GrantRequestId, RequestRefusal
+
+_STATUSES: Final = {
+    RequestRefusal.REQUEST_UNKNOWN: 404,
+    RequestRefusal.NOT_ADMINISTRATOR: 403,
+    RequestRefusal.ACTING_STAFF: 403,
+}
+
+
+class WaitingAnswers:
+    """Carries out what the forms of the requests ask for, under the name of the person by whom they were sent."""
+
+    def __init__(self, *, admission: Admission, notes: Notes, requests: GrantRequests, pages: Pages) -> None:
+        self._admission = admission
+        self._notes = notes
+        self._requests = requests
+        self._pages = pages
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves; nothing is answered but by POST."""
+        works = ((APPROVE, self._approve), (DECLINE, self._decline))
+        return [web.post(path, answering(work, admission=self._admission, pages=self._pages)) for path, work in works]
+
+    async def _approve(self, _request: web.Request, visit: Visit, fields: Fields) -> web.Response:
+        """Give what the form says, if the account and the request are still as they were when it was shown."""
+        duration, keeps_end = read_duration(fields)
+        approval = Approval(
+            duration=duration,
+            permissions=read_permissions(fields),
+            known_epoch=read_epoch(fields),
+            keeps_end=keeps_end,
+            # Each choice says on the page when it ends, and whether that is earlier than now.
+            shortens=True,
+        )
+        outcome = await self._requests.approve(_named(fields), approval, _answerer(visit))
+        if isinstance(outcome, RequestRefusal):
+            return self._refuse(outcome, "Nothing was approved")
+        return self._notes.back(visit, "approved")
+
+    async def _decline(self, _request: web.Request, visit: Visit, fields: Fields) -> web.Response:
+        outcome = await self._requests.decline(_named(fields), _answerer(visit))
+        if isinstance(outcome, RequestRefusal):
+            return self._refuse(outcome, "Nothing was declined")
+        return self._notes.back(visit, "declined")
+
+    def _refuse(self, refusal: RequestRefusal, title: str) -> web.Response:
+        said = SAID[refusal]
+        status = _STATUSES.get(refusal, 409)
+        return self._pages.message(title, f"{said[:1].upper()}{said[1:]}.", status=status, again=PATH, code=refusal)
+
+
+def _named(fields: Fields) -> GrantRequestId:
+    return GrantRequestId(read_one(fields, "request"))
+
+
+def _answerer(visit: Visit) -> Answerer:
+    return Answerer(account=visit.account, administrator=visit.administrator, caller=visit.caller, client=CONSOLE)

@@ -1,0 +1,180 @@
+"""Tells open pages what is new in the account's log: how much there is, and what those who are in did last."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from aiohttp import web
+from cachetools import TTLCache
+
+from gateway.audit.search import Query, QueryError
+from gateway.clock import Clock, Ticks
+from gateway.console.account.admission import Admission
+from gateway.console.account.door import PATH
+from gateway.console.account.live import STREAM_SECONDS
+from gateway.console.account.log import LOG_LIVE
+from gateway.console.account.log_asking import ASKING_FAULTS, OwnLog, of_deeds
+from gateway.console.account.log_filters import read_filters, read_place
+from gateway.console.account.log_view import Row, describe
+from gateway.pages.render import Pages
+from gateway.stores.store import Store, StoreError
+from policy.model import AccountId, AssumptionId, Deny, DenyReason
+
+LAST: Final = f"{PATH}/live/last"
+MOST_NEWER: Final = 50
+"""Beyond that it is only said that there are so many: a page is never told of every request of busy staff."""
+MOST_STREAMS: Final = 16
+"""Of one account at a time."""
+_LOOK_SECONDS: Final = 3.0
+_LAST_SECONDS: Final = 2.0
+"""So long what was found out about who did what last is told again."""
+_PATIENCE_SECONDS: Final = 0.5
+"""So long a page waits for it."""
+_MOST_LAST: Final = 20
+_MOST_REMEMBERED: Final = 256
+_SAFE: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class LastDeeds:
+    """What was done last in each assumption that is open, as far as that can be found out at once."""
+
+    def __init__(self, own: OwnLog | None, ticks: Ticks) -> None:
+        self._own = own
+        self._known: TTLCache[AccountId, dict[AssumptionId, Row]] = TTLCache(
+            _MOST_REMEMBERED, ttl=_LAST_SECONDS, timer=ticks
+        )
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether there is anybody to ask."""
+        return self._own is not None
+
+    async def of(self, account: AccountId, sids: Sequence[AssumptionId]) -> Mapping[AssumptionId, Row]:
+        """Return them by assumption; those are left out of which nothing is known now."""
+        if self._own is None or not sids:
+            return {}
+        known = self._known.get(account)
+        if known is None:
+            known = self._known[account] = {}
+            with suppress(TimeoutError, *ASKING_FAULTS):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    for sid in sids[:_MOST_LAST]:
+                        await self._find(self._own, account, sid, known)
+        return {sid: known[sid] for sid in sids if sid in known}
+
+    async def _find(self, own: OwnLog, account: AccountId, sid: AssumptionId, known: dict[AssumptionId, Row]) -> None:
+        query = of_deeds(Query.of_assumption(sid))
+        page = await own.newest(query, account=account, limit=1, by_itself=True)
+        for one in page.found:
+            # Names that differ in upper and lower case only are found together.
+            if one.entry.get("assumption") == sid:
+                known[sid] = describe(one.entry)
+
+
+class LiveLog:
+    """Answers what open pages ask by themselves: little, seldom, and only where nobody who searches waits for it."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        own: OwnLog | None,
+        last: LastDeeds,
+        store: Store,
+        pages: Pages,
+        clock: Clock,
+        seconds: float = STREAM_SECONDS,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
+        """End each stream after so many `seconds`, and look every `look_seconds`."""
+        self._admission = admission
+        self._own = own
+        self._last = last
+        self._store = store
+        self._pages = pages
+        self._clock = clock
+        self._seconds = seconds
+        self._look_seconds = look_seconds
+        self._streams: Counter[AccountId] = Counter()
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves."""
+        return [
+            web.get(LOG_LIVE, self.follow, allow_head=False),
+            web.get(LAST, self.show_last, allow_head=False),
+        ]
+
+    async def follow(self, request: web.Request) -> web.StreamResponse:
+        """Send `newer`, with how many there are that the page does not show, each time that this is another number."""
+        visit = await self._admission.for_stream(request)
+        if isinstance(visit, web.Response):
+            return visit
+        if self._own is None:
+            return web.Response(status=404, headers=_SAFE)
+        try:
+            query = of_deeds(read_filters(request).query())
+            seen = read_place(",".join(request.query.getall("seen", [])))
+        except QueryError:
+            return web.Response(status=400, headers=_SAFE)
+        with self._stream(visit.account) as is_left:
+            if not is_left:
+                return web.Response(status=503, headers={**_SAFE, "Retry-After": "5"})
+            response = web.StreamResponse(headers={**_SAFE, "Content-Type": "text/event-stream"})
+            with suppress(ConnectionResetError):  # who leaves the page breaks off
+                await response.prepare(request)
+                await response.write(b"retry: 5000\n\n")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._seconds):
+                        await self._tell(response, self._own, query, account=visit.account, seen=seen)
+            return response
+
+    async def _tell(
+        self, response: web.StreamResponse, own: OwnLog, query: Query, *, account: AccountId, seen: int
+    ) -> None:
+        said = 0
+        while True:
+            with suppress(*ASKING_FAULTS):
+                page = await own.newest(query, account=account, limit=MOST_NEWER, by_itself=True)
+                newer = sum(one.id > seen for one in page.found)
+                if newer > said:
+                    said = newer
+                    more = "+" if newer == MOST_NEWER else ""
+                    await response.write(f"event: newer\ndata: {newer}{more}\n\n".encode())
+            if said == MOST_NEWER:
+                return
+            await asyncio.sleep(self._look_seconds)
+
+    @contextmanager
+    def _stream(self, account: AccountId) -> Iterator[bool]:
+        if self._streams[account] >= MOST_STREAMS:
+            yield False
+            return
+        self._streams[account] += 1
+        try:
+            yield True
+        finally:
+            self._streams[account] -= 1
+            if not self._streams[account]:
+                del self._streams[account]
+
+    async def show_last(self, request: web.Request) -> web.Response:
+        """Return what each who is in did last, by assumption, for the page that is open."""
+        try:
+            visit = await self._admission.for_stream(request)
+            if isinstance(visit, web.Response):
+                return visit
+            inside = await self._store.list_assumptions(at=self._clock(), account=visit.account)
+        except StoreError:
+            return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
+        found = await self._last.of(visit.account, [one.id for one in inside])
+        return web.json_response({sid: _said(row) for sid, row in found.items()}, headers=_SAFE)
+
+
+def _said(row: Row) -> dict[str, str | None]:
+    return {"at": row.at.isoformat() if row.at else None, "what": row.what, "said": row.said if row.refused else ""}

@@ -1,0 +1,74 @@
+"""The receipt of an assumption, for the account's own administrators: `GET /.locum/account/log/{sid}/receipt`."""
+
+from typing import Final
+
+from aiohttp import web
+
+from gateway.audit.evidence.making import Ending
+from gateway.audit.index.asking import Busy
+from gateway.audit.log import JournalError
+from gateway.audit.search import Query
+from gateway.console.account.admission import Admission, Visit
+from gateway.console.account.log import LOG, busy, sid_of, unknown
+from gateway.console.account.log_asking import Readings
+from gateway.console.account.log_receipts import ReceiptDesk
+from gateway.pages.render import Pages
+from policy.model import AssumptionId, Deny, DenyReason
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class AccountReceipts:
+    """Hands out receipts of the account's own assumptions; who asked for one is on the record before it is made."""
+
+    def __init__(self, *, admission: Admission, readings: Readings, desk: ReceiptDesk, pages: Pages) -> None:
+        self._admission = admission
+        self._readings = readings
+        self._desk = desk
+        self._pages = pages
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves."""
+        return [web.get(f"{LOG}/{{sid}}/receipt", self.hand_out, allow_head=False)]
+
+    async def hand_out(self, request: web.Request) -> web.Response:
+        """Answer with the receipt, or with a page that says why there is none, or none yet."""
+        visit = await self._admission.for_page(request)
+        if isinstance(visit, web.Response):
+            return visit
+        sid = sid_of(request)
+        if sid is None:
+            return unknown(self._pages)
+        here = f"{LOG}/{sid}"
+        if request.headers.getall("Sec-Fetch-Site", ["none"]) not in (["none"], ["same-origin"]):
+            # Or any page could have the whole journal read for it, again and again.
+            return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=here)
+        try:
+            await self._readings.record(visit, "receipt", Query(terms=()), sid, assumption=sid)
+            made = await self._desk.fetch(visit.account, sid)
+        except JournalError:
+            return self._pages.refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE), again=here)
+        except Busy as exc:
+            return busy(self._pages, exc, again=here)
+        return self._answer(visit, sid, made)
+
+    def _answer(self, visit: Visit, sid: AssumptionId, made: tuple[int, bytes] | None) -> web.Response:
+        here = f"{LOG}/{sid}"
+        if made is None:
+            return self._pages.page("account_log_making.html", account=visit.account, here=here)
+        status, receipt = made
+        if status == Ending.NOTHING_TO_PROVE:
+            return unknown(self._pages)
+        if status == Ending.ALTERED:
+            said = "The log does not bear out what it says, so there is no receipt. Ask the vendor to verify it."
+            return self._pages.message("No receipt", said, status=500, again=here)
+        if status != Ending.MADE:
+            said = "The receipt could not be made now. If that stays so, ask the vendor for it."
+            return self._pages.message("No receipt", said, status=503, again=here)
+        # An id of ours holds nothing that a file's name or a header could be broken by.
+        name = {"Content-Disposition": f'attachment; filename="{sid}.receipt.json"'}
+        return web.Response(body=receipt, content_type="application/json", headers=_HEADERS | name)

@@ -1,0 +1,90 @@
+"""Has receipts made for the accounts' own administrators: one at a time, and kept until they were fetched."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway.audit.evidence.making import Ending, Order
+from gateway.audit.evidence.ordering import MAKING_SECONDS, order_receipt
+from gateway.audit.index.asking import Busy
+from gateway.tasks import Tasks
+from policy.model import AccountId, AssumptionId
+
+log = logging.getLogger(__name__)
+
+Make = Callable[[Order], Awaitable[tuple[int, bytes]]]
+"""As `gateway.audit.evidence.ordering.order_receipt`."""
+PATIENCE_SECONDS: Final = 15.0
+"""So long a request waits for one: the front gives up on it after thirty."""
+_KEPT_SECONDS: Final = 60.0
+_MOST: Final = 4
+"""Of all accounts, under way, waiting and kept: each may hold a whole assumption in memory."""
+
+
+@dataclass(slots=True)
+class _Job:
+    made: asyncio.Event = field(default_factory=asyncio.Event)
+    status: int = Ending.FAILED
+    receipt: bytes = b""
+
+
+class ReceiptDesk:
+    """One that takes longer than a request may wait goes on, and is there when it is asked for again."""
+
+    def __init__(self, directory: Path, key: Path, *, tasks: Tasks, make: Make = order_receipt) -> None:
+        """`directory` is the journal's, `key` the file of its public key; `tasks` run what goes on."""
+        self._directory = directory
+        self._key = key
+        self._tasks = tasks
+        self._make = make
+        self._turn = asyncio.Lock()
+        self._jobs: dict[tuple[AccountId, AssumptionId], _Job] = {}
+
+    async def fetch(
+        self, account: AccountId, sid: AssumptionId, *, seconds: float = PATIENCE_SECONDS
+    ) -> tuple[int, bytes] | None:
+        """Return how the making ended (see `Ending`) and the receipt; None if it goes on: ask again.
+
+        Another account's assumption is as good as none. Raises Busy.
+        """
+        job = self._jobs.get((account, sid)) or self._begin(account, sid)
+        try:
+            async with asyncio.timeout(seconds):
+                await job.made.wait()
+        except TimeoutError:
+            return None
+        self._forget(job, account, sid)
+        return job.status, job.receipt
+
+    def _begin(self, account: AccountId, sid: AssumptionId) -> _Job:
+        if any(not job.made.is_set() for (other, _), job in self._jobs.items() if other == account):
+            raise Busy("another receipt of your account is being made: try again in a minute")
+        kept = [key for key, job in self._jobs.items() if job.made.is_set()]
+        # What nobody has come for makes room: first that of the same account.
+        kept.sort(key=lambda key: key[0] != account)
+        if len(self._jobs) >= _MOST:
+            if not kept:
+                raise Busy("receipts of others are being made: try again in a minute")
+            del self._jobs[kept[0]]
+        job = self._jobs[account, sid] = _Job()
+        self._tasks.start(self._work(job, account, sid), name="make a receipt")
+        return job
+
+    async def _work(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
+        order = Order(journal=str(self._directory), key=str(self._key), assumption=sid, account=account)
+        try:
+            async with self._turn, asyncio.timeout(MAKING_SECONDS):
+                job.status, job.receipt = await self._make(order)
+        except (OSError, TimeoutError) as exc:
+            log.warning("a receipt could not be made: %s", str(exc) or "it takes too long")
+        finally:
+            job.made.set()
+        await asyncio.sleep(_KEPT_SECONDS)
+        self._forget(job, account, sid)
+
+    def _forget(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
+        if self._jobs.get((account, sid)) is job:
+            del self._jobs[account, sid]

@@ -1,0 +1,60 @@
+"""What waits for the account's answer: a part of its page."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from gateway.clock import Clock
+from gateway.console.account.door import PATH
+from gateway.console.account.view import DURATIONS, PERMISSIONS, durations_of
+from gateway.grants.asking import GrantRequests
+from gateway.stores.store import AccountRecord
+from policy.asking import GrantRequest
+from policy.grants import GrantState, state
+from policy.model import Grant, Permission
+
+APPROVE: Final = f"{PATH}/requests/approve"
+DECLINE: Final = f"{PATH}/requests/decline"
+_MOST_SHOWN = 50
+
+
+class Waiting:
+    """What staff have asked the account for and nobody has answered yet."""
+
+    def __init__(self, requests: GrantRequests, *, clock: Clock) -> None:
+        self._requests = requests
+        self._clock = clock
+
+    async def of(self, record: AccountRecord) -> dict[str, Any]:
+        """Return what the template takes, oldest first; raises StoreError."""
+        now = self._clock()
+        found = await self._requests.waiting(record.account.id)
+        where = state(record.account, record.grant, now)
+        current = record.grant if where is GrantState.ON else None
+        return {
+            "requests": [_describe(request, current, now=now) for request in found[:_MOST_SHOWN]],
+            "count": len(found),
+            "can_approve": not record.account.suspended and where is not GrantState.TRIAL,
+            "paths": {"approve": APPROVE, "decline": DECLINE},
+        }
+
+
+def _describe(request: GrantRequest, current: Grant | None, *, now: datetime) -> dict[str, Any]:
+    """Return a request with the choices of its form: what was asked for beside what the account allows already."""
+    held = current.permissions if current is not None else frozenset()
+    return {
+        "asked": request,
+        "wished": DURATIONS[request.duration],
+        "purposes": [PERMISSIONS[each][0] for each in PERMISSIONS if each in request.permissions],
+        "durations": durations_of(current, now, wished=request.duration, longer=request.permissions <= held),
+        "permissions": [
+            {
+                "value": str(each),
+                "label": label,
+                "means": means,
+                "asked": each in request.permissions,
+                "checked": each in request.permissions | held,
+            }
+            for each, (label, means) in PERMISSIONS.items()
+            if each is not Permission.READ
+        ],
+    }

@@ -1,0 +1,176 @@
+"""What an operator does at the security team's console, each by a form: end, turn off, stop, lock out."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from gateway.bodies import FormError, read_form
+from gateway.console.security.frame import Frame
+from gateway.console.security.notes import Notes
+from gateway.console.security.now import END, END_ALL, OFF, PERSON, SWITCH, Filter
+from gateway.console.security.scene import Scenes
+from gateway.console.security.sign_in import read_return
+from gateway.console.security.staff_ends import StaffEnds
+from gateway.console.security.visit import OPERATOR, PATH, Visit
+from gateway.grants.certain import Uncertain
+from gateway.grants.service import GrantService, UnknownAccount
+from gateway.grants.switch import Overtaken, Switch
+from gateway.tokens.ending import Ender
+from policy.grants import GrantRefusal
+from policy.model import AccountId, ActorId, AssumptionId
+
+_MOST_FORM_BYTES = 8 * 1024
+_MOST_ROUNDS = 5
+_MOST_REASON: Final = 500
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+Fields = Sequence[tuple[str, str]]
+Work = Callable[[Visit, Fields, str], Awaitable[web.Response]]
+
+
+class Changes:
+    """Carries out what the page "Now" has forms for, under the name of the person by whom they were sent."""
+
+    def __init__(
+        self,
+        *,
+        frame: Frame,
+        scenes: Scenes,
+        notes: Notes,
+        grants: GrantService,
+        ender: Ender,
+        staff: StaffEnds,
+        switch: Switch,
+        kept_by_app: bool,
+    ) -> None:
+        self._frame = frame
+        self._scenes = scenes
+        self._notes = notes
+        self._grants = grants
+        self._ender = ender
+        self._staff = staff
+        self._switch = switch
+        self._kept_by_app = kept_by_app
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the admin listener that this serves; nothing changes by any other method than POST."""
+        forms: tuple[tuple[str, Work], ...] = (
+            (END, self._end),
+            (END_ALL, self._end_all),
+            (OFF, self._turn_off),
+            (SWITCH, self._set_switch),
+            (PERSON, self._about_staff),
+        )
+        return [web.post(path, self._frame.guarded(partial(self._serve, work))) for path, work in forms]
+
+    async def _serve(self, work: Work, request: web.Request) -> web.Response:
+        fields = await read_form(request, _MOST_FORM_BYTES)
+        visit = await self._frame.admission.for_change(request, fields, role=OPERATOR)
+        if isinstance(visit, web.Response):
+            return visit
+        # Leads to a page of ours, whatever the form says.
+        back = read_return(dict(fields).get("back", ""))
+        try:
+            return await work(visit, fields, back)
+        except Uncertain:
+            said = "It is not known whether that was done: look at how it is now."
+            return self._message("Look again", said, status=503, again=back)
+        finally:
+            self._scenes.forget()
+
+    async def _end(self, visit: Visit, fields: Fields, back: str) -> web.Response:
+        ended = await self._end_it(AssumptionId(_one(fields, "assumption")), visit)
+        return self._notes.back(visit, "ended" if ended else "over", to=back)
+
+    async def _end_all(self, visit: Visit, fields: Fields, back: str) -> web.Response:
+        """End all that the filter finds, also what begins while that is done, unless that goes on and on."""
+        _check_confirmed(fields)
+        wanted = Filter(words=_one(fields, "q"), account=_one(fields, "account"))
+        for _ in range(_MOST_ROUNDS):
+            self._scenes.forget()
+            found = wanted.of(await self._scenes.now(), visit).inside
+            if not found:
+                return self._notes.back(visit, "all-ended", to=back)
+            for one in found:
+                await self._end_it(one.assumption.id, visit)
+        said = "Staff begin again as fast as they are ended. Use the kill-switch to keep everybody out."
+        return self._message("Not everybody is out", said, status=409, again=back)
+
+    async def _turn_off(self, visit: Visit, fields: Fields, back: str) -> web.Response:
+        _check_confirmed(fields)
+        if self._kept_by_app:
+            said = "The app keeps this setting: turn it off there, or stop all account assumption here."
+            return self._message("Nothing was done", said, status=409, again=back)
+        caller = visit.caller
+        try:
+            outcome = await self._grants.turn_off(
+                AccountId(_one(fields, "account")),
+                by=f"operator:{visit.id}",
+                client=visit.client,
+                client_ip=caller.client_ip,
+                request_id=caller.request_id,
+            )
+        except UnknownAccount:
+            return self._message("Nothing was done", "Locum does not know this account.", status=404, again=back)
+        if isinstance(outcome, GrantRefusal):
+            said = "A trial account has no setting. Its assumptions can be ended, and it can be suspended."
+            return self._message("Nothing was done", said, status=409, again=back, code=str(outcome))
+        return self._notes.back(visit, "was-off" if outcome is None else "off", to=back)
+
+    async def _set_switch(self, visit: Visit, fields: Fields, back: str) -> web.Response:
+        _check_confirmed(fields)
+        reason = _one(fields, "reason").strip()
+        if not reason or len(reason) > _MOST_REASON or _CONTROL.search(reason):
+            raise FormError(f"give a `reason` in one line, of {_MOST_REASON} characters at the most")
+        wanted = _one(fields, "set")
+        if wanted == "on":
+            await self._switch.turn_on(by=visit.id, reason=reason, client=visit.client)
+            return self._notes.back(visit, "stopped", to=back)
+        if wanted != "off":
+            raise FormError("`set` must be on or off")
+        if not (await self._switch.find()).on:
+            return self._notes.back(visit, "was-let-go", to=back)
+        try:
+            await self._switch.turn_off(by=visit.id, reason=reason, client=visit.client)
+        except Overtaken:
+            said = "Somebody has set the kill-switch meanwhile, and theirs stands. Look at why, and decide anew."
+            return self._message("Nothing was done", said, status=409, again=back)
+        return self._notes.back(visit, "let-go", to=back)
+
+    async def _about_staff(self, visit: Visit, fields: Fields, back: str) -> web.Response:
+        """End all that one staff member has open, and maybe lock them out."""
+        _check_confirmed(fields)
+        actor = ActorId(issuer=_one(fields, "issuer"), subject=_one(fields, "subject"))
+        wanted = _one(fields, "do")
+        if wanted == "lock":
+            if await self._staff.lock(actor, visit):
+                return self._notes.back(visit, "locked", to=back)
+            said = "This staff member was never seen here, so there is nobody to lock out."
+            return self._message("Nothing was done", said, status=404, again=back)
+        if wanted != "end":
+            raise FormError("`do` must be end or lock")
+        if await self._staff.end_all(actor, visit):
+            return self._notes.back(visit, "person-ended", to=back)
+        said = "They begin again as fast as they are ended. Lock them out."
+        return self._message("Not all of it is over", said, status=409, again=back)
+
+    async def _end_it(self, assumption: AssumptionId, visit: Visit) -> bool:
+        return await self._ender.end(assumption, by=visit.id, caller=visit.caller, client=visit.client)
+
+    def _message(self, title: str, said: str, *, status: int, again: str = PATH, code: str = "") -> web.Response:
+        return self._frame.pages.message(title, said, status=status, again=again, code=code)
+
+
+def _one(fields: Fields, name: str) -> str:
+    found = [value for key, value in fields if key == name]
+    if len(found) != 1:
+        raise FormError(f"`{name}` must be there once")
+    return found[0]
+
+
+def _check_confirmed(fields: Fields) -> None:
+    if _one(fields, "confirm") != "yes":
+        raise FormError("it has to be confirmed")

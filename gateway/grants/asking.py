@@ -1,0 +1,337 @@
+"""Staff's requests to an account: asked, withdrawn, approved and declined; each recorded before it takes effect."""
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.audit.writing.owed import Debts
+from gateway.caller import Caller
+from gateway.clock import Clock
+from gateway.grants.asked_records import record_answer, record_asked, record_denied, record_refused, undone
+from gateway.grants.certain import certain
+from gateway.grants.service import ChangeRequest, GrantService
+from gateway.staff.verify import SignedIn
+from gateway.stores.requesting import KEPT, Room
+from gateway.stores.store import Store, StoreError
+from policy.asking import (
+    AskingTerms,
+    GrantRequest,
+    GrantRequestId,
+    RequestRefusal,
+    RequestState,
+    Wish,
+    ask,
+    check_administrator,
+    check_answer,
+    state_of,
+)
+from policy.grants import Administrator, Change, GrantChange, GrantRefusal
+from policy.model import AccountId, ActorId, ClientId, Duration, Permission
+from policy.rules import StandInRules
+from policy.staff import newest
+
+log = logging.getLogger(__name__)
+
+SAID: Final[Mapping[RequestRefusal, str]] = {
+    RequestRefusal.KEPT_BY_APP: "the app keeps this setting: ask the account's administrator to change it there",
+    RequestRefusal.UNKNOWN_ACCOUNT: "there is no account of this name in which you may stand in",
+    RequestRefusal.TRIAL_ACCOUNT: "a trial account needs no request: you can stand in there now",
+    RequestRefusal.ACCOUNT_SUSPENDED: "the account is suspended: nobody can stand in there until it is resumed",
+    RequestRefusal.STAFF_DISABLED: "you are locked out: ask whoever runs this gateway",
+    RequestRefusal.STAFF_SIGNED_OUT: "you have signed out since: sign in again",
+    RequestRefusal.PERMISSION_NOT_ALLOWED: "your own role does not let you do that there: ask for less",
+    RequestRefusal.ALREADY_ALLOWED: "the account allows all of that already, and for as long: you can stand in now",
+    RequestRefusal.TICKET_MISSING: "name the ticket that you work on",
+    RequestRefusal.REASON_MISSING: "say for what you need it: the customer reads it",
+    RequestRefusal.TOO_MANY_OF_STAFF_IN_ACCOUNT: (
+        "you have asked this account as often as you may in a day: wait for an answer"
+    ),
+    RequestRefusal.TOO_MANY_OF_ACCOUNT: "this account is asked enough for a day: wait until it has answered",
+    RequestRefusal.TOO_MANY_OF_STAFF: "you have asked as often as you may in a day",
+    RequestRefusal.REQUEST_UNKNOWN: "there is no such request",
+    RequestRefusal.REQUEST_APPROVED: "the request was approved already",
+    RequestRefusal.REQUEST_DECLINED: "the request was declined already",
+    RequestRefusal.REQUEST_WITHDRAWN: "whoever asked has withdrawn the request",
+    RequestRefusal.REQUEST_EXPIRED: "the request has waited too long and is over",
+    RequestRefusal.ASKER_DISABLED: "the vendor has locked out whoever asked: decline it",
+    RequestRefusal.NOT_ADMINISTRATOR: "only an administrator of a product of the account may answer",
+    RequestRefusal.ACTING_STAFF: "staff who stand in can never open, extend or approve anything",
+    RequestRefusal.OVERTAKEN: "the account has changed meanwhile: look at it again, and decide anew",
+    RequestRefusal.WOULD_SHORTEN: "the grant would end earlier than it does: choose longer, or say that it shall",
+    RequestRefusal.UNKNOWN_DURATION: "an approval is for a day, a week, a month, a year or always",
+}
+"""What to say to people, and what they can do next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answerer:
+    """Who answers for an account, and by what way."""
+
+    account: AccountId
+    """The requests of any other are unknown to them."""
+    administrator: Administrator
+    caller: Caller
+    client: ClientId | None = None
+    """The program that answers on the administrator's behalf."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """What an administrator gives."""
+
+    duration: Duration
+    permissions: frozenset[Permission]
+    known_epoch: int | None = None
+    """The account's, as it was when they decided; None: as it is when the request is read."""
+    keeps_end: bool = False
+    """Whether the grant, which has to be on, ends when it would have, whatever `duration` says."""
+    shortens: bool = False
+    """Whether the grant may end earlier than it does."""
+
+
+class GrantRequests:
+    """The one way in which staff ask and are answered.
+
+    Raises StoreError, and JournalError where nothing could be recorded; then nothing has changed, unless it is
+    Uncertain. A no of the account's is the one exception: it is done even if it cannot be recorded at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: AuditLog,
+        *,
+        grants: GrantService,
+        rules: StandInRules,
+        terms: AskingTerms,
+        room: Room,
+        accepted_roles: frozenset[str],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._grants = grants
+        self._rules = rules
+        self._terms = terms
+        self._room = room
+        self._accepted = accepted_roles
+        self._clock = clock
+        self.debts = Debts(journal)
+        """What could not be recorded yet."""
+
+    async def waiting(self, account: AccountId) -> Sequence[GrantRequest]:
+        """Return what waits for an answer of the account's, oldest first; none of anybody who is locked out by now."""
+        found = await self._store.list_waiting(account, at=self._clock())
+        locked = {actor for actor in {one.actor for one in found} if await self._is_locked(actor)}
+        return [one for one in found if one.actor not in locked]
+
+    async def waiting_of(self, actor: ActorId) -> Sequence[GrantRequest]:
+        """Return what a staff member waits for, newest first."""
+        now = self._clock()
+        return [one for one in await self.asked_by(actor) if state_of(one, now) is RequestState.WAITING]
+
+    async def asked_by(self, actor: ActorId) -> Sequence[GrantRequest]:
+        """Return what a staff member has asked for lately, newest first; ask `state_of` what became of each."""
+        return await self._store.list_asked(actor, since=self._clock() - KEPT)
+
+    async def ask(
+        self, wish: Wish, signed_in: SignedIn, *, caller: Caller, client: ClientId | None = None
+    ) -> GrantRequest | RequestRefusal:
+        """Have the account asked, or return why not; either is on the record."""
+        outcome = await self._judge(wish, signed_in)
+        if isinstance(outcome, RequestRefusal):
+            await self._journal.append(record_refused(outcome, wish, signed_in.staff, caller=caller, client=client))
+            return outcome
+        record = record_asked(outcome, caller=caller, client=client)
+        await self._journal.append(record, durable=True)
+        try:
+            refused = await self._add(outcome)
+        except StoreError as exc:
+            await self._undo(record, exc)
+            raise
+        if refused is not None:
+            await self._undo(record, refused)
+            return refused
+        return outcome
+
+    async def withdraw(
+        self, request: GrantRequestId, signed_in: SignedIn, *, caller: Caller, client: ClientId | None = None
+    ) -> GrantRequest | RequestRefusal:
+        """Take back what this person has asked for and nobody has answered; somebody else's is unknown to them."""
+        found = await self._store.find_grant_request(request)
+        if found is None or found.actor != signed_in.staff.id:
+            return RequestRefusal.REQUEST_UNKNOWN
+        refused = check_answer(found, RequestState.WITHDRAWN, self._clock())
+        if refused is not None:
+            return refused
+        record = record_answer(found, "withdrawn", caller=caller, client=client)
+        await self._journal.append(record, durable=True)
+        return await self._answer(found, RequestState.WITHDRAWN, record, by=found.actor.subject)
+
+    async def decline(self, request: GrantRequestId, answerer: Answerer) -> GrantRequest | RequestRefusal:
+        """Say no for the account, or return why that cannot be."""
+        found = await self._take(request, RequestState.DECLINED, answerer)
+        if isinstance(found, RequestRefusal):
+            return found
+        by = answerer.administrator.id
+        record = record_answer(found, "declined", caller=answerer.caller, client=answerer.client, by=by)
+        try:
+            await self.debts.settle()
+            await self._journal.append(record, durable=True)
+        except JournalError:
+            # Nothing may keep a customer from saying no: it gives nobody anything.
+            log.exception("that %s declined a request could not be recorded yet", answerer.account)
+            outcome = await self._answer(found, RequestState.DECLINED, None, by=by)
+            if isinstance(outcome, GrantRequest):
+                self.debts.add(record)
+            return outcome
+        return await self._answer(found, RequestState.DECLINED, record, by=by)
+
+    async def approve(
+        self, request: GrantRequestId, approval: Approval, answerer: Answerer
+    ) -> GrantChange | RequestRefusal:
+        """Give what the administrator has chosen and nothing else, or return why that cannot be.
+
+        The grant changes if and only if the request is answered by it. Raises UnknownAccount as well.
+        """
+        found = await self._take(request, RequestState.APPROVED, answerer)
+        if isinstance(found, RequestRefusal):
+            return found
+        epoch = approval.known_epoch
+        outcome = await self._grants.choose(
+            ChangeRequest(
+                account=answerer.account,
+                duration=approval.duration,
+                permissions=approval.permissions,
+                administrator=answerer.administrator,
+                client=answerer.client,
+                client_ip=answerer.caller.client_ip,
+                request_id=answerer.caller.request_id,
+                known_epoch=(await self._grants.find(answerer.account)).account.epoch if epoch is None else epoch,
+                keeps_end=approval.keeps_end,
+                approves=found,
+                shortens=approval.shortens,
+            )
+        )
+        if outcome is GrantRefusal.OVERTAKEN:
+            return await self._why(found, RequestState.APPROVED)
+        if isinstance(outcome, GrantRefusal):
+            return RequestRefusal(str(outcome))
+        if outcome.change is Change.UNCHANGED:
+            # It was so already, so there was nothing to store but the answer; it is on the record.
+            answered = await self._answer(found, RequestState.APPROVED, None, by=answerer.administrator.id)
+            return answered if isinstance(answered, RequestRefusal) else outcome
+        return outcome
+
+    async def _judge(self, wish: Wish, signed_in: SignedIn) -> GrantRequest | RequestRefusal:
+        known = await self._store.find_account(wish.account)
+        seen = await self._store.find_staff(signed_in.staff.id)
+        staff = newest(signed_in.staff, seen)
+        outcome = ask(
+            wish,
+            staff=staff,
+            known=seen,
+            signed_in_at=signed_in.at,
+            may=frozenset() if known is None else self._rules.most_in(staff, known.account),
+            account=None if known is None else known.account,
+            grant=None if known is None else known.grant,
+            terms=self._terms,
+            new_id=GrantRequestId(f"ask_{secrets.token_hex(10)}"),
+            now=self._clock(),
+        )
+        if isinstance(outcome, RequestRefusal):
+            return outcome
+        # Before it is recorded that somebody asks; of those who ask together the store lets in so many.
+        return await self._store.check_room(outcome, room=self._room) or outcome
+
+    async def _add(self, request: GrantRequest) -> RequestRefusal | None:
+        try:
+            return await self._store.add_grant_request(request, room=self._room)
+        except StoreError:
+            if await certain(lambda: self._store.find_grant_request(request.id)) is None:
+                raise
+            return None
+
+    async def _take(
+        self, request: GrantRequestId, answer: RequestState, answerer: Answerer
+    ) -> GrantRequest | RequestRefusal:
+        """Return a request to their account that they can answer so by now, or why they cannot, which is recorded."""
+        found = await self._store.find_grant_request(request)
+        if found is not None and found.account != answerer.account:
+            # Another account's is as good as none.
+            found = None
+        refused = check_administrator(answerer.administrator, self._accepted)
+        if refused is None and found is not None:
+            refused = check_answer(found, answer, self._clock())
+            if refused is None and answer is RequestState.APPROVED:
+                refused = await self._check_approval(found)
+            if refused is None:
+                return found
+        refused = refused or RequestRefusal.REQUEST_UNKNOWN
+        record = record_denied(
+            refused,
+            request,
+            found,
+            account=answerer.account,
+            by=answerer.administrator.id,
+            caller=answerer.caller,
+            client=answerer.client,
+        )
+        await self._journal.append(record)
+        return refused
+
+    async def _check_approval(self, request: GrantRequest) -> RequestRefusal | None:
+        if self._terms.kept_by_app:
+            return RequestRefusal.KEPT_BY_APP
+        return RequestRefusal.ASKER_DISABLED if await self._is_locked(request.actor) else None
+
+    async def _answer(
+        self, request: GrantRequest, answer: RequestState, record: Record | None, *, by: str
+    ) -> GrantRequest | RequestRefusal:
+        """Store an answer, or return what came before it; what `record` has said then is taken back."""
+        at = self._clock()
+        answered = replace(request, answer=answer, answered_at=at, answered_by=by)
+        try:
+            if await self._store_answer(answered, by=by, at=at):
+                return answered
+        except StoreError as exc:
+            await self._undo(record, exc)
+            raise
+        refused = await self._why(request, answer)
+        await self._undo(record, refused)
+        return refused
+
+    async def _store_answer(self, answered: GrantRequest, *, by: str, at: datetime) -> bool:
+        try:
+            return await self._store.answer_grant_request(answered.id, answered.answer, by=by, at=at)
+        except StoreError:
+            if await certain(lambda: self._store.find_grant_request(answered.id)) != answered:
+                raise
+            return True
+
+    async def _why(self, request: GrantRequest, answer: RequestState) -> RequestRefusal:
+        """Return why an answer came too late."""
+        found = await self._store.find_grant_request(request.id)
+        if found is None:
+            return RequestRefusal.REQUEST_UNKNOWN
+        return check_answer(found, answer, self._clock()) or RequestRefusal.OVERTAKEN
+
+    async def _is_locked(self, actor: ActorId) -> bool:
+        staff = await self._store.find_staff(actor)
+        return staff is not None and staff.disabled
+
+    async def _undo(self, record: Record | None, why: StoreError | RequestRefusal) -> None:
+        """Say that what was recorded did not happen, or may not have; what cannot be said now is owed."""
+        if record is None:
+            return
+        said = undone(record, why)
+        try:
+            await self._journal.append(said, durable=True)
+        except JournalError:
+            log.exception("what did not happen to a request could not be recorded yet")
+            self.debts.add(said)

@@ -1,0 +1,190 @@
+"""The grants API's part about what staff ask for: the app's own back end lists and answers it for an administrator."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from gateway.audit.log import JournalError
+from gateway.bodies import read_at_most
+from gateway.caller import Caller
+from gateway.clients import ClientAuthenticator
+from gateway.grants.answers import answer, problem
+from gateway.grants.api import Who
+from gateway.grants.asking import SAID, Answerer, Approval, GrantRequests
+from gateway.grants.certain import Uncertain
+from gateway.grants.service import GrantService, UnknownAccount
+from gateway.stores.store import Client, StoreError
+from policy.asking import GrantRequest, GrantRequestId, RequestRefusal
+from policy.grants import Administrator
+from policy.model import AccountId, Duration, Permission
+from policy.unique import unique
+
+PATH: Final = "/api/v1/accounts/{account}/assumption/requests"
+_MOST_BODY_BYTES = 16 * 1024
+KEEP: Final = "keep"
+"""In place of a duration: the grant, which has to be on, ends when it would have."""
+_STATUSES: Final = {
+    RequestRefusal.REQUEST_UNKNOWN: 404,
+    RequestRefusal.NOT_ADMINISTRATOR: 403,
+    RequestRefusal.ACTING_STAFF: 403,
+    RequestRefusal.UNKNOWN_DURATION: 422,
+}
+
+
+class _Decline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that declines."""
+
+    administrator: Who
+
+
+class _Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that approves: all that is given has to be there, because nothing is given that nobody chose."""
+
+    administrator: Who
+    assumption_duration: str
+    permissions: tuple[str, ...]
+    epoch: int | None = None
+    """The account's, as it was when the administrator decided."""
+    shorten: bool = False
+    """Whether the grant may end earlier than it does."""
+
+
+Body = TypeVar("Body", _Decline, _Approve)
+
+
+class RequestsApi:
+    """What waits for an account's answer, and the two answers."""
+
+    def __init__(self, requests: GrantRequests, grants: GrantService, clients: ClientAuthenticator) -> None:
+        self._requests = requests
+        self._grants = grants
+        self._clients = clients
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the admin listener that this serves."""
+        return [
+            web.get(PATH, partial(self._serve, self._list), allow_head=False),
+            web.post(f"{PATH}/{{request}}/approve", partial(self._serve, self._approve)),
+            web.post(f"{PATH}/{{request}}/decline", partial(self._serve, self._decline)),
+        ]
+
+    async def _serve(
+        self, work: Callable[[web.Request, Client], Awaitable[web.Response]], request: web.Request
+    ) -> web.Response:
+        try:
+            client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
+            if client is None:
+                return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
+            return await work(request, client)
+        except UnknownAccount:
+            return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
+        except Uncertain:
+            return _problem(503, "unknown", "it is not known whether that was done: read the requests again")
+        except StoreError:
+            return _problem(503, "store_unavailable", "requests cannot be read or answered now: try again in a moment")
+        except JournalError:
+            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was done")
+
+    async def _list(self, request: web.Request, _client: Client) -> web.Response:
+        account = (await self._grants.find(_account(request))).account
+        waiting = await self._requests.waiting(account.id)
+        return answer({"account": account.id, "epoch": account.epoch, "requests": [_view(one) for one in waiting]})
+
+    async def _decline(self, request: web.Request, client: Client) -> web.Response:
+        body = await _read(request, _Decline)
+        if isinstance(body, web.Response):
+            return body
+        outcome = await self._requests.decline(_named(request), _answerer(request, body.administrator, client))
+        if isinstance(outcome, RequestRefusal):
+            return _refusal(outcome)
+        return answer({"id": outcome.id, "answer": str(outcome.answer)})
+
+    async def _approve(self, request: web.Request, client: Client) -> web.Response:
+        body = await _read(request, _Approve)
+        if isinstance(body, web.Response):
+            return body
+        if body.assumption_duration not in {*Duration, KEEP} - {Duration.OFF}:
+            return _refusal(RequestRefusal.UNKNOWN_DURATION)
+        if not body.permissions or not set(body.permissions) <= set(Permission):
+            return _problem(422, "unknown_permission", f"`permissions` must be some of {', '.join(Permission)}")
+        keeps_end = body.assumption_duration == KEEP
+        approval = Approval(
+            duration=Duration.ALWAYS if keeps_end else Duration(body.assumption_duration),
+            permissions=frozenset(map(Permission, body.permissions)),
+            known_epoch=body.epoch,
+            keeps_end=keeps_end,
+            shortens=body.shorten,
+        )
+        answerer = _answerer(request, body.administrator, client)
+        outcome = await self._requests.approve(_named(request), approval, answerer)
+        if isinstance(outcome, RequestRefusal):
+            return _refusal(outcome)
+        return answer(
+            {
+                "id": _named(request),
+                "answer": "approved",
+                "change": str(outcome.change),
+                "epoch": outcome.account.epoch,
+            }
+        )
+
+
+async def _read(request: web.Request, kind: type[Body]) -> Body | web.Response:
+    """Return what a body says, or the answer to one that does not fit."""
+    data = await read_at_most(request.content, _MOST_BODY_BYTES)
+    if data is None:
+        return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
+    try:
+        body = msgspec.json.decode(data, type=kind)
+        json.loads(data, object_pairs_hook=unique)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        return _problem(400, "malformed", f"the body does not fit: {exc}")
+    if not body.administrator.id:
+        return _problem(400, "malformed", "`administrator.id` must say who answers")
+    return body
+
+
+def _account(request: web.Request) -> AccountId:
+    return AccountId(request.match_info["account"])
+
+
+def _named(request: web.Request) -> GrantRequestId:
+    return GrantRequestId(request.match_info["request"])
+
+
+def _answerer(request: web.Request, who: Who, client: Client) -> Answerer:
+    return Answerer(
+        account=_account(request),
+        administrator=Administrator(id=who.id, roles=who.roles, is_acting_staff=who.assumed),
+        caller=Caller.direct(request),
+        client=client.id,
+    )
+
+
+def _view(request: GrantRequest) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "actor": {"issuer": request.actor.issuer, "subject": request.actor.subject, "name": request.name},
+        "permissions": sorted(request.permissions),
+        "assumption_duration": str(request.duration),
+        "ticket": request.ticket,
+        "reason": request.reason,
+        "asked_at": _time(request.asked_at),
+        "expires_at": _time(request.expires_at),
+    }
+
+
+def _time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _refusal(refusal: RequestRefusal) -> web.Response:
+    return _problem(_STATUSES.get(refusal, 409), str(refusal), SAID[refusal])
+
+
+_problem = partial(problem, "grant")

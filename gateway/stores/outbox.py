@@ -1,0 +1,122 @@
+"""The store's contract for notices: who is to be told of what, until somebody was told or that was given up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol
+
+from policy.model import AccountId
+
+WAITING: Final = ""
+"""The outcome of a notice that nobody has been sent yet."""
+
+
+class Target(NamedTuple):
+    """Where notices go: a channel (`mail`, `webhook`, or `none` where nobody is known), and an address of it."""
+
+    channel: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contacts:
+    """Who of an account is told; nobody, where both are empty."""
+
+    account: AccountId
+    mail: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    by: str
+    """Who said so last."""
+    at: datetime
+    version: int = 1
+    """One more than that of the contacts which these are in the place of."""
+
+    @property
+    def targets(self) -> list[Target]:
+        """Where their notices go."""
+        return [Target("mail", each) for each in self.mail] + [Target("webhook", each) for each in self.webhooks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One event for one recipient."""
+
+    id: str
+    """The same each time the event is read, and no other notice's."""
+    about: str
+    """What tells the event's record from all others: its leaf hash."""
+    event: str
+    account: str
+    """Empty for what concerns no account."""
+    target: Target
+    facts: str
+    """What there is to say, as a JSON object; empty once it is on the record what came of the notice."""
+    happened_at: datetime
+    outcome: str = WAITING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Notices of one target that nobody else deals with for a while, the oldest first."""
+
+    target: Target
+    holder: str
+    failures: int
+    """So often it has failed one after the other."""
+    notices: Sequence[Notice]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How the outbox fares."""
+
+    count: int = 0
+    """Notices of which it is not on the record yet what came of them."""
+    oldest: datetime | None = None
+    """When the oldest of them happened."""
+
+
+class Outbox(Protocol):
+    """Every call raises StoreError when the store cannot answer. Nothing decides on what stands here."""
+
+    async def find_contacts(self, account: AccountId) -> Contacts | None:
+        """Return an account's contacts; None if nobody ever named any."""
+
+    async def list_contacts(self) -> Sequence[Contacts]:
+        """Return all contacts, by account."""
+
+    async def save_contacts(self, contacts: Contacts, *, tell: Sequence[Notice], now: datetime) -> None:
+        """Put these in the place of those one version older, and add the notices that say so, in one step.
+
+        Raises StoreConflict, and nothing is stored, if the stored ones are of another version.
+        """
+
+    async def add_notices(self, notices: Sequence[Notice], *, now: datetime) -> int:
+        """Add those that are not there yet, whatever came of those that are; returns how many that were.
+
+        One with an outcome only waits for its record.
+        """
+
+    async def is_due(self, *, now: datetime) -> bool:
+        """Tell whether `claim_notices` would return something."""
+
+    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
+        """Take the target that has waited longest, with up to `most` of its notices; None if nothing is due.
+
+        Nobody else is given that target `until` then, or until `finish_claim`. `holder` is told from all others.
+        """
+
+    async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
+        """Keep what came of notices, of which a first outcome stays; they are not to be sent again."""
+
+    async def finish_claim(self, claim: Claim, *, noted: Sequence[str], not_before: datetime, failures: int) -> None:
+        """Let go of the target, unless it is another's by now: nothing is sent there `not_before` then.
+
+        Of the notices named as `noted`, whose outcome is on the record, only that they were there is kept.
+        """
+
+    async def count_waiting(self) -> Waiting:
+        """Return how much waits."""
+
+    async def tidy_notices(self, *, before: datetime) -> None:
+        """Forget what happened before then and is noted, and the targets for which nothing waits since then."""

@@ -1,0 +1,201 @@
+"""What both databases say about notices: the statements, and the values as columns and back.
+
+`{s}` stands before a table's name, `{ids}` for the ids of the JSON array `:ids`, and `{locked}` behind what is claimed.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.stores.outbox import Claim, Contacts, Notice, Target, Waiting
+from gateway.stores.rows import Row, write_time
+from policy.model import AccountId
+
+Values = Mapping[str, Any]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_VALUE = re.compile(r":([a-z_]+)")
+
+CONTACTS = "account, mail, webhooks, set_by, set_at, version"
+NOTICE = "id, about, event, account, channel, address, facts, happened_at, outcome"
+
+FIND_CONTACTS = f"SELECT {CONTACTS} FROM {{s}}notice_contacts WHERE account = :account"  # noqa: S608 - our own words
+LIST_CONTACTS = f"SELECT {CONTACTS} FROM {{s}}notice_contacts ORDER BY account"  # noqa: S608 - our own words
+SAVE_CONTACTS = """
+    INSERT INTO {s}notice_contacts AS c (account, mail, webhooks, set_by, set_at, version)
+    SELECT :account, :mail, :webhooks, :set_by, :set_at, :version
+    WHERE :known = 0 OR EXISTS (SELECT 1 FROM {s}notice_contacts WHERE account = :account)
+    ON CONFLICT (account) DO UPDATE
+    SET mail = excluded.mail, webhooks = excluded.webhooks, set_by = excluded.set_by, set_at = excluded.set_at,
+        version = excluded.version
+    WHERE c.version = :known
+    RETURNING 1
+"""
+ADD_TARGET = """
+    INSERT INTO {s}notice_targets (channel, address, not_before, held_until, holder, failures)
+    VALUES (:channel, :address, :now, 0, '', 0) ON CONFLICT DO NOTHING
+"""
+ADD_NOTICE = """
+    INSERT INTO {s}notices (id, about, event, account, channel, address, facts, happened_at, outcome, is_noted)
+    VALUES (:id, :about, :event, :account, :channel, :address, :facts, :happened_at, :outcome, 0)
+    ON CONFLICT DO NOTHING RETURNING 1
+"""
+_DUE = """
+    FROM {s}notice_targets AS t WHERE not_before <= :now AND held_until <= :now AND EXISTS (
+        SELECT 1 FROM {s}notices AS n WHERE n.channel = t.channel AND n.address = t.address AND n.is_noted = 0
+    )
+"""
+IS_DUE = f"SELECT 1 {_DUE} LIMIT 1"
+CLAIM_TARGET = f"""
+    UPDATE {{s}}notice_targets SET held_until = :until, holder = :holder WHERE (channel, address) = (
+        SELECT channel, address {_DUE} ORDER BY not_before, channel, address LIMIT 1 {{locked}}
+    )
+    RETURNING channel, address, failures
+"""  # noqa: S608 - our own words
+CLAIMED = f"""
+    SELECT {NOTICE} FROM {{s}}notices WHERE channel = :channel AND address = :address AND is_noted = 0
+    ORDER BY happened_at, id LIMIT :most
+"""  # noqa: S608 - our own words
+SETTLE = "UPDATE {s}notices SET outcome = :outcome WHERE id IN ({ids}) AND outcome = '' RETURNING 1"
+NOTE = "UPDATE {s}notices SET is_noted = 1, facts = '', address = '' WHERE id IN ({ids}) RETURNING 1"
+RELEASE = """
+    UPDATE {s}notice_targets SET not_before = :not_before, failures = :failures, held_until = 0, holder = ''
+    WHERE channel = :channel AND address = :address AND holder = :holder RETURNING 1
+"""
+COUNT = "SELECT count(*), min(happened_at) FROM {s}notices WHERE is_noted = 0"
+FORGET = "DELETE FROM {s}notices WHERE is_noted = 1 AND happened_at < :before"
+FORGET_TARGETS = """
+    DELETE FROM {s}notice_targets WHERE not_before < :before AND held_until < :before AND NOT EXISTS (
+        SELECT 1 FROM {s}notices AS n
+        WHERE n.channel = notice_targets.channel AND n.address = notice_targets.address AND n.is_noted = 0
+    )
+"""
+
+
+def contacts_values(contacts: Contacts) -> Values:
+    """Return the values that SAVE_CONTACTS takes."""
+    return {
+        "account": contacts.account,
+        "mail": json.dumps(contacts.mail),
+        "webhooks": json.dumps(contacts.webhooks),
+        "set_by": contacts.by,
+        "set_at": write_time(contacts.at),
+        "version": contacts.version,
+        "known": contacts.version - 1,
+    }
+
+
+def read_contacts(row: Row) -> Contacts:
+    """Return the contacts of CONTACTS' columns; raises ValueError."""
+    account, mail, webhooks, by, at, version = row
+    return Contacts(
+        account=AccountId(account),
+        mail=_read_texts(mail),
+        webhooks=_read_texts(webhooks),
+        by=by,
+        at=_read_time(at),
+        version=version,
+    )
+
+
+def notice_values(notice: Notice) -> Values:
+    """Return the values that ADD_NOTICE takes."""
+    return {
+        "id": notice.id,
+        "about": notice.about,
+        "event": notice.event,
+        "account": notice.account,
+        "channel": notice.target.channel,
+        "address": notice.target.address,
+        "facts": notice.facts,
+        "happened_at": write_time(notice.happened_at),
+        "outcome": notice.outcome,
+    }
+
+
+def target_values(target: Target, *, now: datetime) -> Values:
+    """Return the values that ADD_TARGET takes."""
+    return {"channel": target.channel, "address": target.address, "now": write_time(now)}
+
+
+def read_notice(row: Row) -> Notice:
+    """Return the notice of NOTICE's columns; raises ValueError."""
+    name, about, event, account, channel, address, facts, at, outcome = row
+    return Notice(
+        id=name,
+        about=about,
+        event=event,
+        account=account,
+        target=Target(channel, address),
+        facts=facts,
+        happened_at=_read_time(at),
+        outcome=outcome,
+    )
+
+
+def claim_values(holder: str, *, now: datetime, until: datetime) -> Values:
+    """Return the values that CLAIM_TARGET takes."""
+    return {"holder": holder, "now": write_time(now), "until": write_time(until)}
+
+
+def claimed_values(row: Row, *, most: int) -> Values:
+    """Return the values that CLAIMED takes, of what CLAIM_TARGET has found."""
+    return {"channel": row[0], "address": row[1], "most": most}
+
+
+def read_claim(row: Row, holder: str, notices: Sequence[Row]) -> Claim:
+    """Return the claim of what CLAIM_TARGET and CLAIMED have found."""
+    channel, address, failures = row
+    return Claim(
+        target=Target(channel, address),
+        holder=holder,
+        failures=failures,
+        notices=[read_notice(each) for each in notices],
+    )
+
+
+def release_values(claim: Claim, *, not_before: datetime, failures: int) -> Values:
+    """Return the values that RELEASE takes."""
+    return {
+        "channel": claim.target.channel,
+        "address": claim.target.address,
+        "holder": claim.holder,
+        "not_before": write_time(not_before),
+        "failures": failures,
+    }
+
+
+def ids_value(ids: Sequence[str]) -> str:
+    """Return what stands for `:ids`."""
+    return json.dumps(list(ids))
+
+
+def read_waiting(row: Row) -> Waiting:
+    """Return what COUNT has found."""
+    count, oldest = row
+    return Waiting(count=count, oldest=None if oldest is None else _read_time(oldest))
+
+
+def read_target(row: Row) -> Target:
+    """Return the target of channel, address, not_before, held_until, holder and failures; raises ValueError."""
+    _read_time(row[2])
+    return Target(row[0], row[1])
+
+
+def _read_texts(text: str) -> tuple[str, ...]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError("a list of addresses is none")
+    return tuple(found)
+
+
+def _read_time(value: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def numbered(sql: str, values: Values) -> tuple[str, Row]:
+    """Return a statement with its values by number, `$1` and so on, as PostgreSQL takes them."""
+    names = list(dict.fromkeys(_VALUE.findall(sql)))
+    text = _VALUE.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
+    return text, tuple(values[name] for name in names)

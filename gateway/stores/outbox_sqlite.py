@@ -1,0 +1,101 @@
+"""The embedded store's part about notices."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from gateway.stores import outbox_rows as rows
+from gateway.stores.lane import Lane
+from gateway.stores.outbox import Claim, Contacts, Notice, Outbox, Waiting
+from gateway.stores.rows import Row, write_time
+from gateway.stores.store import StoreConflict
+from policy.model import AccountId
+
+T = TypeVar("T")
+_PLACES = {"s": "", "ids": "SELECT value FROM json_each(:ids)", "locked": ""}
+
+
+class SqliteOutbox(Outbox):
+    """Keeps them for the store whose part this is."""
+
+    _reader: Lane
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        raise NotImplementedError
+
+    async def find_contacts(self, account: AccountId) -> Contacts | None:
+        found = await self._reader.run(partial(_contacts, sql=rows.FIND_CONTACTS, values={"account": account}))
+        return found[0] if found else None
+
+    async def list_contacts(self) -> Sequence[Contacts]:
+        return await self._reader.run(partial(_contacts, sql=rows.LIST_CONTACTS, values={}))
+
+    async def save_contacts(self, contacts: Contacts, *, tell: Sequence[Notice], now: datetime) -> None:
+        await self._write(partial(_save_contacts, contacts=contacts, tell=tell, now=now))
+
+    async def add_notices(self, notices: Sequence[Notice], *, now: datetime) -> int:
+        return await self._write(partial(_add, notices=notices, now=now))
+
+    async def is_due(self, *, now: datetime) -> bool:
+        return bool(await self._reader.run(partial(_run, sql=rows.IS_DUE, values={"now": write_time(now)})))
+
+    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
+        return await self._write(partial(_claim, holder=holder, now=now, until=until, most=most))
+
+    async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
+        values = {"ids": rows.ids_value(ids), "outcome": outcome}
+        await self._write(partial(_run, sql=rows.SETTLE, values=values))
+
+    async def finish_claim(self, claim: Claim, *, noted: Sequence[str], not_before: datetime, failures: int) -> None:
+        def finish(connection: sqlite3.Connection) -> None:
+            _run(connection, sql=rows.NOTE, values={"ids": rows.ids_value(noted)})
+            values = rows.release_values(claim, not_before=not_before, failures=failures)
+            _run(connection, sql=rows.RELEASE, values=values)
+
+        await self._write(finish)
+
+    async def count_waiting(self) -> Waiting:
+        [row] = await self._reader.run(partial(_run, sql=rows.COUNT, values={}))
+        return rows.read_waiting(row)
+
+    async def tidy_notices(self, *, before: datetime) -> None:
+        def tidy(connection: sqlite3.Connection) -> None:
+            for sql in (rows.FORGET, rows.FORGET_TARGETS):
+                _run(connection, sql=sql, values={"before": write_time(before)})
+
+        await self._write(tidy)
+
+
+def _run(connection: sqlite3.Connection, *, sql: str, values: rows.Values) -> list[Row]:
+    return connection.execute(sql.format_map(_PLACES), dict(values)).fetchall()
+
+
+def _contacts(connection: sqlite3.Connection, *, sql: str, values: rows.Values) -> list[Contacts]:
+    return [rows.read_contacts(row) for row in _run(connection, sql=sql, values=values)]
+
+
+def _save_contacts(
+    connection: sqlite3.Connection, *, contacts: Contacts, tell: Sequence[Notice], now: datetime
+) -> None:
+    if not _run(connection, sql=rows.SAVE_CONTACTS, values=rows.contacts_values(contacts)):
+        raise StoreConflict(f"the contacts of `{contacts.account}` have changed meanwhile: read them again")
+    _add(connection, notices=tell, now=now)
+
+
+def _add(connection: sqlite3.Connection, *, notices: Sequence[Notice], now: datetime) -> int:
+    added = 0
+    for notice in notices:
+        if _run(connection, sql=rows.ADD_NOTICE, values=rows.notice_values(notice)):
+            _run(connection, sql=rows.ADD_TARGET, values=rows.target_values(notice.target, now=now))
+            added += 1
+    return added
+
+
+def _claim(connection: sqlite3.Connection, *, holder: str, now: datetime, until: datetime, most: int) -> Claim | None:
+    found = _run(connection, sql=rows.CLAIM_TARGET, values=rows.claim_values(holder, now=now, until=until))
+    if not found:
+        return None
+    claimed = _run(connection, sql=rows.CLAIMED, values=rows.claimed_values(found[0], most=most))
+    return rows.read_claim(found[0], holder, claimed)

@@ -1,0 +1,105 @@
+"""The shared store's part about notices."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from gateway.stores import outbox_rows as rows
+from gateway.stores.outbox import Claim, Contacts, Notice, Outbox, Waiting
+from gateway.stores.postgres.writes import Fetch
+from gateway.stores.rows import Row, write_time
+from gateway.stores.store import StoreConflict
+from policy.model import AccountId
+
+T = TypeVar("T")
+_PLACES = {
+    "s": "locum.",
+    "ids": "SELECT json_array_elements_text(CAST(:ids AS json))",
+    # Nobody waits for whoever is taking the same.
+    "locked": "FOR UPDATE SKIP LOCKED",
+}
+
+
+class PostgresOutbox(Outbox):
+    """Keeps them for the store whose part this is."""
+
+    async def _ask(self, sql: str, *values: object, seconds: float | None = None) -> list[Row]:
+        raise NotImplementedError
+
+    async def _together(self, work: Callable[[Fetch], Awaitable[T]]) -> T:
+        raise NotImplementedError
+
+    async def find_contacts(self, account: AccountId) -> Contacts | None:
+        found = await self._read(rows.FIND_CONTACTS, {"account": account})
+        return rows.read_contacts(found[0]) if found else None
+
+    async def list_contacts(self) -> Sequence[Contacts]:
+        return [rows.read_contacts(row) for row in await self._read(rows.LIST_CONTACTS, {})]
+
+    async def save_contacts(self, contacts: Contacts, *, tell: Sequence[Notice], now: datetime) -> None:
+        await self._together(partial(_save_contacts, contacts=contacts, tell=tell, now=now))
+
+    async def add_notices(self, notices: Sequence[Notice], *, now: datetime) -> int:
+        return await self._together(partial(_add, notices=notices, now=now))
+
+    async def is_due(self, *, now: datetime) -> bool:
+        return bool(await self._read(rows.IS_DUE, {"now": write_time(now)}))
+
+    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
+        return await self._together(partial(_claim, holder=holder, now=now, until=until, most=most))
+
+    async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
+        values = {"ids": rows.ids_value(ids), "outcome": outcome}
+        await self._together(partial(_run, sql=rows.SETTLE, values=values))
+
+    async def finish_claim(self, claim: Claim, *, noted: Sequence[str], not_before: datetime, failures: int) -> None:
+        async def finish(fetch: Fetch) -> None:
+            await _run(fetch, sql=rows.NOTE, values={"ids": rows.ids_value(noted)})
+            values = rows.release_values(claim, not_before=not_before, failures=failures)
+            await _run(fetch, sql=rows.RELEASE, values=values)
+
+        await self._together(finish)
+
+    async def count_waiting(self) -> Waiting:
+        [row] = await self._read(rows.COUNT, {})
+        return rows.read_waiting(row)
+
+    async def tidy_notices(self, *, before: datetime) -> None:
+        async def tidy(fetch: Fetch) -> None:
+            for sql in (rows.FORGET, rows.FORGET_TARGETS):
+                await _run(fetch, sql=sql, values={"before": write_time(before)})
+
+        await self._together(tidy)
+
+    async def _read(self, sql: str, values: rows.Values) -> list[Row]:
+        text, numbered = rows.numbered(sql.format_map(_PLACES), values)
+        return await self._ask(text, *numbered)
+
+
+async def _run(fetch: Fetch, *, sql: str, values: rows.Values) -> list[Row]:
+    return await fetch(*rows.numbered(sql.format_map(_PLACES), values))
+
+
+async def _save_contacts(fetch: Fetch, *, contacts: Contacts, tell: Sequence[Notice], now: datetime) -> None:
+    if not await _run(fetch, sql=rows.SAVE_CONTACTS, values=rows.contacts_values(contacts)):
+        raise StoreConflict(f"the contacts of `{contacts.account}` have changed meanwhile: read them again")
+    await _add(fetch, notices=tell, now=now)
+
+
+async def _add(fetch: Fetch, *, notices: Sequence[Notice], now: datetime) -> int:
+    added = 0
+    # In the order of their targets, so that two who add at the same time do not wait for each other for ever.
+    for notice in sorted(notices, key=lambda each: (each.target, each.id)):
+        if await _run(fetch, sql=rows.ADD_NOTICE, values=rows.notice_values(notice)):
+            await _run(fetch, sql=rows.ADD_TARGET, values=rows.target_values(notice.target, now=now))
+            added += 1
+    return added
+
+
+async def _claim(fetch: Fetch, *, holder: str, now: datetime, until: datetime, most: int) -> Claim | None:
+    found = await _run(fetch, sql=rows.CLAIM_TARGET, values=rows.claim_values(holder, now=now, until=until))
+    if not found:
+        return None
+    claimed = await _run(fetch, sql=rows.CLAIMED, values=rows.claimed_values(found[0], most=most))
+    return rows.read_claim(found[0], holder, claimed)

@@ -1,0 +1,154 @@
+"""Contacts on the admin listener: the app's own back end reads and changes who of an account is told."""
+
+import json
+from functools import partial
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.audit.log import JournalError
+from gateway.bodies import read_at_most
+from gateway.caller import Caller
+from gateway.clients import ClientAuthenticator
+from gateway.config.section import Secret
+from gateway.grants.answers import answer, problem
+from gateway.grants.source import AccountSource
+from gateway.stores.outbox import Contacts
+from gateway.stores.store import Client, StoreConflict, StoreError
+from gateway.telling.contacts import BadContact, ContactBook
+from gateway.telling.secret import derive
+from policy.grants import Administrator
+from policy.model import AccountId
+from policy.unique import unique
+
+_MOST_BODY_BYTES = 32 * 1024
+
+
+class _Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who made the choice, as the app knows them."""
+
+    id: str
+    roles: dict[str, str]
+    assumed: bool = False
+
+
+class _Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a PUT."""
+
+    administrator: _Who
+    mail: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+
+
+class ContactsApi:
+    """`GET` and `PUT /api/v1/accounts/{account}/contacts`."""
+
+    def __init__(
+        self,
+        book: ContactBook,
+        clients: ClientAuthenticator,
+        *,
+        accounts: AccountSource,
+        accepted_roles: frozenset[str],
+        secret: Secret | None,
+    ) -> None:
+        """An administrator has one of `accepted_roles` in any product; webhooks' secrets are made of `secret`."""
+        self._book = book
+        self._clients = clients
+        self._accounts = accounts
+        self._accepted = accepted_roles
+        self._secret = secret
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the admin listener that this serves."""
+        path = "/api/v1/accounts/{account}/contacts"
+        return [web.get(path, self.show, allow_head=False), web.put(path, self.change)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return who is told."""
+        return await self._answer(request, self._show)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Carry out an administrator's choice, and return it with the secrets of the webhooks."""
+        return await self._answer(request, self._change)
+
+    async def _answer(self, request: web.Request, work: Any) -> web.Response:
+        try:
+            return await self._admit(request, work)
+        except BadContact as exc:
+            return _problem(422, "bad_contact", str(exc))
+        except StoreConflict:
+            return _problem(409, "overtaken", "the contacts have changed meanwhile: read them again, and decide anew")
+        except StoreError:
+            return _problem(503, "store_unavailable", "the contacts cannot be had or kept now: try again in a moment")
+        except JournalError:
+            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was changed")
+
+    async def _admit(self, request: web.Request, work: Any) -> web.Response:
+        client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
+        if client is None:
+            return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
+        account = AccountId(request.match_info["account"])
+        if await self._accounts.find_account(account) is None:
+            return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
+        answered: web.Response = await work(request, client, account)
+        return answered
+
+    async def _show(self, _request: web.Request, _client: Client, account: AccountId) -> web.Response:
+        found = await self._book.find(account)
+        return answer(_view(account, found))
+
+    async def _change(self, request: web.Request, client: Client, account: AccountId) -> web.Response:
+        wish = await _read_wish(request)
+        if isinstance(wish, web.Response):
+            return wish
+        who = Administrator(
+            id=wish.administrator.id, roles=wish.administrator.roles, is_acting_staff=wish.administrator.assumed
+        )
+        if who.is_acting_staff:
+            return _problem(403, "acting_staff", "staff who stand in can never change who is told")
+        if not who.may_change(self._accepted):
+            return _problem(403, "not_administrator", "only an administrator of the account may change this")
+        contacts = await self._book.change(
+            account,
+            mail=wish.mail,
+            webhooks=wish.webhooks,
+            by=who.id,
+            caller=Caller.direct(request),
+            client=client.id,
+        )
+        return answer(_view(account, contacts) | {"secrets": self._secrets(contacts)})
+
+    def _secrets(self, contacts: Contacts) -> dict[str, str]:
+        """Return by which secret the receiver of each webhook tells ours from others."""
+        master = self._secret
+        if master is None:
+            return {}
+        return {url: derive(master, contacts.account, url).reveal() for url in contacts.webhooks}
+
+
+def _view(account: AccountId, contacts: Contacts | None) -> dict[str, Any]:
+    return {
+        "account": account,
+        "mail": list(contacts.mail) if contacts else [],
+        "webhooks": list(contacts.webhooks) if contacts else [],
+    }
+
+
+async def _read_wish(request: web.Request) -> _Wish | web.Response:
+    """Return what the body asks for, or the answer to a body that does not fit."""
+    body = await read_at_most(request.content, _MOST_BODY_BYTES)
+    if body is None:
+        return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
+    try:
+        wish = msgspec.json.decode(body, type=_Wish)
+        json.loads(body, object_pairs_hook=unique)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        return _problem(400, "malformed", f"the body does not fit: {exc}")
+    if not wish.administrator.id:
+        return _problem(400, "malformed", "`administrator.id` must say who made the choice")
+    return wish
+
+
+_problem = partial(problem, "contacts")

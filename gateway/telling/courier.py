@@ -1,0 +1,38 @@
+"""What brings notices to somebody, and what can come of that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.stores.outbox import Notice, Target
+
+
+class NotNow(Exception):
+    """Theirs, and it may pass: all of it is tried again later.
+
+    The message is for the log: it names no address, no credential and nothing that the other side has said.
+    """
+
+
+class Never(Exception):
+    """Theirs: this recipient does not take it, however often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Notices that go to one recipient in one piece, and their order there."""
+
+    target: Target
+    notices: Sequence[Notice]
+
+
+class Courier(Protocol):
+    """Brings parcels of one channel."""
+
+    most: int
+    """How many notices one parcel may hold."""
+    pause_seconds: float
+    """So long nothing more goes to whom it has just brought something."""
+
+    def bring(self, parcel: Parcel) -> None:
+        """Return once the other side has taken it; raises NotNow or Never. Called on a thread that may be kept."""

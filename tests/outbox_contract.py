@@ -1,0 +1,146 @@
+"""What every store must keep to about notices; a part of `StoreContract`."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from gateway.stores.outbox import Claim, Contacts, Notice, Target, Waiting
+from gateway.stores.store import StoreConflict
+from policy.model import AccountId
+from tests.store_examples import ACME, AWKWARD, EARLIEST, LATEST, NOW
+
+MAIL = Target("mail", "ann@acme.example")
+HOOK = Target("webhook", "https://acme.example/hook")
+CONTACTS = Contacts(account=ACME.id, mail=(MAIL.address,), webhooks=(HOOK.address,), by="pat", at=NOW)
+LATER = NOW + timedelta(minutes=1)
+
+
+def a_notice(name="n1", target=MAIL, *, at=NOW, **more) -> Notice:
+    fields = {"about": "ab" * 32, "event": "begun", "account": "acme", "facts": '{"ticket":"SUP-1"}', **more}
+    return Notice(id=name, target=target, happened_at=at, **fields)
+
+
+def a_claim() -> Claim:
+    return Claim(target=MAIL, holder="one", failures=0, notices=[])
+
+
+async def claim(store, holder="one", *, now=NOW, until=LATER, most=50):
+    return await store.claim_notices(holder, now=now, until=until, most=most)
+
+
+async def finish(store, claimed, *, noted=None, not_before=NOW, failures=0):
+    names = [each.id for each in claimed.notices] if noted is None else noted
+    await store.finish_claim(claimed, noted=names, not_before=not_before, failures=failures)
+
+
+class OutboxContract:
+    """Supply a `store`."""
+
+    async def test_contacts_come_back_as_they_were_put(self, store):
+        """By account, whatever is in their texts; and of whom nobody named any there are none."""
+        odd = Contacts(account=AccountId("a"), mail=(AWKWARD, "b"), webhooks=(), by=AWKWARD, at=EARLIEST)
+        last = Contacts(account=AccountId("zz"), mail=(), webhooks=(AWKWARD,), by="", at=LATEST)
+        for contacts in (last, CONTACTS, odd):
+            await store.save_contacts(contacts, tell=[], now=NOW)
+        assert [odd, CONTACTS, last] == list(await store.list_contacts())
+        assert CONTACTS == await store.find_contacts(ACME.id)
+        assert None is await store.find_contacts(AccountId("other"))
+
+    @pytest.mark.parametrize("version", [1, 3])
+    async def test_contacts_that_were_decided_on_others_are_not_put(self, store, version):
+        """And nobody is told of what did not happen."""
+        await store.save_contacts(CONTACTS, tell=[], now=NOW)
+        with pytest.raises(StoreConflict):
+            await store.save_contacts(replace(CONTACTS, version=version, mail=()), tell=[a_notice()], now=NOW)
+        assert CONTACTS == await store.find_contacts(ACME.id)
+        assert Waiting() == await store.count_waiting()
+
+    async def test_nobody_changes_what_is_not_there(self, store):
+        """The first contacts have the version 1."""
+        with pytest.raises(StoreConflict):
+            await store.save_contacts(replace(CONTACTS, version=2), tell=[], now=NOW)
+        assert [] == list(await store.list_contacts())
+
+    async def test_a_change_of_contacts_is_told_with_it(self, store):
+        """In the same step, so that whoever is taken off hears of it."""
+        await store.save_contacts(CONTACTS, tell=[], now=NOW)
+        await store.save_contacts(replace(CONTACTS, version=2, mail=()), tell=[a_notice()], now=NOW)
+        assert [a_notice()] == list((await claim(store)).notices)
+
+    async def test_an_event_that_is_read_twice_is_told_once(self, store):
+        """Whether it still waits, was sent, or is on the record."""
+        assert 1 == await store.add_notices([a_notice()], now=NOW)
+        assert 1 == await store.add_notices([a_notice(), a_notice("n2")], now=NOW)
+        claimed = await claim(store)
+        await store.settle_notices(["n1", "n2"], outcome="sent")
+        assert 0 == await store.add_notices([a_notice(), a_notice("n2")], now=NOW)
+        await finish(store, claimed)
+        assert 0 == await store.add_notices([a_notice(), a_notice("n2")], now=NOW)
+        assert Waiting() == await store.count_waiting()
+
+    async def test_a_notice_comes_back_as_it_went_in(self, store):
+        """Whatever is in it, the oldest first, and no more than were asked for."""
+        target = Target("mail", AWKWARD)
+        odd = a_notice(AWKWARD, target, at=EARLIEST, event=AWKWARD, account=AWKWARD, facts=AWKWARD, outcome="no")
+        await store.add_notices([a_notice("n3", target), a_notice("n2", target), odd], now=NOW)
+        assert Waiting(count=3, oldest=EARLIEST) == await store.count_waiting()
+        claimed = await claim(store, most=2)
+        assert (target, 0, [odd, a_notice("n2", target)]) == (claimed.target, claimed.failures, list(claimed.notices))
+
+    async def test_what_somebody_has_is_nobody_elses(self, store):
+        """Until they let go, or their time is over; another target's is."""
+        await store.add_notices([a_notice(), a_notice("n2", HOOK)], now=NOW)
+        assert {MAIL, HOOK} == {(await claim(store)).target, (await claim(store, "two")).target}
+        assert (None, False) == (await claim(store, "three"), await store.is_due(now=NOW))
+        assert True is await store.is_due(now=LATER)
+        assert None is not await claim(store, "three", now=LATER, until=LATER + timedelta(minutes=1))
+
+    async def test_of_many_at_once_one_gets_it(self, store):
+        """However many ask at the same time."""
+        await store.add_notices([a_notice()], now=NOW)
+        claims = await asyncio.gather(*(claim(store, str(index)) for index in range(8)))
+        assert 1 == len([each for each in claims if each is not None])
+
+    async def test_what_has_failed_waits_its_time(self, store):
+        """With what came meanwhile, and the next one knows how often it failed."""
+        await store.add_notices([a_notice()], now=NOW)
+        await finish(store, await claim(store), noted=[], not_before=LATER, failures=3)
+        await store.add_notices([a_notice("n2")], now=NOW)
+        assert (False, None) == (await store.is_due(now=NOW), await claim(store))
+        again = await claim(store, now=LATER)
+        assert (3, ["n1", "n2"]) == (again.failures, [each.id for each in again.notices])
+
+    async def test_who_comes_too_late_lets_go_of_nothing(self, store):
+        """A target that is another's by now stays theirs; what was noted is."""
+        await store.add_notices([a_notice()], now=NOW)
+        first = await claim(store, until=NOW)
+        await claim(store, "two")
+        await finish(store, first, noted=[], not_before=NOW)
+        assert None is await claim(store, "three")
+
+    async def test_the_first_outcome_stays(self, store):
+        """It is not to be sent again, and waits for its record only."""
+        await store.add_notices([a_notice()], now=NOW)
+        first = await claim(store, until=NOW)
+        await store.settle_notices(["n1"], outcome="sent")
+        await store.settle_notices(["n1"], outcome="failed_too_old")
+        again = await claim(store, "two")
+        assert ["sent"] == [each.outcome for each in again.notices]
+        await finish(store, first)
+        assert Waiting() == await store.count_waiting()
+
+    async def test_nothing_of_it_is_kept_once_it_is_noted_and_old(self, store):
+        """Neither notice nor target; what waits is kept, however old."""
+        await store.add_notices([a_notice(), a_notice("n2", HOOK)], now=NOW)
+        for _ in range(2):
+            claimed = await claim(store)
+            done = claimed.target == MAIL
+            await finish(store, claimed, noted=["n1"] if done else [], failures=2)
+        await store.tidy_notices(before=NOW)
+        assert 0 == await store.add_notices([a_notice()], now=NOW)
+        await store.tidy_notices(before=LATER)
+        assert 1 == await store.add_notices([a_notice()], now=NOW)
+        found = {each.target: each.failures for each in (await claim(store), await claim(store, "two"))}
+        assert {MAIL: 0, HOOK: 2} == found

@@ -1,0 +1,78 @@
+"""A gateway that watches over its own evidence: what is broken is on the record once, and told."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from gateway.audit.evidence.watch import Watch
+from tests.gateway_world import open_world
+from tests.sink_world import listening
+from tests.telling_world import SECURITY, Log, Relay, notices, recorded, telling
+from tests.upstream_client import eventually
+
+
+def watch_over(directory, log, *, conflicts=dict, every=0.05):
+    return Watch(
+        directory / "journal",
+        directory / "journal-key.pem",
+        directory / "verified",
+        log_to=log,
+        conflicts=conflicts,
+        every_seconds=every,
+        first_seconds=0.0,
+        again_seconds=0.0,
+    )
+
+
+@asynccontextmanager
+async def running(watch):
+    task = asyncio.ensure_future(watch.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def alter(directory):
+    [path] = (directory / "journal").glob("gateway-*.jsonl")
+    text = path.read_bytes()
+    at = text.index(b"enabled")
+    path.write_bytes(text[:at] + b"enableD" + text[at + 7 :])
+
+
+async def test_a_journal_that_was_altered_is_noticed_and_said_once(tmp_path):
+    """Also by the next process; of one that is as it was nothing is said."""
+    async with open_world(tmp_path) as world:
+        assert 200 == (await world.choose())[0]
+        assert 0 == (await watch_over(tmp_path, Log()).ask()).count
+    alter(tmp_path)
+    log = Log()
+    async with running(watch_over(tmp_path, log)):
+        await eventually((tmp_path / "verified" / "said").exists)
+    [record] = log.records
+    assert ("audit", "evidence_broken") == (record.kind, record.reason)
+    assert "gateway-" in record.stated_reason
+    with listening() as lines:
+        async with running(watch_over(tmp_path, log)):
+            await eventually(lambda: [line for line in lines if "not what it was" in line])
+    assert 1 == len(log.records)
+
+
+async def test_a_witness_that_knows_another_history_is_heeded(tmp_path):
+    """Only that one."""
+    log = Log()
+    async with running(watch_over(tmp_path, log, conflicts=lambda: {"customer": 3, "bank": 0}, every=0)):
+        await eventually(lambda: log.records)
+    assert ["the witness customer knows another history"] == [record.stated_reason for record in log.records]
+
+
+async def test_the_security_team_is_told(tmp_path):
+    """Of what stands on the record, by whichever way it came there."""
+    with Relay() as relay:
+        async with telling(tmp_path, notices(relay, security={"mail": [SECURITY]})) as world:
+            watch = watch_over(tmp_path, world.gateway.journal, conflicts=lambda: {"customer": 1}, every=0)
+            async with running(watch):
+                await recorded(world, event="evidence", reason="sent")
+    [mail] = relay.mails_to(SECURITY)
+    assert "The journal is not what it was" == mail["Subject"]
+    assert "the witness customer knows another history" in mail.get_content()
