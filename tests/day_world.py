@@ -106,7 +106,7 @@ async def dana_comes(day):
 
 
 async def dana_finds(day):
-    await day.dana.get_by_label("Account").fill("acm")
+    await day.dana.get_by_role("searchbox", name="Account").fill("acm")
     await day.dana.get_by_role("button", name="Find").click()
     await day.dana.get_by_role("link", name="acme").click()
     await day.dana.get_by_role("heading", name="Stand in for an agent").wait_for()
@@ -117,8 +117,8 @@ async def dana_asks(day):
     page = day.dana
     await page.get_by_role("link", name="Ask the customer for more").click()
     await page.get_by_label("Changes").check()
-    await page.get_by_label("Ticket").fill(TICKET)
-    await page.get_by_label("Reason").fill(REASON)
+    await page.get_by_role("textbox", name="Ticket").fill(TICKET)
+    await page.get_by_role("textbox", name="Reason").fill(REASON)
     await page.get_by_role("button", name="Ask", exact=True).click()
     await page.get_by_role("heading", name="You have asked the customer").wait_for()
 
@@ -139,7 +139,7 @@ async def owner_approves(day):
 async def dana_begins(day):
     page = day.dana
     await page.goto(day.staff(f"/.locum/?account=acme&agent=maria&ticket={TICKET}"))
-    await page.get_by_label("Reason").fill(REASON)
+    await page.get_by_role("textbox", name="Reason").fill(REASON)
     await page.get_by_label("Reply to tickets").check()
     await page.get_by_role("button", name="Begin").click()
     await page.get_by_role("heading", name="Go on to acme").wait_for()

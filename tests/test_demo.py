@@ -1,8 +1,10 @@
 """`locum demo`: the story holds, it notices when something does not, and it harms nothing around it."""
 
+import http.client
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import urllib.request
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib import resources
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -127,12 +130,29 @@ def staying(directory, **more):
         os.close(ours)
 
 
+def lead(url):
+    """Where a link leads a browser that knows nobody yet."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=30)
+    headers = {"Host": parts.netloc, "Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    connection.request("GET", f"{parts.path}?{parts.query}", headers=headers | {"Sec-Fetch-Site": "none"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.headers["Location"]
+
+
 def test_after_the_story_it_stays_to_be_tried_out_until_interrupted(tmp_path):
-    """The token in the folder opens the ticket, the command line reads the journal, and SIGINT ends it well."""
+    """Three links lead three people in, the token in the folder opens the ticket, the command line reads the journal, and SIGINT ends it well."""
     folder = tmp_path / "demo"
     with staying(folder, NO_COLOR="1") as (demo, printed):
         config = tomllib.loads((folder / "config.toml").read_text())
-        assert f"  http://{config['server']['listen']}/.locum/\r\n" in printed, "where to sign in with a browser"
+        customer, staff, security = re.findall(r"\r\n  (http://\S+)\r\n", printed)[:3]
+        issuer = config["staff"]["issuer"]
+        assert (303, "/.locum/account") == lead(customer)
+        assert (401, None) == lead(customer), "it signs in once"
+        assert [303, 303] == [lead(link)[0] for link in (staff, security)]
+        assert [True, True] == [lead(link)[1].startswith(f"{issuer}/authorize?") for link in (staff, security)]
         request = urllib.request.Request(
             f"http://{config['server']['listen']}/tickets/1",
             headers={"Host": "acme.helpdesk.localhost", "Authorization": f"Bearer {(folder / 'token').read_text()}"},

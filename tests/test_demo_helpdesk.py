@@ -233,3 +233,16 @@ async def test_a_browser_gets_pages_and_text_stays_text(gateway, client):
         status, page = await client.send("GET", path, assertion=gateway.assertion(), headers=browser)
         assert (200, True, False) == (status, "&lt;script&gt;" in page, "<script>" in page)
         assert "maria (dana stands in)" in page
+
+
+async def test_a_link_signs_in_once_and_at_its_own_account_only(desk, client):
+    """Whoever comes second is asked for a password; whoever came first is led on; nobody else's link is anybody's."""
+    link = desk.invite("acme", "owner", then="/.locum/account")
+    assert 401 == (await client.send("GET", "/login?invitation=guessed"))[0]
+    assert 401 == (await client.send("GET", link, account="globex"))[0]
+    assert 0 == (await client.send("GET", "/seats"))[1]["logins"]
+    assert 303 == (await client.send("GET", link))[0]
+    assert 401 == (await client.send("GET", link))[0]
+    [session] = desk.accounts["acme"].sessions
+    assert 303 == (await client.send("GET", link, cookie=session))[0]
+    assert 1 == (await client.send("GET", "/seats"))[1]["logins"]

@@ -159,7 +159,7 @@ def test_a_full_disk_refuses_at_once_and_recovers_by_itself(tmp_path, room):
     check(directory)
 
 
-LIFES = int(os.environ.get("LOCUM_LIVES", "250"))
+LIFES = int(os.environ.get("LOCUM_LIVES", "500"))
 LIVES = """
 import asyncio, os, random, signal, sys, time
 from pathlib import Path

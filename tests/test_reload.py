@@ -20,11 +20,14 @@ from gateway.workers.orders import Begin, Renew, encode, read_order
 from gateway.workers.supervisor import Pause
 from policy.model import Account, AccountId, AccountType, Duration
 from tests.certificates import Authority
+from tests.console_world import console
 from tests.gateway_world import document, open_world
 from tests.memory_store import MemoryStore
 from tests.patience import PATIENCE_SECONDS, within
 from tests.process_world import SHIPPED, Line, open_process_world, until
 from tests.rawwire import RecordingUpstream, hold, response
+from tests.security_world import security
+from tests.telling_world import notices
 from tests.test_cuts import Moody, a_choice, a_service
 
 FIRST = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
@@ -194,6 +197,23 @@ async def test_who_may_choose_and_what_a_trial_allows_are_renewed(world):
     assert 200 == (await world.choose("week", roles={"support": "owner"}))[0]
     status, issued = await world.ask(**wish)
     assert (200, wish["scope"]) == (status, issued["scope"])
+
+
+async def test_every_page_and_notice_can_come_and_go(world):
+    """With its section, and without it again: what is served has the same addresses all the time."""
+
+    def everything(fresh):
+        console(fresh)
+        security(fresh)
+        fresh["notices"] = notices(
+            security={"mail": ["guard@vendor.example"]}, mail={"host": "localhost", "sender": "a@b.example"}
+        )
+
+    for change, page in ((everything, 200), (lambda _fresh: None, 404), (everything, 200)):
+        await renew(world, change)
+        for path, status in (("/api/v1/accounts/acme/contacts", 401), ("/console", page)):
+            async with world.http.get(f"{world.gateway.admin_url}{path}") as answer:
+                assert status == answer.status, path
 
 
 async def test_limits_are_renewed_for_whoever_connects_next(world):

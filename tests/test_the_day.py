@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -84,8 +85,9 @@ async def open_events(day):
 
     async def ends():
         try:
-            while await reader.read(65536):
-                pass
+            with suppress(ConnectionError):
+                while await reader.read(65536):
+                    pass
         finally:
             writer.close()
 

@@ -19,7 +19,8 @@ _STYLE: Final = (
 )
 _FRAME: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>{title}</title><style>{style}</style>"
+    # Or browsers ask for one by themselves, which would be on the record as somebody's request.
+    '<link rel="icon" href="data:,"><title>{title}</title><style>{style}</style>'
     "<header><b>Demo helpdesk</b> <span>{who}</span></header><main><h1>{title}</h1>{body}</main></html>"
 )
 _SETTINGS: Final = '<p><a href="/.locum/account">Settings: who of the vendor’s support may stand in</a></p>'

@@ -46,14 +46,17 @@ class ContactsApi:
 
     def __init__(
         self,
-        book: ContactBook,
+        book: ContactBook | None,
         clients: ClientAuthenticator,
         *,
         accounts: AccountSource,
         accepted_roles: frozenset[str],
         secret: Secret | None,
     ) -> None:
-        """An administrator has one of `accepted_roles` in any product; webhooks' secrets are made of `secret`."""
+        """An administrator has one of `accepted_roles` in any product; webhooks' secrets are made of `secret`.
+
+        Without a `book`, because nobody is told of anything, there is nothing to show or to change.
+        """
         self._book = book
         self._clients = clients
         self._accounts = accounts
@@ -89,17 +92,23 @@ class ContactsApi:
         client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
         if client is None:
             return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
+        if self._book is None:
+            return _problem(404, "no_notices", "nobody is told of anything here: set [notices] in the configuration")
         account = AccountId(request.match_info["account"])
         if await self._accounts.find_account(account) is None:
             return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
-        answered: web.Response = await work(request, client, account)
+        answered: web.Response = await work(request, client, account, self._book)
         return answered
 
-    async def _show(self, _request: web.Request, _client: Client, account: AccountId) -> web.Response:
-        found = await self._book.find(account)
+    async def _show(
+        self, _request: web.Request, _client: Client, account: AccountId, book: ContactBook
+    ) -> web.Response:
+        found = await book.find(account)
         return answer(_view(account, found))
 
-    async def _change(self, request: web.Request, client: Client, account: AccountId) -> web.Response:
+    async def _change(
+        self, request: web.Request, client: Client, account: AccountId, book: ContactBook
+    ) -> web.Response:
         wish = await _read_wish(request)
         if isinstance(wish, web.Response):
             return wish
@@ -110,7 +119,7 @@ class ContactsApi:
             return _problem(403, "acting_staff", "staff who stand in can never change who is told")
         if not who.may_change(self._accepted):
             return _problem(403, "not_administrator", "only an administrator of the account may change this")
-        contacts = await self._book.change(
+        contacts = await book.change(
             account,
             mail=wish.mail,
             webhooks=wish.webhooks,

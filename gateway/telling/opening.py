@@ -57,10 +57,26 @@ async def open_notices(
     accounts: AccountSource,
     places: Places,
 ) -> list[web.AbstractRouteDef]:
-    """Tell people from now on, if that is configured; return the routes of the admin listener. Raises ConfigError."""
-    section = config.notices
-    if section is None:
-        return []
+    """Tell people from now on, if that is configured; return the routes of the admin listener. Raises ConfigError.
+
+    They are the same ones whether that is configured or not.
+    """
+    section, book = config.notices, None
+    if section is not None:
+        book = await _open_book(stack, config, section, state, places)
+    return ContactsApi(
+        book,
+        clients,
+        accounts=accounts,
+        accepted_roles=frozenset(config.grants.administrator_roles),
+        secret=section.webhooks.secret if section is not None else None,
+    ).routes()
+
+
+async def _open_book(
+    stack: AsyncExitStack, config: Config, section: Notices, state: State, places: Places
+) -> ContactBook:
+    """Tell people from now on, and return who is told."""
     addressing = Addressing(section.security)
     sender = Sender(
         state.store,
@@ -92,14 +108,7 @@ async def open_notices(
     runner = Runner(terms, outlet, Status(name=_NAME, kind=_NAME), clock=state.clock, ticks=state.ticks)
     _run_thread(stack, runner)
     run_on(stack, sender.run(), name="send notices")
-    book = ContactBook(state.store, state.journal, addressing, clock=state.clock)
-    return ContactsApi(
-        book,
-        clients,
-        accounts=accounts,
-        accepted_roles=frozenset(config.grants.administrator_roles),
-        secret=section.webhooks.secret,
-    ).routes()
+    return ContactBook(state.store, state.journal, addressing, clock=state.clock)
 
 
 def _couriers(config: Config, section: Notices, places: Places, state: State) -> dict[str, Courier]:
