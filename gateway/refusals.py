@@ -191,8 +191,9 @@ def page(deny: Deny, *, request_id: str, go_on_at: str | None = None) -> bytes:
     over = "" if go_on_at is None else _OVER.format(html.escape(go_on_at))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Not let through</title><h1>Not let through</h1><p>{html.escape(refusal.title.capitalize())}.</p>"
-        f"{detail}{needs}{over}<p><small>{deny.reason} · {html.escape(request_id)}</small></p></html>"
+        "<title>Not let through</title><main><font face=sans-serif>"
+        f"<h1>Not let through</h1><p>{html.escape(refusal.title.capitalize())}.</p>{detail}{needs}{over}"
+        f"<p><small>{deny.reason} · {html.escape(request_id)}</small></p></font></main></html>"
     ).encode()
 
 

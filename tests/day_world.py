@@ -154,7 +154,7 @@ async def dana_works(day):
     """She reads a ticket and answers it, under the banner that says who she is."""
     page = day.dana
     await page.get_by_role("link", name="Widget not loading").click()
-    await page.get_by_role("note").get_by_text("Dana Reyes stands in for maria").wait_for()
+    await page.get_by_role("region", name="Account assumption").get_by_text("Dana Reyes stands in for maria").wait_for()
     await page.get_by_label("Reply").fill(REPLY)
     await page.get_by_role("button", name="Send").click()
     await page.get_by_text(f"dana for maria: {REPLY}").wait_for()

@@ -166,7 +166,7 @@ async def test_a_banner_stands_over_a_page_of_the_strictest_policy(scene):
     """It is seen, in its colours, above the page; nothing of it is blocked; its link leads to the end of it all."""
     await begin(scene)
     await scene.page.goto(f"http://acme.localhost:{scene.port}/tickets/2")
-    banner = scene.page.get_by_role("note")
+    banner = scene.page.get_by_role("region", name="Account assumption")
     assert "Dana Reyes stands in for maria of acme until" in await banner.inner_text()
     colour = await banner.evaluate("element => getComputedStyle(element).backgroundColor")
     shown, heading = await banner.bounding_box(), await scene.page.get_by_role("heading").bounding_box()

@@ -37,7 +37,21 @@ OPERATIONS = {
     "server": None, "log_out": None, "push_event": None, "hook": None, "session": None, "end_session": None,
     "checkpoints": None, "checkpoint": None, "log_key": None, "show_switch": "switch", "set_switch": "switch",
 }  # fmt: skip
-ADMIN = {"show", "choose", "list_requests", "approve_request", "decline_request", "show_contacts", "set_contacts", "search", "show_assumption", "count_records", "receipt", "show_switch", "set_switch"}
+ADMIN = {
+    "show",
+    "choose",
+    "list_requests",
+    "approve_request",
+    "decline_request",
+    "show_contacts",
+    "set_contacts",
+    "search",
+    "show_assumption",
+    "count_records",
+    "receipt",
+    "show_switch",
+    "set_switch",
+}
 APART = {"hook", "show_switch", "set_switch"}
 """At a gateway of their own, whose grants an app keeps: one of them stops everybody."""
 TAKES_NOTHING = {
@@ -73,7 +87,9 @@ EXAMPLES = {"receipt": 2}
 async def world(tmp_path_factory):
     """One gateway for all of these."""
     told = notices(security={"mail": ["guard@vendor.example"]}, mail={"host": "localhost", "sender": "a@b.example"})
-    async with open_oauth(tmp_path_factory.mktemp("openapi"), change=lambda wanted: wanted.update(notices=told)) as world:
+    async with open_oauth(
+        tmp_path_factory.mktemp("openapi"), change=lambda wanted: wanted.update(notices=told)
+    ) as world:
         auditor = Client(id=ClientId("auditor"), secret_digest=digest_of("plain"), roles=frozenset({"audit"}))
         await world.gateway.store.add_client(auditor)
         await asyncio.to_thread(_index, world.gateway.config.journal_directory)

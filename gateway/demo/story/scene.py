@@ -99,14 +99,23 @@ class Scene(Generic[A]):
         """Return the address under which a browser has a page of an account's host."""
         return f"http://{self.host(account)}:{self.gateway.public_url.rpartition(':')[2]}{path}"
 
-    async def exchange(self, scope: str, *, subject: str = "maria", account: str = "acme") -> Answer:
-        """Let dana of the vendor's support ask to stand in for an agent (RFC 8693)."""
-        detail = {"type": "account_assumption", "account": account, "ticket": "SUP-1", "reason": "widget not loading"}
+    async def exchange(
+        self,
+        scope: str,
+        *,
+        subject: str = "maria",
+        account: str = "acme",
+        actor: str = "dana",
+        name: str | None = None,
+        ticket: str = "SUP-1",
+    ) -> Answer:
+        """Let dana, or somebody else of the vendor's support, ask to stand in for an agent (RFC 8693)."""
+        detail = {"type": "account_assumption", "account": account, "ticket": ticket, "reason": "widget not loading"}
         form = {
             "grant_type": GRANT_TYPE,
             "subject_token": subject,
             "subject_token_type": AGENT_ID,
-            "actor_token": self.issuer.token("dana", audience=STAFF_AUDIENCE, groups=(STAFF_GROUP,)),
+            "actor_token": self.issuer.token(actor, audience=STAFF_AUDIENCE, groups=(STAFF_GROUP,), name=name),
             "actor_token_type": ID_TOKEN,
             "audience": self.host(account),
             "scope": scope,

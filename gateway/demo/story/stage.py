@@ -85,6 +85,12 @@ operators = ["{security_group}"]
 
 [audit]
 checkpoint_seconds = 0.25
+
+[[audit.witnesses]]
+name = "elsewhere"
+kind = "file"
+path = "witness.checkpoints"
+every_seconds = 0.25
 """
 # What only the demo helpdesk answers: who is signed in.
 _CONSOLE = """
