@@ -1,7 +1,8 @@
-"""How fast the journal is found in: `python -m bench.search [--records N] [--directory DIR]`.
+"""How fast the journal is found in: `python -m bench.search [--records N] [--directory DIR] [--postgres URL]`.
 
-Fills a real journal, builds its index, and asks every kind of question; prints milliseconds. With `--lag`, how far the
-index is behind while records are written at a steady rate.
+Fills a real journal, builds its index, and asks every kind of question; prints milliseconds. With `--postgres`, the
+index is an empty database as nodes share one, and each question has a connection of its own, as the gateway's have.
+With `--lag`, how far the index is behind while records are written at a steady rate.
 """
 
 import argparse
@@ -11,21 +12,24 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from gateway.audit.index.building import Builder
 from gateway.audit.index.database import NAME, TooCostly
-from gateway.audit.index.finding import Finder
-from gateway.audit.index.overview import HOUR
+from gateway.audit.index.finding import Finder, Page, Tally
+from gateway.audit.index.overview import HOUR, Overview
 from gateway.audit.record import Record, name_actor
 from gateway.audit.search import Query
 from gateway.audit.writing.journal import Journal
 from gateway.clock import utc_now
+from gateway.stores.postgres.terms import StoreTerms
 from policy.model import AccountId, ActorId, AgentId, AssumptionId, ClientId
 
+T = TypeVar("T")
 _START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 _ISSUER = "https://login.vendor.example"
 _PEOPLE = [name_actor(ActorId(issuer=_ISSUER, subject=f"s-{n}"), f"person{n}") for n in range(40)]
@@ -38,6 +42,7 @@ _ROUTES = [
 ]
 _AT_ONCE = 2000
 _ROUNDS = 15
+_PATIENCE_SECONDS = 60.0
 _QUESTIONS = {
     "everything": "",
     "account": "account:acc7",
@@ -71,53 +76,139 @@ def main() -> None:
     options.add_argument("--records", type=int, default=1_000_000)
     options.add_argument("--directory", type=Path, help="Keep the journal here, and use it again.")
     options.add_argument("--lag", type=int, metavar="PER_SECOND", help="Measure how far the index is behind instead.")
+    options.add_argument("--postgres", metavar="URL", help="Bring the journal into this database, and ask that.")
     chosen = options.parse_args()
+    if chosen.lag and chosen.postgres:
+        options.error("--lag is of the index beside the journal's files: leave --postgres out")
     directory = chosen.directory or Path(tempfile.mkdtemp(prefix="locum-bench-"))
     try:
         if chosen.lag:
             asyncio.run(_measure_lag(directory, chosen.lag))
         else:
-            _measure(directory, chosen.records)
+            _measure(directory, chosen.records, chosen.postgres)
     finally:
         if chosen.directory is None:
             shutil.rmtree(directory)
 
 
-def _measure(directory: Path, count: int) -> None:
+def _measure(directory: Path, count: int, postgres: str | None) -> None:
     journal, index = directory / "journal", directory / NAME
     if not journal.exists():
         seconds = asyncio.run(_fill(journal, count))
         print(f"{count} records written in {seconds:.0f} s")
-    began = time.perf_counter()
-    with Builder(journal, index) as builder:
-        lines = builder.catch_up()
-    seconds = time.perf_counter() - began
-    if lines:
-        print(f"{lines} lines indexed in {seconds:.1f} s, {lines / seconds:.0f} a second")
-    size = sum(path.stat().st_size for path in journal.glob("*.jsonl"))
-    print(f"journal {size / 2**20:.0f} MiB, index {index.stat().st_size / 2**20:.0f} MiB")
+    print(f"journal {sum(path.stat().st_size for path in journal.glob('*.jsonl')) / 2**20:.0f} MiB")
+    with asyncio.Runner() as runner:
+        log = _Files(journal, index) if postgres is None else _Database(journal, postgres, runner)
+        began = time.perf_counter()
+        lines, size = log.build()
+        seconds = time.perf_counter() - began
+        if lines:
+            print(f"{lines} lines indexed in {seconds:.1f} s, {lines / seconds:.0f} a second")
+        print(f"index {size / 2**20:.0f} MiB")
+        _ask_everything(log)
+    if postgres is None:
+        _give_up(journal, index)
+
+
+class _Log(Protocol):
+    def build(self) -> tuple[int, int]:
+        """Take in what the journal holds; return how many lines that were, and the index's size in bytes."""
+
+    def search(self, query: Query) -> Page:
+        """Find the newest hundred."""
+
+    def stats(self, query: Query) -> Tally:
+        """Count by everything."""
+
+    def overview(self, query: Query) -> Overview:
+        """Count by the hour."""
+
+
+class _Files(_Log):
+    """The index beside the journal's files."""
+
+    def __init__(self, journal: Path, index: Path) -> None:
+        self._open = partial(Finder, journal, index, seconds=_PATIENCE_SECONDS)
+        self._journal, self._index = journal, index
+
+    def build(self) -> tuple[int, int]:
+        with Builder(self._journal, self._index) as builder:
+            return builder.catch_up(), self._index.stat().st_size
+
+    def search(self, query: Query) -> Page:
+        with self._open() as finder:
+            return finder.search(query, limit=100)
+
+    def stats(self, query: Query) -> Tally:
+        with self._open() as finder:
+            return finder.stats(query)
+
+    def overview(self, query: Query) -> Overview:
+        with self._open() as finder:
+            return finder.overview(query, step=HOUR)
+
+
+class _Database(_Log):
+    """The journal in a database that nodes share."""
+
+    def __init__(self, journal: Path, url: str, runner: asyncio.Runner) -> None:
+        # Only now, because it imports asyncpg.
+        from gateway.stores.postgres.address import parse_url  # noqa: PLC0415
+        from gateway.stores.postgres.journal_index import DatabaseIndex  # noqa: PLC0415
+
+        self._journal, self._address, self._runner = journal, parse_url(url), runner
+        self._log = DatabaseIndex(self._address, StoreTerms(), seconds=_PATIENCE_SECONDS)
+
+    def build(self) -> tuple[int, int]:
+        return self._runner.run(self._build())
+
+    async def _build(self) -> tuple[int, int]:
+        from gateway.stores.postgres.connect import Connector  # noqa: PLC0415
+        from gateway.stores.postgres.journal_lines import Shipper  # noqa: PLC0415
+        from gateway.stores.postgres.store import open_postgres  # noqa: PLC0415
+
+        # A store brings the database to its shape.
+        await (await open_postgres(self._address, StoreTerms())).close()
+        async with Connector(self._address, StoreTerms()).apart(_PATIENCE_SECONDS) as connection:
+            lines = await Shipper(self._journal, "bench", connection).catch_up()
+            await connection.execute("ANALYZE locum.journal_lines")
+            return lines, await connection.fetchval("SELECT pg_total_relation_size('locum.journal_lines')")
+
+    def search(self, query: Query) -> Page:
+        return self._runner.run(self._log.search(query, limit=100, before=None, after=None, account=None))[0]
+
+    def stats(self, query: Query) -> Tally:
+        return self._runner.run(self._log.stats(query, account=None))[0]
+
+    def overview(self, query: Query) -> Overview:
+        return self._runner.run(self._log.overview(query, step=HOUR, account=None))[0]
+
+
+def _ask_everything(log: _Log) -> None:
     print(f"{'question':40} {'p50':>8} {'p95':>8} {'max':>8}   found")
     for name, text in _QUESTIONS.items():
-        query = Query.parse(text)
-        took, found = [], ""
-        for _ in range(_ROUNDS):
-            began = time.perf_counter()
-            with Finder(journal, index, seconds=60) as finder:
-                page = finder.search(query, limit=100)
-            took.append(1000 * (time.perf_counter() - began))
-            found = f"{len(page.found)}{'+' if page.more else ''}"
-        _print(name, took, found)
+        page, took = _timed(partial(log.search, Query.parse(text)), rounds=_ROUNDS)
+        _print(name, took, f"{len(page.found)}{'+' if page.more else ''}")
     for text in ("", "account:acc7", "decision:deny", "refund"):
-        for name, tally in (("stats", Finder.stats), ("counts by the hour", partial(Finder.overview, step=HOUR))):
-            took, total = [], 0
-            for _ in range(3):
-                began = time.perf_counter()
-                with Finder(journal, index, seconds=60) as finder:
-                    total = tally(finder, Query.parse(text)).total
-                took.append(1000 * (time.perf_counter() - began))
-            _print(f"{name} of `{text}`", took, str(total))
-    try:
+        tally, took = _timed(partial(log.stats, Query.parse(text)), rounds=3)
+        _print(f"stats of `{text}`", took, str(tally.total))
+        overview, took = _timed(partial(log.overview, Query.parse(text)), rounds=3)
+        _print(f"counts by the hour of `{text}`", took, str(overview.total))
+
+
+def _timed(ask: Callable[[], T], *, rounds: int) -> tuple[T, list[float]]:
+    """Ask so often; return the last answer, and how many milliseconds each took."""
+    answers, took = list[T](), list[float]()
+    for _ in range(rounds):
         began = time.perf_counter()
+        answers.append(ask())
+        took.append(1000 * (time.perf_counter() - began))
+    return answers[-1], took
+
+
+def _give_up(journal: Path, index: Path) -> None:
+    began = time.perf_counter()
+    try:
         with Finder(journal, index, seconds=0.2) as finder:
             finder.stats(Query.parse('-"do not open"'))
     except TooCostly:

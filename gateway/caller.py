@@ -42,6 +42,9 @@ class Caller:
 
 
 def describe_agent(value: bytes) -> str:
-    """Return what a record says of a `User-Agent`: no token of ours, and no more than somebody may want to read."""
-    text = hide_tokens(value[:_LONGEST_AGENT]).decode("utf-8", "backslashreplace")
+    r"""Return what a record says of a `User-Agent`: no token of ours, and no more than somebody may want to read.
+
+    A byte that is no UTF-8 is written as `\xNN` and a backslash as two, so that no two are written alike.
+    """
+    text = hide_tokens(value[:_LONGEST_AGENT]).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     return text if len(value) <= _LONGEST_AGENT else f"{text}…[cut, {len(value)} bytes]"

@@ -3,6 +3,7 @@
 import logging
 import resource
 
+from gateway.admin_guests import MOST
 from gateway.config.model import Config
 
 log = logging.getLogger(__name__)
@@ -41,4 +42,4 @@ def wanted(config: Config) -> int:
     apps = (1 + len(config.upstreams)) * (upstream.max_connections + upstream.max_websockets)
     asked = config.grants.http.max_connections if config.grants.http is not None else 0
     stored = config.store.max_connections if config.store.address is not None else 0
-    return limits.connections_per_peer + limits.max_in_flight + apps + asked + stored + _OTHERS
+    return limits.connections_per_peer + limits.max_in_flight + apps + asked + stored + MOST + _OTHERS

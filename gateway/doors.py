@@ -2,10 +2,11 @@
 
 import asyncio
 import ssl
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
+from gateway.admin_guests import AdminGuests
 from gateway.binding import listen
 from gateway.config.check import format_address, parse_address
 from gateway.config.model import Config
@@ -26,8 +27,11 @@ class Doors:
         self.public_url = ""
         self.admin_url = ""
         self._public = public
+        self._guests = AdminGuests(lambda: public.limits)
+        admin.middlewares.append(self._guests.watch)
         self._admin = web.AppRunner(admin, access_log=None, auto_decompress=False)
         self._server: asyncio.Server | None = None
+        self._admin_server: asyncio.Server | None = None
         self._tls_server: TlsServer | None = None
         self._tls: ssl.SSLContext | None = None
         self._cut = asyncio.Event()
@@ -53,8 +57,11 @@ class Doors:
         self.public_url = f"{'http' if self._tls is None else 'https'}://{format_address(host, port)}"
         host, port = parse_address(config.server.admin_listen, "server.admin_listen")
         await self._admin.setup()
-        await web.TCPSite(self._admin, host, port, reuse_port=shared or None).start()
-        self.admin_url = f"http://{format_address(host, self._admin.addresses[0][1])}"
+        serving = self._guests.serving(cast("web.Server", self._admin.server))
+        self._admin_server = await asyncio.get_running_loop().create_server(
+            serving, host, port, reuse_port=shared or None
+        )
+        self.admin_url = f"http://{format_address(host, self._admin_server.sockets[0].getsockname()[1])}"
 
     def renew_certificate(self, config: Config) -> None:
         """Show the certificate of `config` to whoever connects from now on; raises ConfigError, and keeps the old."""
@@ -69,6 +76,8 @@ class Doors:
         """Take no more connections, close idle ones, and cut after so many seconds what is still under way."""
         if self._server is not None:
             self._server.close()
+        if self._admin_server is not None:
+            self._admin_server.close()
         if self._tls_server is not None:
             await self._tls_server.close()
         draining = asyncio.gather(self._public.shutdown(seconds), self._admin.cleanup())

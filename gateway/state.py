@@ -16,7 +16,7 @@ from gateway.audit.sinks.held import Sinks
 from gateway.audit.witnesses.opening import open_witnesses
 from gateway.audit.witnesses.showing import Witnesses
 from gateway.audit.writing.journal import Journal
-from gateway.audit.writing.strangers import Strangers
+from gateway.audit.writing.strangers import Persons, Strangers
 from gateway.clock import Clock, SteadyClock, Ticks
 from gateway.config.model import Config
 from gateway.counts import Counts
@@ -67,6 +67,8 @@ class State:
     journal: Journal | LateJournal
     strangers: Strangers
     """Through whom refusals of those go into it of whom nothing is known."""
+    persons: Persons
+    """And through whom those of people who are known, and may send as many forms as they like."""
     facts: FactCache
     live: Live
     follower: Follower
@@ -160,6 +162,8 @@ async def open_state(
     stack.push_async_callback(tasks.close)
     strangers = Strangers(late.journal, ticks=ticks)
     stack.callback(strangers.say)
+    persons = Persons(late.journal, ticks=ticks)
+    stack.callback(persons.say)
     facts = FactCache(
         late.store,
         ttl_seconds=config.grants.fact_ttl_seconds,
@@ -190,6 +194,7 @@ async def open_state(
         store=late.store,
         journal=late.journal,
         strangers=strangers,
+        persons=persons,
         facts=facts,
         live=live,
         follower=Follower(

@@ -7,7 +7,11 @@ from typing import Any
 
 from policy.model import ActorId, Deny, DenyReason, Pairs, Staff
 from policy.rules import SIGN_IN_METHODS, StandInRules
+from policy.texts import one_line
 from policy.times import LEEWAY, is_time
+
+# In their own profile people may be able to choose it: it stands beside what customers decide about.
+_LONGEST_NAME = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +36,10 @@ def read_staff(claims: Mapping[str, Any], rules: StandInRules, policy: SignInPol
     if "act" in claims or "may_act" in claims:
         # Who is already acting for somebody is not the person themself; exchanging on would launder that.
         return Deny(reason=DenyReason.EXCHANGE_CHAINED)
-    name = claims.get("name")
+    name, subject = claims.get("name"), str(claims["sub"])
     staff = Staff(
-        id=ActorId(issuer=str(claims["iss"]), subject=str(claims["sub"])),
-        name=name if isinstance(name, str) else str(claims["sub"]),
+        id=ActorId(issuer=str(claims["iss"]), subject=subject),
+        name=(one_line(name, _LONGEST_NAME) if isinstance(name, str) else "") or one_line(subject, _LONGEST_NAME),
         permissions=frozenset(),
         groups=_texts(claims.get(policy.groups_claim)),
         claims=_kept(claims, rules.claims),

@@ -45,12 +45,14 @@ class Day:
 
 
 @asynccontextmanager
-async def open_day(browser, folder, *, scripts=True, **options):
-    """Run the demo until the block ends, with nobody signed in anywhere."""
+async def open_day(browser, folder, *, scripts=True, before=None, **options):
+    """Run the demo until the block ends, with nobody signed in anywhere; what happens `before` is of the day before."""
     with open_folder(folder) as made:
         ports = Ports(public=free_port(0), admin=free_port(0))
         async with AsyncExitStack() as stack:
             scene = await stack.enter_async_context(open_helpdesk(made, ports))
+            if before is not None:
+                await before(scene)
             # The browser's own clock is the real one.
             scene.clock.catch_up()
             day = Day(scene=scene, scripts=scripts)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.gateway_world import HOST
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 from tests.started import environment
 
 MEBIBYTE = 1024 * 1024
@@ -90,8 +91,7 @@ class BulkApp:
 @contextmanager
 def running(directory: Path, app_port: int, *, upstream: str = "", more: str = "") -> Iterator[GatewayProcess]:
     """Run a gateway with its defaults, but for lines of its `upstream` table and `more` tables; ended with the block."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        port, admin = one.getsockname()[1], other.getsockname()[1]
+    port, admin = free_port(), free_port()
     (directory / "config.toml").write_text(
         f"""[server]
 issuer = "https://assume.vendor.example"

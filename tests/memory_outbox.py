@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from gateway.stores.outbox import WAITING, Claim, Contacts, Notice, Target, Waiting
+from gateway.stores.outbox import ALL, URGENT, WAITING, Claim, Contacts, Notice, Room, Target, Waiting
 from gateway.stores.store import StoreConflict
 from policy.model import AccountId
 
@@ -51,18 +51,20 @@ class MemoryOutbox:
         await self._answer()
         return self._add(notices, now)
 
-    async def is_due(self, *, now: datetime) -> bool:
+    async def is_due(self, *, now: datetime, room: Room = ALL) -> bool:
         await self._answer()
-        return bool(self._due(now))
+        return bool(self._due(now, room))
 
-    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
+    async def claim_notices(
+        self, holder: str, *, now: datetime, until: datetime, most: int, room: Room = ALL
+    ) -> Claim | None:
         await self._answer()
-        if not (due := self._due(now)):
+        if not (due := self._due(now, room)):
             return None
         _, target = min((self._doors[each].not_before, each) for each in due)
         door = self._doors[target]
         door.holder, door.held_until = holder, until
-        notices = sorted(self._waiting(target), key=lambda each: (each.happened_at, each.id))
+        notices = sorted(self._waiting(target), key=lambda each: (each.event not in URGENT, each.happened_at, each.id))
         return Claim(target=target, holder=holder, failures=door.failures, notices=notices[:most])
 
     async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
@@ -85,15 +87,18 @@ class MemoryOutbox:
         waiting = [each.happened_at for name, each in self._notices.items() if name not in self._noted]
         return Waiting(count=len(waiting), oldest=min(waiting, default=None))
 
-    async def tidy_notices(self, *, before: datetime) -> None:
+    async def tidy_notices(self, *, before: datetime, contacts_before: datetime, now: datetime) -> None:
         await self._answer()
         for name in [name for name in self._noted if self._notices[name].happened_at < before]:
             self._noted.discard(name)
             del self._notices[name]
+        for account, contacts in self._contacts.items():
+            if contacts.at < contacts_before:
+                self._contacts[account] = replace(contacts, former=())
         old = [
             target
             for target, door in self._doors.items()
-            if door.not_before < before and door.held_until < before and not self._waiting(target)
+            if door.not_before < now and door.held_until < now and not self._waiting(target)
         ]
         for target in old:
             del self._doors[target]
@@ -108,9 +113,12 @@ class MemoryOutbox:
     def _waiting(self, target: Target) -> list[Notice]:
         return [each for name, each in self._notices.items() if name not in self._noted and each.target == target]
 
-    def _due(self, now: datetime) -> list[Target]:
+    def _due(self, now: datetime, room: Room) -> list[Target]:
         return [
             target
             for target, door in self._doors.items()
-            if door.not_before <= now and door.held_until <= now and self._waiting(target)
+            if not now < door.not_before <= now + timedelta(hours=2)
+            and not now < door.held_until <= now + timedelta(minutes=10)
+            and target.channel not in room.full
+            and any(each.account not in room.busy or target.address in room.spared for each in self._waiting(target))
         ]

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 from gateway.stores.requesting import KEPT, Room
-from gateway.stores.store import StoreConflict
+from gateway.stores.store import AccountRecord, StoreConflict
 from policy.asking import LATELY, GrantRequest, GrantRequestId, RequestRefusal, RequestState
 from policy.grants import GrantChange
 from policy.model import AccountId, ActorId
@@ -17,6 +17,7 @@ class MemoryRequests:
     """Keeps them for the store whose part this is."""
 
     hold: asyncio.Event | None
+    _accounts: dict[AccountId, AccountRecord]
 
     @cached_property
     def _asked(self) -> dict[GrantRequestId, GrantRequest]:
@@ -61,11 +62,14 @@ class MemoryRequests:
         return sorted(by_id, key=lambda one: one.asked_at, reverse=True)
 
     async def answer_grant_request(
-        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime
+        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime, epoch: int | None = None
     ) -> bool:
         await self._answer()
         found = self._asked.get(request)
         if found is None or not _waits(found, at):
+            return False
+        known = self._accounts.get(found.account)
+        if epoch is not None and (known is None or known.account.epoch != epoch):
             return False
         self._asked[request] = replace(found, answer=answer, answered_at=at, answered_by=by)
         self._changed(account=found.account)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.stores.outbox import Claim, Contacts, Notice, Target, Waiting
+from gateway.stores.outbox import Claim, Contacts, Former, Notice, Room, Target, Waiting
 from gateway.stores.store import StoreConflict
 from policy.model import AccountId
 from tests.store_examples import ACME, AWKWARD, EARLIEST, LATEST, NOW
@@ -26,8 +26,8 @@ def a_claim() -> Claim:
     return Claim(target=MAIL, holder="one", failures=0, notices=[])
 
 
-async def claim(store, holder="one", *, now=NOW, until=LATER, most=50):
-    return await store.claim_notices(holder, now=now, until=until, most=most)
+async def claim(store, holder="one", *, now=NOW, until=LATER, most=50, **more):
+    return await store.claim_notices(holder, now=now, until=until, most=most, **more)
 
 
 async def finish(store, claimed, *, noted=None, not_before=NOW, failures=0):
@@ -47,6 +47,16 @@ class OutboxContract:
         assert [odd, CONTACTS, last] == list(await store.list_contacts())
         assert CONTACTS == await store.find_contacts(ACME.id)
         assert None is await store.find_contacts(AccountId("other"))
+
+    async def test_who_was_told_before_is_known_for_a_while(self, store):
+        """And forgotten with the rest, for it is personal; whoever is told stays."""
+        former = (Former(Target("mail", AWKWARD), EARLIEST), Former(HOOK, NOW))
+        await store.save_contacts(replace(CONTACTS, former=former), tell=[], now=NOW)
+        assert replace(CONTACTS, former=former) == await store.find_contacts(ACME.id)
+        await store.tidy_notices(before=NOW, contacts_before=NOW, now=NOW)
+        assert former == (await store.find_contacts(ACME.id)).former
+        await store.tidy_notices(before=NOW, contacts_before=LATER, now=NOW)
+        assert CONTACTS == await store.find_contacts(ACME.id)
 
     @pytest.mark.parametrize("version", [1, 3])
     async def test_contacts_that_were_decided_on_others_are_not_put(self, store, version):
@@ -120,6 +130,43 @@ class OutboxContract:
         await finish(store, first, noted=[], not_before=NOW)
         assert None is await claim(store, "three")
 
+    async def test_a_clock_that_was_ahead_puts_nothing_off_for_long(self, store):
+        """What is held or put off for longer than anybody does is due; an hour's pause and a hold of minutes count."""
+        await store.add_notices([a_notice()], now=NOW)
+        ahead = NOW + timedelta(days=365)
+        assert None is not await claim(store, now=ahead, until=ahead + timedelta(minutes=3))
+        again = await claim(store, "two", until=NOW + timedelta(minutes=3))
+        assert None is not again
+        assert (None, False) == (await claim(store, "three"), await store.is_due(now=NOW))
+        await finish(store, again, noted=[], not_before=NOW + timedelta(hours=1))
+        assert False is await store.is_due(now=NOW)
+        late = await claim(store, now=NOW + timedelta(hours=1))
+        await finish(store, late, noted=[], not_before=ahead)
+        assert True is await store.is_due(now=NOW)
+
+    async def test_what_is_urgent_comes_first(self, store):
+        """Whatever happened before it."""
+        await store.add_notices([a_notice(f"n{index}") for index in range(9)], now=NOW)
+        urgent = ["contacts", "evidence", "kill_switch"]
+        await store.add_notices([a_notice(event, event=event, at=LATER) for event in urgent], now=NOW)
+        assert [*urgent, "n0"] == [each.id for each in (await claim(store, most=4)).notices]
+
+    async def test_what_there_is_no_room_for_is_not_claimed(self, store):
+        """Neither of a channel, nor of an account, but where the address is spared; nor is it said to be due."""
+        await store.add_notices([a_notice(), a_notice("n2", HOOK, account="beta")], now=NOW)
+        for room, found in (
+            (Room(full=["mail", "webhook"]), None),
+            (Room(busy=["acme", "beta"]), None),
+            (Room(full=["mail"]), HOOK),
+            (Room(busy=["beta"]), MAIL),
+            (Room(busy=["acme", "beta"], spared=[HOOK.address]), HOOK),
+        ):
+            assert (found is not None) == await store.is_due(now=NOW, room=room)
+            claimed = await claim(store, room=room)
+            assert found == (claimed and claimed.target)
+            if claimed is not None:
+                await finish(store, claimed, noted=[])
+
     async def test_the_first_outcome_stays(self, store):
         """It is not to be sent again, and waits for its record only."""
         await store.add_notices([a_notice()], now=NOW)
@@ -132,15 +179,15 @@ class OutboxContract:
         assert Waiting() == await store.count_waiting()
 
     async def test_nothing_of_it_is_kept_once_it_is_noted_and_old(self, store):
-        """Neither notice nor target; what waits is kept, however old."""
+        """Neither notice nor target, of which nothing is kept once its pause is over; what waits is kept, however old."""
         await store.add_notices([a_notice(), a_notice("n2", HOOK)], now=NOW)
         for _ in range(2):
             claimed = await claim(store)
             done = claimed.target == MAIL
             await finish(store, claimed, noted=["n1"] if done else [], failures=2)
-        await store.tidy_notices(before=NOW)
+        await store.tidy_notices(before=NOW, contacts_before=NOW, now=NOW)
         assert 0 == await store.add_notices([a_notice()], now=NOW)
-        await store.tidy_notices(before=LATER)
+        await store.tidy_notices(before=LATER, contacts_before=LATER, now=LATER)
         assert 1 == await store.add_notices([a_notice()], now=NOW)
         found = {each.target: each.failures for each in (await claim(store), await claim(store, "two"))}
         assert {MAIL: 0, HOOK: 2} == found

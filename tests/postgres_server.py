@@ -8,7 +8,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from gateway.stores.postgres.address import parse_url
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.tables import TABLES
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 
 # A test of PostgreSQL takes what needs asyncpg from here, so that all of them are skipped alike where it is missing.
 asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install -e '.[dev,postgres]'")
@@ -62,8 +62,7 @@ class Server:
         self._process = None
         self._names = itertools.count()
         self._used = []
-        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         data = self.home / "data"
         if copy_of is None:
             self._run("initdb", "-D", data, "-U", "locum", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")

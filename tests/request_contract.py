@@ -97,6 +97,17 @@ class RequestContract:
         assert not await store.answer_grant_request(ASKED.id, RequestState.APPROVED, by="late", at=NOW)
         assert kept == await store.find_grant_request(ASKED.id)
 
+    async def test_an_answer_can_be_tied_to_the_accounts_epoch(self, store):
+        """Under another one, or for an account that is not there, nothing is answered; under its own it is."""
+        await store.add_account(ACME)
+        await store.add_grant_request(ASKED, room=ROOM)
+        await store.add_grant_request(another(2, account=AccountId("none")), room=ROOM)
+        for id_, epoch in ((ASKED.id, ACME.epoch + 1), (another(2).id, 0)):
+            assert not await store.answer_grant_request(id_, RequestState.APPROVED, by="o", at=NOW, epoch=epoch)
+        assert ASKED == await store.find_grant_request(ASKED.id)
+        assert await store.answer_grant_request(ASKED.id, RequestState.APPROVED, by="o", at=NOW, epoch=ACME.epoch)
+        assert RequestState.APPROVED is (await store.find_grant_request(ASKED.id)).answer
+
     async def test_what_has_expired_or_is_not_there_cannot_be_answered(self, store):
         """From the very microsecond of the end on."""
         await store.add_grant_request(ASKED, room=ROOM)

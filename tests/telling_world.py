@@ -110,6 +110,10 @@ class Relay(_Server):
             if isinstance(connection, ssl.SSLSocket):
                 connection.close()
 
+    def verdict(self, _raw: bytes) -> str:
+        """The reply to a message for which the script says none."""
+        return self.otherwise
+
     def _data(self, connection: socket.socket, stream, recipient: str) -> None:
         connection.sendall(b"354 go\r\n")
         lines = []
@@ -117,7 +121,7 @@ class Relay(_Server):
             assert line, "the message breaks off"
             lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
         self.asked += 1
-        step = next(self.script, self.otherwise)
+        step = next(self.script, self.verdict(b"".join(lines)))
         if step == "silent":
             self.note()
             while not self._ended and connection.recv(1024):

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-import pytest_asyncio
 
 from gateway.cli.assume import CLIENT
 from gateway.console.account.door import PATH as ACCOUNT
@@ -11,6 +10,7 @@ from gateway.console.security.sign_in import BEGIN
 from gateway.remote.server import Server, Wish
 from tests import day_world
 from tests.accessibility import faults_of
+from tests.telling_world import notices
 from tests.test_console_for_real import browser, come_in, open_page, scene
 
 __all__ = ["browser", "scene"]  # the fixtures
@@ -47,14 +47,30 @@ async def test_the_page_of_an_accounts_administrators(scene):
     assert [] == await faults_of(stranger)
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def day(browser, tmp_path_factory):
-    """The demo, and a browser of each of the three; the tests below go through one day together, in their order."""
-    async with day_world.open_day(browser, tmp_path_factory.mktemp("day") / "demo") as day:
-        yield day
+@pytest.mark.parametrize("scene", [{"notices": notices()}], indirect=True)
+async def test_who_is_told(scene):
+    """Nobody yet, and then somebody, with the secret of a webhook."""
+    page = await open_page(scene, scripts=True)
+    await page.get_by_role("link", name="See and change who is told").click()
+    assert [] == await faults_of(page)
+    await page.get_by_label("Mail addresses").fill("ann@acme.example\nhttps://hooks.acme.example/in")
+    await page.get_by_role("button", name="Save").click()
+    await page.get_by_role("heading", name="Secrets of the webhooks").wait_for()
+    assert [] == await faults_of(page)
 
 
-async def test_whoever_is_not_signed_in(day):
+async def test_every_page_of_a_day(browser, tmp_path):
+    """Of the customer, staff and the security team, as they come to them on the demo, and the demo's own."""
+    async with day_world.open_day(browser, tmp_path / "demo") as day:
+        await whoever_is_not_signed_in(day)
+        await the_customers_pages(day)
+        await staffs_pages(day)
+        await the_security_teams_pages(day)
+        await what_is_over(day)
+        assert [] == day.faults
+
+
+async def whoever_is_not_signed_in(day):
     """Where each of the three begins, and the demo's own pages for that."""
     for page, url in (
         (day.owner, day.at(ACCOUNT)),
@@ -68,7 +84,7 @@ async def test_whoever_is_not_signed_in(day):
         assert [] == await faults_of(page), url
 
 
-async def test_the_customers_pages(day):
+async def the_customers_pages(day):
     """Somebody waits for an answer, which is being given; somebody is in; and what they have done."""
     await day_world.owner_comes(day)
     await day_world.owner_enables(day)
@@ -93,7 +109,7 @@ async def test_the_customers_pages(day):
     assert [] == await faults_of(page), "the log"
 
 
-async def test_staffs_pages(day):
+async def staffs_pages(day):
     """In the app under the banner; what is held, and what is over; and the code of a command line."""
     page = day.dana
     assert [] == await faults_of(page), "the app with the banner"
@@ -108,7 +124,7 @@ async def test_staffs_pages(day):
     assert [] == await faults_of(page), "who asks"
 
 
-async def test_the_security_teams_pages(day):
+async def the_security_teams_pages(day):
     """Who is in, with every question open; how sound the record is; and somebody for whom the console is not."""
     await day_world.sam_comes(day)
     page = day.sam
@@ -124,7 +140,7 @@ async def test_the_security_teams_pages(day):
     assert [] == await faults_of(page), "not for you"
 
 
-async def test_what_is_over(day):
+async def what_is_over(day):
     """The customer ends it: the next page of the app, and the one that says who one stands in for."""
     page = day.dana
     await day.owner.goto(day.at(ACCOUNT))
@@ -133,4 +149,3 @@ async def test_what_is_over(day):
     await page.goto(day.at("/tickets"))
     await page.get_by_text("stands in for nobody any more").wait_for()
     assert [] == await faults_of(page), "not let through"
-    assert [] == day.faults

@@ -5,7 +5,6 @@ import base64
 import json
 import re
 import signal
-import socket
 import sys
 from contextlib import asynccontextmanager
 
@@ -20,6 +19,7 @@ from tests import started
 from tests.certificates import Authority
 from tests.gateway_world import AUDIENCE
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 from tests.process_world import open_process_world
 from tests.provider_world import CLIENT_SECRET, Browser, Provider
 
@@ -74,8 +74,7 @@ class Command:
 
 async def test_the_whole_way(tmp_path):
     """Asked on one machine, signed in and approved in a browser, used, and ended: by a token and by a command."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     issuer = f"http://127.0.0.1:{port}"
     environment = {"LOCUM__SERVER__ISSUER": issuer, "LOCUM__ACCOUNTS__HOST": "{account}.helpdesk.example"}
     async with open_process_world(tmp_path, issuer_class=Provider) as world:

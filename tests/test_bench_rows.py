@@ -234,7 +234,7 @@ async def test_a_peer_answers_rightly_in_all_its_rows(name, app, tmp_path):
 
 async def test_locum_alone_is_measured_from_end_to_end():
     """A second of each gives a figure, and every line and aim that can be had on this machine is printed."""
-    rows = ["workers-2", "assumed-varied", "websocket", "decision"]
+    rows = ["ordinary", "workers-2", "assumed-varied", "websocket", "decision"]
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,

@@ -82,7 +82,7 @@ async def scene(tmp_path, request):
         session = {"name": "locum-staff", "value": staff.staff, "url": f"http://localhost:{port}"}
         await context.add_cookies([{**session, "httpOnly": True, "sameSite": "Lax"}])
         shown = await context.new_page()
-        shown.set_default_timeout(15_000)
+        shown.set_default_timeout(30_000)
         faults = []
         shown.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
         yield SimpleNamespace(page=shown, context=context, port=port, app=upstream, gateway=gateway, faults=faults)

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 from urllib.parse import unquote
 
 import pytest
@@ -235,6 +236,41 @@ async def test_of_a_long_user_agent_the_beginning_is_recorded(tmp_path):
         agents = [record["user_agent"] for record in world.records(kind="decision")]
     assert f"{'u' * 1024}…[cut, 20000 bytes]" == agents[0]
     assert agents[1].startswith("(token)…[cut, ")
+
+
+ODD = (
+    b"\xff", b"\\xff", b"\\\\xff", b"\\", b"\\\\", b"a\xed\xa0\x80b", b"a\\ud800b", b"\xc3\xa9", b"\xe9", b"a\tb", b"\xc2\x9b2J",
+    b"\xe2\x80\xaegnp.exe", b"\"'},{\"kind\":\"journal\",\\", bytes(range(0x80, 0x100)), b"\xf0\x9f\x98\x80\xf0\x9f\x98",
+)  # fmt: skip
+"""Programs that call themselves by what is no UTF-8, by what such bytes are written as, and by what steers."""
+
+
+async def test_an_odd_user_agent_can_be_read_back_as_the_bytes_that_were_sent(tmp_path):
+    """No two are written alike, whoever made them up; also at our own endpoints, which another parser reads."""
+    async with open_world(tmp_path) as world:
+        await world.choose("day")
+        token = await world.token()
+        form = (
+            "Content-Type: application/x-www-form-urlencoded",
+            "Content-Length: 8",
+            f"Authorization: {world.basic()}",
+        )
+        for agent in ODD:
+            for first, lines, body in (
+                ("GET /tickets/1", [f"Authorization: Bearer {token}"], b""),
+                ("POST /.locum/oauth/token", form, b"audience"),
+            ):
+                head = "\r\n".join([f"{first} HTTP/1.1", f"Host: {HOST}", "Connection: close", *lines])
+                await world.raw(b"%b\r\nUser-Agent: %b\r\n\r\n%b" % (head.encode(), agent, body))
+        asked = [record["user_agent"] for record in world.records(kind="decision")]
+        tokens = [record["user_agent"] for record in world.records(kind="token", decision="deny")]
+    assert [*ODD] == [as_sent(text) for text in asked] == [as_sent(text) for text in tokens]
+
+
+def as_sent(agent):
+    """Undo what `describe_agent` has done."""
+    escape = re.compile(rb"\\(?:(\\)|x([0-9a-f]{2}))")
+    return escape.sub(lambda found: found[1] or bytes([int(found[2], 16)]), agent.encode())
 
 
 async def test_a_refusal_for_the_wrong_account_is_the_tokens_own_accounts_to_read(tmp_path):

@@ -220,6 +220,7 @@ BAD_INPUT = [
     (("grant", "set", "acme", "day"), 2, "Missing option '--as'"),
     (("client", "add", "a b", "--role", "token"), 2, "name a client with letters"),
     (("client", "add", "app"), 2, "Missing option '--role'"),
+    (("client", "add", "siem", "--role", "audit", "--account", ""), 2, "--account needs the id of an account"),
     (("assumption", "end", "as_none", "--as", "x"), 1, "there is no assumption `as_none`"),
     (("staff", "lock", "ghost"), 1, "was never seen here"),
     (("--config", "missing.toml", "account", "show"), 78, "`missing.toml`: cannot be read"),

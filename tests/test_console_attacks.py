@@ -341,7 +341,7 @@ async def test_the_page_runs_nothing_of_others_and_is_kept_nowhere(olivia):
     policy = page.headers["content-security-policy"]
     assert (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self';"
-        " frame-ancestors 'none'; base-uri 'none'"
+        " frame-ancestors 'none'; base-uri 'none'; img-src 'self'"
     ) == policy
     assert ("no-store", "DENY", "nosniff") == tuple(
         page.headers[name] for name in ("cache-control", "x-frame-options", "x-content-type-options")

@@ -37,7 +37,7 @@ async def browser():
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def scene(tmp_path, browser):
+async def scene(tmp_path, browser, request):
     async with AsyncExitStack() as stack:
         app = App()
         upstream = await stack.enter_async_context(RecordingUpstream(app.script))
@@ -49,6 +49,7 @@ async def scene(tmp_path, browser):
             console(wanted, remember_seconds=0.0)
             wanted["server"] |= {"issuer": f"http://localhost:{port}", "listen": f"127.0.0.1:{port}"}
             wanted["accounts"] = {"host": "{account}.localhost"}
+            wanted |= getattr(request, "param", {})
             gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path)))
         await gateway.store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
         await gateway.store.add_account(Account(id=AccountId("globex"), type=AccountType.TRIAL))
@@ -64,7 +65,7 @@ async def open_page(scene, *, scripts=False, width=320, account="acme", session=
     url = f"http://{account}.localhost:{scene.port}"
     await context.add_cookies([{"name": "session", "value": session, "url": url, "sameSite": "Lax"}])
     page = await context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     page.on("console", lambda said: scene.faults.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda fault: scene.faults.append(str(fault)))
     await page.goto(f"{url}/.locum/account")
@@ -112,7 +113,7 @@ async def test_an_administrator_without_scripts_turns_it_on_looks_and_turns_it_o
     await page.get_by_text("until somebody turns it off").first.wait_for()
     for number in range(3):
         await come_in(scene, number)
-    await page.get_by_role("link", name="Look again").click()
+    await page.get_by_role("link", name="Look again", exact=True).click()
     await page.get_by_role("button", name="End now Dana Reyes standing in for maria").first.click()
     await page.get_by_role("button", name="End all 2 now").click()
     await page.get_by_text("Everybody is out.").wait_for()
@@ -187,6 +188,29 @@ async def test_a_page_that_is_told_nothing_any_more_says_so(scene):
     await page.evaluate(LOOKED_AT, True)
     await page.evaluate(LOOKED_AT, False)
     await page.get_by_text("is not kept up to date any more").wait_for()
+
+
+HURRIED = "const slow = window.setInterval; window.setInterval = (work, pause) => slow(work, pause / 50);"
+
+
+async def test_where_no_stream_gets_through_the_page_asks(scene):
+    """Something between refuses streams, or the browser knows none: who comes in is shown all the same."""
+    page = await open_page(scene, scripts=True)
+    await page.get_by_role("button", name="Turn on").click()
+    await page.get_by_role("status").get_by_text("Saved.").wait_for()
+    await page.add_init_script(HURRIED)
+    await page.route(
+        "**/live?*", lambda route: route.continue_() if "once=on" in route.request.url else route.fulfill(status=502)
+    )
+    await page.reload()
+    await come_in(scene, 1)
+    await page.get_by_role("button", name="End now Dana").wait_for()
+    await page.add_init_script("delete window.EventSource;")
+    await page.unroute("**/live?*")
+    await page.reload()
+    await come_in(scene, 2)
+    await page.get_by_role("button", name="End all 2 now").wait_for()
+    assert not await page.locator("#lost").is_visible()
 
 
 async def test_a_trial_has_no_setting(scene):

@@ -52,6 +52,26 @@ async def test_what_was_out_of_date_already_is_told_at_once(olivia):
     assert b"event: changed" in answer.body
 
 
+async def test_a_page_without_a_stream_asks_whether_it_is_out_of_date(olivia):
+    """It is answered at once, both ways; another account's change is none."""
+    live = f"{await address(olivia)}&once=on"
+    await olivia.world.choose(account="globex")
+    same = await olivia.ask(live, "Sec-Fetch-Site: same-origin")
+    assert (200, "no-store", b'{"changed": false}') == (same.status, same.headers["cache-control"], same.body)
+    await olivia.world.choose()
+    assert b'{"changed": true}' == (await olivia.ask(live, "Sec-Fetch-Site: same-origin")).body
+
+
+async def test_without_scripts_the_page_is_loaded_again_if_somebody_wants_that(olivia):
+    """A link begins it, and another one ends it."""
+    page = await olivia.page()
+    assert 'http-equiv="refresh"' not in page.text
+    wanted = re.search(r'href="([^"]+)">Look again every 30 seconds', page.text)[1].removeprefix(PATH)
+    page = await olivia.page(wanted)
+    assert (200, True) == (page.status, '<meta http-equiv="refresh" content="30">' in page.text)
+    assert f'<a href="{PATH}">Stop that</a>' in page.text
+
+
 async def test_another_accounts_change_is_not_told(olivia):
     """What happens in globex leaves acme's page as it is: by its address the stream would wait as before."""
     await olivia.world.choose()
@@ -72,4 +92,5 @@ async def test_nobody_else_may_listen(olivia):
         assert (403, False) == (answer.status, b"retry" in answer.body)
     for site in ("cross-site", "same-site", "none"):
         assert 403 == (await olivia.ask(live, f"Sec-Fetch-Site: {site}")).status
-    assert 403 == (await olivia.ask(f"{PATH}/live", cookie="")).status
+    for target in (f"{PATH}/live", f"{live}&once=on"):
+        assert 403 == (await olivia.ask(target, cookie="")).status

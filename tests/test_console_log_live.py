@@ -236,15 +236,17 @@ async def test_too_many_readings_are_refused_before_they_are_recorded(olivia):
 
 @pytest.fixture
 async def desk(tmp_path):
-    tasks, orders, let = Tasks(), [], asyncio.Event()
+    tasks, orders, let, ticks = Tasks(), [], asyncio.Event(), Ticks()
+    turns = Turns(ticks)
 
     async def make(order):
         orders.append((order.account, order.assumption))
         await let.wait()
+        ticks.now += 3
         return Ending.MADE, json.dumps([order.account, order.assumption]).encode()
 
-    found = ReceiptDesk(tmp_path, tmp_path / "key", tasks=tasks, make=make)
-    found.orders, found.let = orders, let
+    found = ReceiptDesk(tmp_path, tmp_path / "key", tasks=tasks, turns=turns, ticks=ticks, make=make)
+    found.orders, found.let, found.turns = orders, let, turns
     yield found
     await tasks.close()
 
@@ -262,6 +264,17 @@ async def test_a_receipt_that_takes_long_is_fetched_later(desk):
     assert (Ending.MADE, b'["acme", "as_1"]') == await desk.fetch("acme", "as_1")
     assert (Ending.MADE, b'["globex", "as_1"]') == await desk.fetch("globex", "as_1")
     assert [("acme", "as_1"), ("globex", "as_1")] == desk.orders
+
+
+async def test_a_receipt_is_made_out_of_the_accounts_share(desk):
+    """Each counts like some seconds of searching: after a few there is none left for a while, and others have theirs."""
+    desk.let.set()
+    for number in range(4):
+        desk.turns.charge("acme", 0.0)
+        await desk.fetch("acme", f"as_{number}")
+    with pytest.raises(Busy, match="your account has searched a lot"):
+        desk.turns.charge("acme", 0.0)
+    desk.turns.charge("globex", 0.0)
 
 
 async def test_receipts_that_nobody_comes_for_make_room(desk):

@@ -188,15 +188,18 @@ async def test_many_answers_at_once_are_one(olivia):
     assert (1 if grant else 0) == len(await olivia.world.gateway.store.list_changes("acme"))
 
 
-async def test_a_request_is_hidden_once_the_vendor_has_locked_out_who_asked(olivia):
-    """And cannot be approved by a form that was shown before."""
+async def test_a_request_can_only_be_declined_once_the_vendor_has_locked_out_who_asked(olivia):
+    """It is shown, for it takes room, and cannot be approved, not even by a form that was shown before."""
     asked, form = await asks(olivia, TESTING), await olivia.form()
     store = olivia.world.gateway.store
     await store.save_staff(Staff(id=DANA, name="Dana", permissions=frozenset()), at=olivia.world.clock.now)
     await store.disable_staff(DANA, disabled=True)
-    assert "Waiting for your answer" not in (await olivia.page()).text
+    page = (await olivia.page()).text
+    assert ("locked out whoever asked" in page, "requests/approve" in page) == (True, False)
     refused = await answer(olivia, "approve", asked, form=form)
     assert (409, None) == (refused.status, await olivia.grant())
+    assert 303 == (await answer(olivia, "decline", asked)).status
+    assert "Waiting for your answer" not in (await olivia.page()).text
 
 
 async def test_a_trial_and_a_suspended_account_approve_nothing(tmp_path):

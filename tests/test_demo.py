@@ -26,8 +26,18 @@ from gateway.demo.story.folder import FolderError, open_folder
 from gateway.demo.story.play import Chapter, Got, Step, Told, play
 from gateway.demo.story.stage import free_port
 from gateway.demo.story.text import line
+from tests import ports
 
-COMMAND = [sys.executable, "-m", "gateway", "demo", "--port", "0", "--admin-port", "0"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "gateway",
+    "demo",
+    "--port",
+    str(ports.free_port()),
+    "--admin-port",
+    str(ports.free_port()),
+]
 
 
 def environment(**more):

@@ -12,6 +12,7 @@ from tests.attack_world import open_attack, request
 from tests.live_world import caught_up
 from tests.patience import PATIENCE_SECONDS, unless_it_stalls
 from tests.rawwire import RecordingUpstream, hold, response, then_close, then_reset
+from tests.test_metrics import scrape
 
 # --- ourselves ---
 
@@ -85,6 +86,7 @@ def full_disk():
 async def test_a_full_disk_keeps_staff_out_until_there_is_room(attacker):
     """What cannot be recorded does not happen: no request, no token, no change; then it goes on, with a mark."""
     world = attacker.world
+    before = (await scrape(world)).value("locum_journal_failures_total")
     with full_disk():
         await expect_only_customers(attacker, "journal_unavailable")
         # Refusals too need their record, and are refusals without it.
@@ -97,6 +99,7 @@ async def test_a_full_disk_keeps_staff_out_until_there_is_room(attacker):
             assert (503, "journal_unavailable", []) == (outcome.status, outcome.reason, outcome.heard)
         assert (503, "journal_unavailable") == _told(await world.ask(scope="tickets:read"))
         assert (503, "journal_unavailable") == _told(await world.choose("year"))
+    assert before < (await scrape(world)).value("locum_journal_failures_total"), "so that somebody is woken"
     world.clock.forward(seconds=1)
     await expect_everybody(attacker)
     assert 1 == len(world.records(kind="journal", reason="recovered"))

@@ -11,6 +11,7 @@ import pytest
 
 from tests.gateway_world import HOST, open_world, parse
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 
 CLIENTS = 8
 PERIOD_SECONDS = 0.1
@@ -35,8 +36,7 @@ class Flapping:
         """How often each number has come, by method."""
         self._server = None
         self._writers = set()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     async def __aenter__(self):
         await self.up()

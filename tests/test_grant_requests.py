@@ -144,12 +144,16 @@ async def test_whoever_is_locked_out_or_signed_out_cannot_ask(desk):
     assert isinstance(await desk.ask("test_tickets", person=desk.person()), GrantRequest)
 
 
-async def test_what_somebody_asked_who_is_locked_out_since_is_neither_shown_nor_approved(desk):
-    """The account can still decline it."""
+async def test_what_somebody_asked_who_is_locked_out_since_is_not_approved(desk):
+    """It is shown as what it is, for it takes room; the account can still decline it."""
     asked, other = await desk.ask("test_tickets"), await desk.ask("test_tickets", person=desk.person("kim"))
     await desk.store.save_staff(desk.person().staff, at=NOON)
     await desk.store.disable_staff(asked.actor, disabled=True)
-    assert [other.id] == await desk.waiting()
+    waiting = await desk.requests.waiting("acme")
+    assert ({asked.id, other.id}, {asked.actor}) == (
+        {one.id for one in waiting},
+        await desk.requests.locked_out(waiting),
+    )
     assert RequestRefusal.ASKER_DISABLED is await desk.approve(asked)
     assert None is await desk.grant()
     assert RequestState.DECLINED is (await desk.decline(asked)).answer
@@ -314,8 +318,8 @@ class Lossy(MemoryStore):
     async def add_grant_request(self, request, *, room):
         return await self._lose(super().add_grant_request(request, room=room))
 
-    async def answer_grant_request(self, request, answer, *, by, at):
-        return await self._lose(super().answer_grant_request(request, answer, by=by, at=at))
+    async def answer_grant_request(self, request, answer, *, by, at, epoch=None):
+        return await self._lose(super().answer_grant_request(request, answer, by=by, at=at, epoch=epoch))
 
     async def save_approval(self, change, request, *, by, at):
         return await self._lose(super().save_approval(change, request, by=by, at=at))

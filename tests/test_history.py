@@ -28,6 +28,7 @@ from policy.model import Account, AccountType, Duration
 from tests.gateway_world import ISSUER
 from tests.history import Answer, History
 from tests.patience import PATIENCE_SECONDS
+from tests.ports import free_port
 from tests.postgres_server import Wire, open_store
 from tests.process_world import Addresses, open_process_world, until
 from tests.tally import TALLY
@@ -46,8 +47,7 @@ class Node:
         self.number = number
         self.world = world
         self.wire = wire
-        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         more = f'[grants]\nfact_ttl_seconds = {TTL_SECONDS}\n[store]\nurl = "{url}"\n'
         world.configure(listen=f"127.0.0.1:{self.port}", shutdown=0.2, more=more)
         self.process = None

@@ -410,3 +410,17 @@ async def test_lines_of_a_real_journal_are_found_by_what_is_sealed(tmp_path):
     with Finder(directory, _index(directory)) as finder:
         found = finder.search(Query.parse("agent:maria ticket:SUP-1"), limit=9).found
     assert ["maria"] == [msgspec.to_builtins(one.entry)["subject"] for one in found]
+
+
+async def test_a_record_of_a_time_far_away_stops_nothing(tmp_path):
+    """Whoever dates one into 2050 or 9999, or a clock that is wrong, loses no record, and the order stays."""
+    directory = tmp_path / "journal"
+    years = [2026, 2050, 2027, 9999, 2041, 2100, 9999]
+    write_segment(directory, [{"kind": "decision", "at": f"{year}-06-01T00:00:00Z"} for year in years])
+    index = _index(directory)
+    with Finder(directory, index) as finder:
+        found = finder.search(Query.parse("kind:decision"), limit=9).found
+        assert sorted(years) == sorted(int(one.entry["at"][:4]) for one in found)
+        assert sorted(years, reverse=True) == [int(one.entry["at"][:4]) for one in found]
+        late = finder.search(Query.parse("after:2060-01-01"), limit=9).found
+        assert [9999, 9999, 2100] == [int(one.entry["at"][:4]) for one in late]

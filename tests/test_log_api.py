@@ -184,6 +184,64 @@ async def test_a_client_of_one_account_gets_nothing_of_another(world, client):
     assert unknown == await world.get("assumptions/as-globex", client=client)
 
 
+def _elsewhere(number, **more):
+    """A record of acme's token at another account's host, as the proxy writes it."""
+    return {
+        "kind": "decision",
+        "decision": "deny",
+        "reason": "wrong_account",
+        "at": (NOON + timedelta(hours=2, minutes=number)).isoformat(),
+        "origin": "node",
+        "seq": 100 + number,
+        "account": "acme",
+        "asked_account": "globex",
+        "assumption": "as-acme",
+        "ticket": "SUP-9",
+        "host": "globex.helpdesk.example",
+        "method": "PATCH",
+        "path": "/tickets/815",
+        "query_names": ["hush"],
+        "query_values": ["hush=4711"],
+        "rule": "secret-route",
+        "upstream": "http://globex.internal",
+        **more,
+    }
+
+
+async def test_where_its_token_was_tried_is_hidden_from_an_accounts_client(world):
+    """That it was is its own record; the other account, its host and what was asked there are not, by no query."""
+    journal = world.directory / "journal" / "node-000000000000.jsonl"
+    with journal.open("ab") as file:
+        file.write(b"".join(build_line(to_json(_elsewhere(number)))[1] for number in range(3)))
+    with Builder(world.directory / "journal", world.directory / NAME) as builder:
+        builder.catch_up()
+    hidden = ("globex", "815", "hush", "4711", "secret-route", "PATCH")
+    status, page = await world.get("records", client="acme", q="ticket:SUP-9")
+    assert (200, 3) == (status, len(page["records"]))
+    _, story = await world.get("assumptions/as-acme", client="acme")
+    assert 3 == sum(step["record"].get("ticket") == "SUP-9" for step in story["records"])
+    _, counts = await world.get("stats", client="acme", q="ticket:SUP-9")
+    assert (3, {"wrong_account": 3}) == (counts["total"], counts["reason"])
+    for answer in (page, story, counts):
+        assert not [word for word in hidden if word in json.dumps(answer)]
+    inside = ("globex", "-globex", "815", "-815", "path:/tickets/815", "-path:/x", "method:PATCH", "-method:GET")
+    for query in (*inside, "route:secret-route", "-route:x", "hush*", '"globex helpdesk"'):
+        _, page = await world.get("records", client="acme", q=f"ticket:SUP-9 {query}")
+        _, counts = await world.get("stats", client="acme", q=f"ticket:SUP-9 {query}")
+        assert ([], 0) == (page["records"], counts["total"]), query
+    # Whoever may see every account sees all of it.
+    _, page = await world.get("records", q="ticket:SUP-9 globex")
+    assert ["globex"] * 3 == [one["record"]["asked_account"] for one in page["records"]]
+    assert {"PATCH": 3} == (await world.get("stats", q="ticket:SUP-9"))[1]["method"]
+    # What is counted beside them is counted as before.
+    _, counts = await world.get("stats", client="acme")
+    assert ({"GET": 10}, 13) == (counts["method"], counts["total"])
+    # And the record says what was asked for, and nothing that was added to it.
+    assert {("ticket",), ("ticket", "text"), ("ticket", "route")} <= {
+        tuple(one.get("query_names", ())) for one in world.recorded()
+    }
+
+
 async def test_cursors_are_no_way_into_another_account(world):
     """A cursor that was given for another account's record leads to one's own only."""
     _, everything = await world.get("records", limit="1000")

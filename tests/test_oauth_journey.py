@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-import socket
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from gateway.tokens.client_keys import ASSERTION_TYPE
 from policy.model import ClientId
 from tests.gateway_world import AGENT_TYPE, EXCHANGE, ID_TOKEN
 from tests.oauth_world import open_oauth
+from tests.ports import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 
@@ -33,8 +33,7 @@ class ToTheGateway(AbstractResolver):
 
 async def test_from_a_401_to_the_end(tmp_path):
     """Refused, it finds the server, proves itself by its key, exchanges, verifies, works, asks, ends, is refused."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     issuer = f"http://assume.localhost:{port}"
     key = OKPKey.generate_key("Ed25519", {"kid": "desk-1"})
 

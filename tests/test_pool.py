@@ -10,6 +10,7 @@ import pytest
 from gateway.proxy.pool import Pool
 from gateway.proxy.wire import UpstreamFault, UpstreamTimeout
 from tests.patience import unless_it_stalls
+from tests.ports import free_port
 from tests.rawwire import RecordingUpstream, UpstreamConnection, hold, response, then_close, then_reset
 from tests.upstream_client import body_of, eventually, fetch, pool_to, read_all, request
 
@@ -327,14 +328,9 @@ async def test_a_cancelled_request_gives_its_place_back_and_closes_its_connectio
 # --- reaching it ---
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 async def test_a_refused_connection_is_a_fault_that_says_what_to_do():
     """The message names the upstream."""
-    url = f"http://127.0.0.1:{unused_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     async with pool_to(url) as pool:
         with pytest.raises(UpstreamFault, match=f"`{url}`.*check that it is running"):
             await fetch(pool)
@@ -363,7 +359,7 @@ async def test_after_a_failed_attempt_others_fail_without_one():
 @unless_it_stalls
 async def test_an_upstream_that_is_back_is_found_by_the_next_request_after_the_pause():
     """Nothing has to be reset, and nothing tries by itself."""
-    port = unused_port()
+    port = free_port()
     async with pool_to(f"http://127.0.0.1:{port}", unreachable_pause_seconds=SOON) as pool:
         with pytest.raises(UpstreamFault):
             await fetch(pool)

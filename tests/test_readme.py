@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.demo.story.stage import free_port
+from tests.ports import free_port
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
@@ -30,7 +30,7 @@ def session():
 @pytest.fixture
 async def demo(tmp_path):
     """A demo that stays up, on ports of its own; returns how to read the README's addresses there."""
-    ports = {"8080": str(free_port(0)), "8081": str(free_port(0))}
+    ports = {"8080": str(free_port()), "8081": str(free_port())}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "demo", "--port", ports["8080"], "--admin-port", ports["8081"]),
         cwd=tmp_path,
@@ -86,3 +86,13 @@ def test_every_command_that_the_docs_name_is_known():
             words = re.sub(r"--config \S+ ", "", line).split()
             if words[0] in cli.list_commands(None):
                 known(words, cli)
+
+
+def test_every_picture_is_small_and_shown():
+    """None is kept that no document shows or leads to, and none is heavier than a page of it needs to be."""
+    texts = "".join(path.read_text() for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+    pictures = [*(PROJECT / "docs" / "pictures").iterdir()]
+    assert pictures
+    for picture in pictures:
+        assert f"pictures/{picture.name})" in texts, picture.name
+        assert picture.stat().st_size <= 120 * 1024, picture.name

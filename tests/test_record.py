@@ -1,6 +1,7 @@
 """A record's bytes: canonical, bounded, and harmless to whoever reads them."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -45,6 +46,8 @@ POISON = {
     "long and wide": "\U0001f600" * 65536,
     "long and poisonous": "\u202e\n" * 32768,
 }
+SHORT = {name: text for name, text in POISON.items() if len(text) < MAX_CHARACTERS}
+HALF = "…[escaped]"
 TEXTS = ("ticket", "stated_reason", "path", "user_agent", "host", "reason", "request_id")
 
 
@@ -74,10 +77,28 @@ def test_no_value_can_break_its_line_or_steer_a_terminal(field, poison):
     assert len(data) < 8 * MAX_CHARACTERS
 
 
-@pytest.mark.parametrize("poison", [text for text in POISON.values() if len(text) < MAX_CHARACTERS and text.isascii()])
-def test_a_hostile_value_is_kept_as_it_was(poison):
-    """Escaping is undone by reading: the evidence is what was sent."""
-    assert poison == _read(_encode(Record(kind="decision", path=poison)))["path"]
+@pytest.mark.parametrize("field", TEXTS)
+@pytest.mark.parametrize("poison", SHORT.values(), ids=SHORT)
+def test_a_hostile_value_is_kept_as_it_was(poison, field):
+    """Escaping is undone by reading: the evidence is what was sent. Half a character says that it was one."""
+    read = _read(_encode(Record(kind="decision", **{field: poison})))[field]
+    assert poison == _unescaped(read)
+    assert read.endswith(HALF) == any("\ud800" <= char <= "\udfff" for char in poison)
+
+
+def _unescaped(text):
+    """Undo what is done to a value with half a character in it, and tell by its mark whether it was done."""
+    if not text.endswith(HALF):
+        return text
+    escape = re.compile(r"\\(?:(\\)|u([0-9a-f]{4}))")
+    return escape.sub(lambda found: found[1] or chr(int(found[2], 16)), text.removesuffix(HALF))
+
+
+def test_no_two_values_are_written_alike():
+    """Half a character, the text of its escape, and the same with more backslashes."""
+    texts = ["a\ud800b", *(f"a{chr(92) * number}ud800b" for number in range(1, 4)), "a\\\ud800b"]
+    assert len(texts) == len({_read(_encode(Record(kind="decision", path=text)))["path"] for text in texts})
+    assert texts == [_unescaped(_read(_encode(Record(kind="decision", path=text)))["path"]) for text in texts]
 
 
 def test_characters_that_reorder_text_are_kept_but_escaped():
@@ -88,8 +109,8 @@ def test_characters_that_reorder_text_are_kept_but_escaped():
 
 
 def test_a_lone_surrogate_is_written_as_the_text_of_its_escape():
-    """Strict readers refuse a lone surrogate, so that one could hide a record from them."""
-    assert "a\\ud800b" == _read(_encode(Record(kind="decision", path="a\ud800b")))["path"]
+    """Strict readers refuse a lone surrogate, so that one could hide a record from them; and the value says so."""
+    assert f"a\\ud800b{HALF}" == _read(_encode(Record(kind="decision", path="a\ud800b")))["path"]
 
 
 def test_a_long_value_is_cut_and_says_so():

@@ -69,6 +69,7 @@ async def test_what_waits_is_listed(world):
     assert {
         "id": asked.id, "permissions": ["read", "test_tickets"], "assumption_duration": "week", "ticket": "SUP-7",
         "reason": "the export is empty", "expires_at": written, "asked_at": one["asked_at"],
+        "locked_out": False,
         "actor": {"issuer": "https://id.vendor.example", "subject": "dana", "name": "Dana"},
     } == one  # fmt: skip
     assert [] == (await call(world, account="globex"))[1]["requests"]

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 
+from gateway.audit.evidence.verdict import DIRECTORY, Kept, Verdict, keep
 from gateway.audit.hand import Hand
 from gateway.console.security.heads import Heads
 from tests.patience import PATIENCE_SECONDS
@@ -26,7 +27,7 @@ async def _page(guard):
 
 async def test_it_says_how_far_the_record_is_sealed(tmp_path):
     """The newest checkpoint of each origin with its size and root, checked against the journal's key."""
-    async with open_guard(tmp_path) as guard:
+    async with open_guard(tmp_path, change=_seals_seldom) as guard:
         await guard.enter()
         await guard.world.gateway.journal.checkpoint()
         note = (tmp_path / "journal" / "gateway.checkpoint").read_text().split("\n")
@@ -97,6 +98,10 @@ async def test_legal_holds_retention_and_sinks_are_named(tmp_path):
         security(document)
         document["audit"]["retention"] = {"days": 400, "accounts": [{"account": "acme", "days": 30}]}
         document["audit"]["witnesses"] = [{"name": "vault", "kind": "file", "path": str(tmp_path / "vault")}]
+        document["audit"]["sinks"] = [
+            {"name": "shipped", "kind": "file", "path": str(tmp_path / "shipped.jsonl")},
+            {"name": "siem", "kind": "http", "url": "http://127.0.0.1:9/take"},
+        ]
 
     async with open_guard(tmp_path, change=change) as guard:
         hold = Hold(account="acme", by="counsel", reason="<b>suit 9</b>", at=guard.world.clock.now)
@@ -104,8 +109,29 @@ async def test_legal_holds_retention_and_sinks_are_named(tmp_path):
         await guard.enter()
         page = await _page(guard)
         assert b"<b>suit" not in page.body
-        for said in ("400 days", "30 days", "Legal hold on acme", "<b>suit 9</b>", "vault"):
+        for said in ("400 days", "30 days", "Legal hold on acme", "<b>suit 9</b>", "vault", "shipped (file)"):
             assert said in page.text, said
+        assert re.search(r"<dt><bdi>shipped \(file\)</bdi></dt><dd><bdi>\w+, [0-9]+ bytes behind", page.text)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "these get nothing now: siem." not in (page := await _page(guard)).text:  # noqa: ASYNC110 - a thread
+                await asyncio.sleep(0.02)
+        assert "degraded" == how(page, "Sinks")
+
+
+async def test_keys_nodes_and_the_last_verdict_are_shown(tmp_path):
+    """What signs, that there is no other machine, and until where the journal was found to be as it was written."""
+    async with open_guard(tmp_path) as guard:
+        await guard.enter()
+        page = await _page(guard)
+        assert "degraded" == how(page, "Verified")
+        assert "ok" == how(page, "Nodes")
+        assert "This one only" in page.text
+        assert re.search(r"<dt><bdi>tokens[^<]*</bdi></dt><dd><bdi>EdDSA [^<]* 0 days ago</bdi>", page.text)
+        (tmp_path / DIRECTORY).mkdir(exist_ok=True)
+        keep(tmp_path / DIRECTORY, Kept(at=guard.world.clock.now, verdict=Verdict(count=0, covered={"gateway": 41})))
+        page = await _page(guard)
+        assert "ok" == how(page, "Verified")
+        assert "<dt><bdi>gateway</bdi></dt><dd><bdi>verified until record 41</bdi></dd>" in page.text
 
 
 async def test_workers_that_do_not_answer_are_named(tmp_path):

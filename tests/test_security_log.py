@@ -103,6 +103,26 @@ async def test_one_click_narrows_and_one_excludes(world):
     assert "51 records" in rest
 
 
+async def test_the_most_refused_rules_and_the_most_active_staff_are_named(world):
+    """With how often, most of all first; each leads to those records, and what is not refused counts for no rule."""
+    more = [entry | {"seq": 100 + number} for number, entry in enumerate(make_entries(60)) if number % 4 == 2]
+    refused = [entry | {"decision": "deny", "rule": "users.write"} for entry in more[:12]]
+    world.add(*refused, *more[12:])
+    _, page = await world.get(LOG)
+    rules, staff = (
+        re.search(rf"<h2>{title}</h2><ol class=\"top-list\">(.*?)</ol>", page)[1]
+        for title in ("Most refused rules", "Most active staff")
+    )
+    found = [re.findall(r'<bdi>([^<]+)</bdi>.*?<span class="count">(\d+)</span>', one) for one in (rules, staff)]
+    assert [("users.write", "12"), ("tickets.read", "9")] == found[0][:2]
+    assert ("person2", "30") == found[1][0]
+    assert {("person0", "15"), ("person1", "15"), ("person3", "15")} == set(found[1][1:])
+    _, narrowed = await world.get(link_of(rules, "<bdi>users.write</bdi>"))
+    assert 12 == len(paths_of(narrowed))
+    _, narrowed = await world.get(link_of(staff, "<bdi>person2</bdi>"))
+    assert {2} == {number % 4 for number in paths_of(narrowed)}
+
+
 async def test_a_bar_leads_to_its_time(world):
     """The picture is a way in: what a bar counts is what its link finds."""
     _, page = await world.get(LOG, **{"from": "2026-11-23T12:00", "to": "2026-11-23T13:00"})

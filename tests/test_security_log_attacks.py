@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from gateway.console.security.export_order import Order
 from tests.journals import NOON
-from tests.security_log_world import ACCOUNTS, make_entries, open_security_log
+from tests.security_log_world import ACCOUNTS, make_entries, open_security_log, progress_of
 from tests.test_log_api import ATTACKS
 
 LOG = "/console/log"
@@ -216,3 +217,47 @@ async def test_a_faked_picture_of_the_session_does_not_help(world):
         status, page = await world.get(LOG, visitor=None, headers={"Cookie": cookie})
         assert status in (303, 400, 403), cookie
         assert "canary" not in page
+
+
+ELSEWHERE = {
+    "kind": "decision",
+    "decision": "deny",
+    "reason": "wrong_account",
+    "at": (NOON + timedelta(hours=20)).isoformat(timespec="microseconds"),
+    "origin": "node",
+    "seq": 5000,
+    "account": "acme",
+    "asked_account": "globex",
+    "assumption": "as_acme",
+    "ticket": "SUP-9",
+    "host": "globex.helpdesk.example",
+    "method": "PATCH",
+    "path": "/tickets/815",
+    "rule": "secret-route",
+}
+
+
+async def test_where_its_token_was_tried_is_hidden_from_an_accounts_visitor(tmp_path):
+    """On the list, in its counts, of the record itself, in an export, few or many, and by no search."""
+    async with open_security_log(tmp_path, entries=[*make_entries(30), ELSEWHERE]) as world:
+        _, everything = await world.get(LOG, q="ticket:SUP-9", range="all")
+        assert "secret-route" in everything
+        _, page = await world.get(LOG, visitor="acme", q="ticket:SUP-9", range="all")
+        assert "1 record" in page
+        [row] = re.findall(r'<td data-label="Time \(UTC\)"><a href="([^"]*)"', page)
+        _, shown = await world.get(html.unescape(row), visitor="acme")
+        _, few, _ = await world.post(f"{LOG}/export", visitor="acme", format="jsonl", q="ticket:SUP-9", range="all")
+        order = Order(
+            folder="", form="jsonl", text="ticket:SUP-9", since=None, until=round(world.clock().timestamp() * 1e6),
+            ends=True, account="acme", journal=str(world.directory / "journal"),
+            index=str(world.directory / "journal-index.sqlite3"), most_rows=10**6, most_bytes=10**9,
+        )  # fmt: skip
+        id_ = await world.jobs.start("me", order)
+        assert "done" == await progress_of(world, id_)
+        many = (await world.jobs.find("me", id_)).data.read_text()
+        for text in (page, shown, few, many):
+            assert "SUP-9" in text
+            assert not [word for word in ("globex", "815", "PATCH", "secret-route") if word in text]
+        for query in ("globex", "-nothing", "path:/tickets/815", "method:patch", "-route:x"):
+            _, page = await world.get(LOG, visitor="acme", q=f"ticket:SUP-9 {query}", range="all")
+            assert 'data-label="Time (UTC)"' not in page, query

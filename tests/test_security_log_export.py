@@ -3,10 +3,15 @@
 import asyncio
 import csv
 import json
+from datetime import timedelta
 
 import pytest
 
 from gateway.audit.formats.table import COLUMNS
+from gateway.audit.index.building import Builder
+from gateway.audit.index.database import NAME
+from gateway.audit.record import to_json
+from gateway.audit.segment import build_line
 from gateway.console.security.export_jobs import ExportJobs, ExportTerms, write_apart
 from gateway.console.security.export_order import Order
 from tests.journals import NOON
@@ -273,3 +278,37 @@ async def test_an_account_exports_its_own_only(world):
     lines = (await world.jobs.find("me", id_)).data.read_text().splitlines()
     assert {"acme"} == {json.loads(line)["account"] for line in lines}
     assert sum(entry.get("account") == "acme" for entry in make_entries(MANY)) == len(lines)
+
+
+def _late(world):
+    """Another node's file, of which the index has read nothing; returns its one record's number."""
+    entry = {**next(make_entries(1)), "origin": "late", "seq": 777_777, "request_id": "req_late"}
+    line = build_line(to_json({**entry, "at": (NOON - timedelta(hours=1)).isoformat(timespec="microseconds")}))[1]
+    (world.directory / "journal" / "late-000000000000.jsonl").write_bytes(line)
+    return entry["seq"]
+
+
+async def test_an_export_is_not_said_to_be_whole_while_the_index_lacks_something(tmp_path):
+    """One file that the index has not read, and it is shown as cut, from when on, and in its last line."""
+    async with open_security_log(tmp_path, entries=make_entries(MANY), terms=ExportTerms(settle_seconds=0)) as world:
+        _late(world)
+        address, state = await _export(world, range="all")
+        assert "capped" == state
+        page = (await world.get(address))[1]
+        assert "not whole" in page
+        assert "not all in the index yet" in page
+        assert "not all in the index yet" in (await world.get(f"{address}/data"))[1].splitlines()[-1]
+
+
+async def test_an_export_waits_for_what_the_index_has_to_read(tmp_path):
+    """What comes into the index meanwhile is in it, and then it is whole."""
+    async with open_security_log(tmp_path, entries=make_entries(MANY)) as world:
+        seq = _late(world)
+        _, _, address = await world.post(EXPORT, format="jsonl", range="all")
+        await eventually(lambda: "data" in {path.name for path in (world.directory / "exports").glob("*/*/*")})
+        with Builder(world.directory / "journal", world.directory / NAME) as builder:
+            builder.catch_up()
+        assert "done" == await progress_of(world, address.rpartition("/")[2])
+        seqs = _seqs((await world.get(f"{address}/data"))[1])
+        assert seq in seqs
+        assert MANY + 1 == len(seqs)

@@ -59,7 +59,7 @@ async def open_page(scene, query="", *, scripts=False, width=320):
     session = {"name": "locum-staff", "value": scene.staff, "url": scene.home, "httpOnly": True, "sameSite": "Lax"}
     await context.add_cookies([session])
     page = await context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     page.on("console", lambda said: scene.faults.append(said.text) if "Content Security" in said.text else None)
     page.on("pageerror", lambda fault: scene.faults.append(str(fault)))
     await page.goto(scene.home + query)

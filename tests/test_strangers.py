@@ -154,6 +154,8 @@ def test_what_a_day_of_flood_costs_the_disk_is_what_the_operators_guide_says(let
         query_names=(letter * 256 + "…[cut, 9000 characters]",) * 4, user_agent=letter * 1024 + "…[cut, 9000 bytes]",
         request_id=f"req_{0:016x}", traceparent=f"00-{1:032x}-{1:016x}-01",
     )  # fmt: skip
-    encoded = encode(worst, origin="gateway-00", seq=10**9, at=datetime(2026, 11, 23, microsecond=1, tzinfo=UTC))
-    _, lines = build_lines([encoded])
+    record, openings = encode(
+        worst, origin="gateway-00", seq=10**9, at=datetime(2026, 11, 23, microsecond=1, tzinfo=UTC)
+    )
+    _, lines = build_lines([record], [openings])
     assert (A_SECOND * 86_400 + AT_ONCE) * len(lines) < gigabytes * 1e9

@@ -3,6 +3,8 @@
 import asyncio
 
 from gateway.grants.switch import record_switch
+from tests.browser_world import open_browser
+from tests.oauth_world import revoke
 from tests.sink_world import Receiver, listening
 from tests.telling_world import (
     ANN,
@@ -13,12 +15,14 @@ from tests.telling_world import (
     is_signed,
     notices,
     payloads,
+    put_contacts,
     recorded,
     recorded_later,
     secret_of,
     telling,
 )
 from tests.test_metrics import scrape_until
+from tests.test_stand_in_asking import ask
 
 
 async def test_administrators_are_told_what_happens_in_their_account(tmp_path):
@@ -27,17 +31,51 @@ async def test_administrators_are_told_what_happens_in_their_account(tmp_path):
         async with telling(tmp_path, notices(relay), mail=[ANN]) as world:
             assert 200 == (await world.choose())[0]
             await recorded(world, event="setting")
-            await world.token()
+            token = await world.token()
             [begun] = await recorded(world, event="begun")
+            assert 200 == (await revoke(world, token))[0]
+            await recorded(world, event="ended")
             told = relay.mails_to(ANN)
-    assert ["Account assumption of acme is on", "dana stands in at acme"] == [str(mail["Subject"]) for mail in told]
-    body = told[1].get_content()
+    assert [
+        "Account assumption of acme is on",
+        "dana stands in at acme",
+        "An account assumption at acme has ended",
+    ] == [str(mail["Subject"]) for mail in told]
     for words in ("Staff member: dana", "Stands in for: maria", "Ticket: SUP-1", "in their words: cannot reproduce"):
-        assert words in body
+        assert words in told[1].get_content()
+    for words in ("Staff member: dana", "Stood in for: maria", "Ticket: SUP-1", "How: it was ended", "By: app"):
+        assert words in told[2].get_content()
     assert ("sent", "mail", ANN, "acme") == tuple(begun[key] for key in ("reason", "channel", "recipient", "account"))
     assert 64 == len(begun["about"])
     assert {"auto-generated"} == {mail["Auto-Submitted"] for mail in told}
     assert "Locum <locum@vendor.example>" == str(told[0]["From"])
+
+
+async def test_administrators_are_told_that_somebody_asks(tmp_path):
+    """By the form on staff's page: who, what for, for how long, why; nothing is open by that."""
+    with Relay() as relay:
+
+        def tell(wanted):
+            wanted["notices"] = notices(relay)
+
+        async with open_browser(tmp_path, stand_in=False, change=tell) as browser:
+            world = browser.world
+            await put_contacts(world.gateway.store, mail=[ANN])
+            assert 200 == (await world.choose("off"))[0]
+            await browser.sign_in()
+            assert 303 == (await ask(browser)).status
+            await recorded(world, event="asked", reason="sent")
+            assert [] == list(await world.gateway.store.list_assumptions(at=world.clock.now))
+    # It may come together with the change of the setting before it, as one mail.
+    [told] = [mail for mail in relay.mails_to(ANN) if "Asks for:" in mail.get_content()]
+    assert "asks to stand in at acme" in f"{told['Subject']}\n{told.get_content()}"
+    for words in (
+        "Asks for: read test_tickets",
+        "For how long: week",
+        "Ticket: SUP-7",
+        "Reason, in their words: the <b>export</b> fails",
+    ):
+        assert words in told.get_content()
 
 
 async def test_an_accounts_webhook_is_signed_with_its_own_secret(tmp_path):
@@ -75,6 +113,9 @@ async def test_that_nobody_could_be_told_is_on_the_record(tmp_path):
         [record] = await recorded(world, event="setting")
         told = {"channel": "none", "outcome": "failed_no_contact"}
         await scrape_until(world, lambda scraped: 1 == scraped.value("locum_notices_total", **told))
+        # As well how far the journal has been read for it.
+        for name in ("locum_notices_unread_bytes", "locum_notices_unread_seconds"):
+            await scrape_until(world, lambda scraped, name=name: 0 == scraped.value(name))
     assert ("failed_no_contact", "none", "acme") == tuple(record[key] for key in ("reason", "channel", "account"))
     assert "recipient" not in record
 

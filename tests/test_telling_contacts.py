@@ -1,19 +1,24 @@
 """Who is told: contacts are changed on the record, and nobody is taken off who does not hear of it."""
 
+from datetime import timedelta
+
 import pytest
 
 from gateway.config.notices import NoticesSecurity
 from gateway.stores.store import StoreConflict, StoreError
 from gateway.telling.addresses import is_mail, is_webhook, shown
 from gateway.telling.addressing import Addressing
-from gateway.telling.contacts import ContactBook
+from gateway.telling.contacts import FORMER_KEPT, ContactBook
+from gateway.telling.events import Event
 from policy.model import AccountId
 from tests.gateway_world import open_world
+from tests.memory_store import MemoryStore
 from tests.sink_world import Receiver
-from tests.telling_world import ANN, MASTER, SECURITY, Relay, hook_of, notices, recorded, secret_of, telling
+from tests.telling_world import ANN, MASTER, SECURITY, Log, Relay, Time, hook_of, notices, recorded, secret_of, telling
 from tests.test_cli import Shell
 
 EVE = "eve@evil.example"
+ACCOUNT = AccountId("acme")
 
 
 async def put(world, account="acme", *, roles=None, **wish):
@@ -163,7 +168,9 @@ async def test_a_change_that_is_not_made_is_taken_back_on_the_record(tmp_path):
     async with telling(tmp_path, notices(), mail=[ANN]) as world:
         for error, reason in ((StoreConflict("x"), "overtaken"), (StoreError("x"), "store_unavailable")):
             store = Failing(world.gateway.store, error)
-            book = ContactBook(store, world.gateway.journal, Addressing(NoticesSecurity()), clock=world.clock.utc)
+            book = ContactBook(
+                store, world.gateway.journal, Addressing(NoticesSecurity()), signs=True, clock=world.clock.utc
+            )
             with pytest.raises(type(error)):
                 await book.change(AccountId("acme"), mail=[EVE], webhooks=[], by="x")
             assert [reason] == [each["reason"] for each in world.records(kind="account", decision="deny")][-1:]
@@ -196,3 +203,34 @@ async def test_a_webhook_of_ours_is_told_of_a_change(tmp_path):
             assert 200 == (await put(world))[0]
             await recorded(world, event="contacts", reason="sent")
         assert 1 == receiver.asked
+
+
+async def test_a_webhook_that_cannot_be_signed_is_refused(tmp_path):
+    """With what to do; it would be told nothing, and look as if it were."""
+    async with telling(tmp_path, notices(webhooks={})) as world:
+        status, document = await put(world, webhooks=["https://hooks.acme.example/"])
+        assert (422, True) == (status, "notices.webhooks.secret" in document["title"])
+        assert 200 == (await put(world, mail=[ANN]))[0]
+
+
+async def test_who_was_told_when_it_happened_is_told():
+    """Though the contacts are others by the time that the journal is read, and were changed more than once."""
+    store, log, clock = MemoryStore(), Log(), Time()
+    addressing = Addressing(NoticesSecurity())
+    book = ContactBook(store, log, addressing, signs=True, clock=clock)
+    for mail in (ANN, EVE, "x@evil.example"):
+        await book.change(ACCOUNT, mail=[mail], webhooks=[], by="x")
+        clock.now += timedelta(minutes=1)
+    contacts = await store.find_contacts(ACCOUNT)
+
+    def told(minutes):
+        at = clock.now - timedelta(minutes=minutes)
+        event = Event(name="begun", account=ACCOUNT, at=at)
+        return [notice.target.address for notice in addressing.notices(event, contacts, about="r")]
+
+    assert ["x@evil.example", ANN, EVE] == told(2.5)
+    assert ["x@evil.example", EVE] == told(1.5)
+    assert ["x@evil.example"] == told(0.5)
+    clock.now += FORMER_KEPT
+    await book.change(ACCOUNT, mail=[ANN], webhooks=[], by="x")
+    assert ["x@evil.example"] == [each.target.address for each in (await store.find_contacts(ACCOUNT)).former]

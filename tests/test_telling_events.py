@@ -118,7 +118,9 @@ def test_who_is_told():
         ("fe80::1", False), ("fe80::1%eth0", False), ("fd00::1", False), ("ff02::1", False),
         ("::ffff:10.0.0.1", False), ("::ffff:93.184.216.34", True), ("64:ff9b::10.0.0.1", False),
         ("64:ff9b::5db8:d822", True), ("2002:0a00:0001::1", False), ("2001:0:53aa:64c:0:fffe:f5ff:fffe", False),
-        ("metadata.internal", False), ("", False),
+        ("metadata.internal", False), ("", False), ("168.63.129.16", False), ("192.0.0.192", False),
+        ("192.88.99.1", False), ("::10.0.0.1", False), ("::ffff:0:10.0.0.1", False), ("64:ff9b:1::a00:1", False),
+        ("fec0::1", False), ("5f00::1", False), ("::93.184.216.34", False),
     ],
 )  # fmt: skip
 def test_what_is_outside(address, outside):

@@ -1,7 +1,10 @@
 """Mail: the relay is verified before anything is said, and a notice is one mail to one person, whatever it holds."""
 
+import asyncio
 import base64
+import contextlib
 import json
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -12,11 +15,13 @@ from gateway.config.notices import NoticesMail
 from gateway.config.section import Secret
 from gateway.pages.render import Texts
 from gateway.stores.outbox import Notice, Target
-from gateway.telling.courier import Never, NotNow, Parcel
+from gateway.telling.courier import Never, NotNow, NotThis, Parcel
 from gateway.telling.mail import MailCourier
 from gateway.telling.text import clean
 from gateway.telling.wording import Wording
 from tests.certificates import Authority
+from tests.patience import PATIENCE_SECONDS
+from tests.sink_world import _Server
 from tests.telling_world import ANN, PASSWORD, Relay
 from tests.test_config import document
 
@@ -105,10 +110,11 @@ def test_a_certificate_of_another_name_will_not_do(authority):
 
 def test_what_a_relay_says_is_not_repeated():
     """Its words may hold an address or a credential: only the number is told."""
-    with Relay([f"554 {PASSWORD} {ANN}"]) as relay, pytest.raises(NotNow) as error:
-        courier(relay, host="127.0.0.1", security="none").bring(parcel())
-    assert "the relay answers 554" == str(error.value)
-    assert None is error.value.__cause__
+    for code, kind in ((554, NotThis), (454, NotNow)):
+        with Relay([f"{code} {PASSWORD} {ANN}"]) as relay, pytest.raises(kind) as error:
+            courier(relay, host="127.0.0.1", security="none").bring(parcel())
+        assert f"the relay answers {code}" == str(error.value)
+        assert None is error.value.__cause__
 
 
 @pytest.mark.parametrize("address", ["a@b.example\r\nRCPT TO:<c@d.example>", "<a@b.example>", "a b@c.example", ""])
@@ -164,6 +170,13 @@ def test_an_operators_text_is_taken_and_a_broken_one_is_not(tmp_path, caplog):
     assert "ended.txt" in caplog.text
 
 
+@pytest.mark.parametrize("text", ["{{ 1 // 0 }}", "{{ {}['k'] }}", "{{ [].pop() }}", "{{ fact.staff.split('-')[3] }}"])
+def test_an_operators_text_may_raise_whatever_it_likes(tmp_path, text):
+    """Ours is taken, and nobody is told nothing."""
+    (tmp_path / "begun.txt").write_text(text)
+    assert "Dana stands in at acme" == wording(tmp_path).mail([a_notice()]).subject
+
+
 WRONG = {
     "a relay elsewhere in the open": ({"mail": {"security": "none"}}, "notices.mail.security"),
     "a user without a password": ({"mail": {"user": "x"}}, "notices.mail.user"),
@@ -213,3 +226,56 @@ def test_a_relay_that_says_a_byte_now_and_then_is_left():
         with pytest.raises(NotNow):
             MailCourier(section, wording(), pause_seconds=0.0, clock=lambda: NOW).bring(parcel())
     assert 1 == relay.asked
+
+
+class Talker(_Server):
+    """Greets for ever, and as fast as it can."""
+
+    def handle(self, connection):
+        self.note()
+        with contextlib.suppress(OSError):
+            while not self._ended:
+                connection.sendall(b"220-" + b"x" * 4000 + b"\r\n")
+
+
+class Trickler(_Server):
+    """Says what it has to say a line at a time, and never ends."""
+
+    def handle(self, connection):
+        self.note()
+        with contextlib.suppress(OSError):
+            while not self._ended:
+                connection.sendall(b"220-x\r\n")
+                connection.settimeout(0.02)
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(1024):
+                        return
+
+
+@pytest.mark.parametrize("kind", [Talker, Trickler])
+@pytest.mark.parametrize("security", ["starttls", "tls", "none"])
+async def test_a_relay_that_greets_for_ever_is_left(kind, security):
+    """Before it has said a word that counts: our time is not its own."""
+    with kind() as relay:
+        section = NoticesMail(
+            host="127.0.0.1", port=relay.port, sender="l@v.example", security=security, timeout_seconds=0.3
+        )
+        bringing = MailCourier(section, wording(), pause_seconds=0.0, clock=lambda: NOW)
+        with pytest.raises(NotNow):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.to_thread(bringing.bring, parcel())
+
+
+def test_a_reply_has_an_end():
+    """Of what a relay says at a time so much is read, and no more."""
+    with Talker() as relay:
+        section = NoticesMail(
+            host="127.0.0.1", port=relay.port, sender="l@v.example", security="none", timeout_seconds=15.0
+        )
+        tracemalloc.start()
+        try:
+            with pytest.raises(NotNow):
+                MailCourier(section, wording(), pause_seconds=0.0, clock=lambda: NOW).bring(parcel())
+            assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
+        finally:
+            tracemalloc.stop()

@@ -9,7 +9,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from gateway.assumptions.handing import BROWSER
-from gateway.assumptions.mending import Wrong, mend, mend_request
+from gateway.assumptions.mending import Wrong, mend, mend_request, too_often
 from gateway.assumptions.stand_in import StandIn
 from gateway.assumptions.standing import Standing
 from gateway.assumptions.typed import Typed
@@ -190,6 +190,9 @@ class AskEndpoint:
 
     async def _ask(self, visitor: Visitor, typed: Typed, caller: Caller) -> Wrong | None:
         try:
+            if not await self._stand_in.may_ask(visitor):
+                # An answer tells as much of an account as a look at it.
+                return too_often(request_id=caller.request_id)
             wish = read_wish(
                 account=typed.account,
                 permissions=typed.permissions or (),

@@ -31,6 +31,7 @@ class Wrong:
         return " · ".join(part for part in (self.reason, self.request_id) if part)
 
 
+TOO_OFTEN: Final = "You have looked for accounts very often within a minute. Wait a moment, then look again."
 _MENDS: Final[Mapping[DenyReason, tuple[str, str]]] = {
     DenyReason.UNKNOWN_ACCOUNT: ("find", "Check how its id is spelled, or look for it by a part of that."),
     DenyReason.ACCOUNT_SUSPENDED: ("", "Nobody can stand in there until it is resumed."),
@@ -87,6 +88,19 @@ def mend(deny: Deny, *, request_id: str = "") -> Wrong:
         status=403 if refusal.status == 401 else refusal.status,
         tells=deny.reason not in _BEFORE_ACCOUNT,
         reason=str(deny.reason),
+        request_id=request_id,
+    )
+
+
+def too_often(*, request_id: str = "") -> Wrong:
+    """Return how it is said that somebody has to wait before they ask on; nothing was looked at."""
+    return Wrong(
+        field="",
+        said=TOO_OFTEN,
+        next="What you have typed is still here: send it again then.",
+        status=429,
+        tells=False,
+        reason="too_often",
         request_id=request_id,
     )
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from gateway.assumptions.finding import Finder
-from gateway.assumptions.mending import Wrong, mend
+from gateway.assumptions.mending import TOO_OFTEN, Wrong, mend
 from gateway.assumptions.standing import Standing, choices
 from gateway.assumptions.typed import Typed
 from gateway.console.account.view import PERMISSIONS
@@ -25,7 +25,6 @@ from policy.routes import Profile
 BEGIN: Final = "/.locum/assumptions"
 FIELDS: Final = ("account", "agent", "ticket", "reason")
 _MOST_OTHERS = 5
-_TOO_OFTEN = "You have looked for accounts very often within a minute. Wait a moment, then look again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +84,10 @@ class StandIn:
         if not typed.account:
             scene = Scene()
         elif await self._finder.may_look(visitor.signed_in.staff):
-            after = query.get("after", "")
-            after = after if is_account_name(after) else ""
+            after = await self._place(visitor, query.get("after", ""))
             scene = await self._find(visitor, typed, listed="list" in query, after=after)
         else:
-            scene = Scene(said=_TOO_OFTEN)
+            scene = Scene(said=TOO_OFTEN)
         return await self._render(request, visitor, typed, scene, asks="ask" in query)
 
     async def again(
@@ -114,6 +112,19 @@ class StandIn:
         return self._pages.page(
             "home.html", status=wrong.status, scripts=True, visitor=visitor, parts=[part], sign_in="", refused=True
         )
+
+    async def _place(self, visitor: Visitor, after: str) -> str:
+        """Return behind which account to go on: one that this person was shown, or the beginning.
+
+        Or what lies behind any text that they choose would tell of the accounts that they may not know of.
+        """
+        if not after or not is_account_name(after):
+            return ""
+        return after if isinstance(await self._finder.look(after, visitor.signed_in.staff), Standing) else ""
+
+    async def may_ask(self, visitor: Visitor) -> bool:
+        """Count one more question about an account, as a look is; raises StoreError."""
+        return await self._finder.may_look(visitor.signed_in.staff)
 
     async def _find(self, visitor: Visitor, typed: Typed, *, listed: bool, after: str) -> Scene:
         staff = visitor.signed_in.staff

@@ -304,8 +304,9 @@ def to_json(document: Mapping[str, Any] | msgspec.Struct) -> bytes:
     r"""Return canonical JSON: UTF-8, keys sorted, no white space, always one line.
 
     Characters that could steer a terminal, break a line or reorder text are written `\uXXXX`. A lone surrogate, which
-    strict JSON readers refuse (RFC 7493 section 2.1), becomes the six characters of its escape. Where the whole is
-    longer than `MAX_CHARACTERS` bytes, long values are cut and marked.
+    strict JSON readers refuse (RFC 7493 section 2.1), becomes the six characters of its escape; the value that had it
+    is marked, and its backslashes are doubled, so that nobody takes it for another. Where the whole is longer than
+    `MAX_CHARACTERS` bytes, long values are cut and marked.
     """
     try:
         data = _encoder.encode(document)
@@ -343,6 +344,7 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 # DEL and the C1 controls, Arabic letter mark, zero-width and bidi marks, line and paragraph separators, bidi
 # embeddings and isolates, invisible operators, byte order mark, interlinear annotation. JSON itself escapes C0.
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _bounded(value: Any) -> Any:
@@ -361,7 +363,10 @@ def _bounded(value: Any) -> Any:
 def _without_surrogates(value: Any) -> Any:
     match value:
         case str():
-            return value.encode(errors="backslashreplace").decode()
+            if _SURROGATE.search(value) is None:
+                return value
+            escaped = value.replace("\\", "\\\\").encode(errors="backslashreplace").decode()
+            return f"{escaped}…[escaped]"
         case dict():
             return {key: _without_surrogates(item) for key, item in value.items()}
         case tuple() | list():

@@ -61,6 +61,8 @@ def add(
     """Add a client and print its secret, this once; what is stored of it cannot be turned back."""
     if _NAME.fullmatch(name) is None:
         raise click.UsageError("name a client with letters, digits, `.`, `_` and `-`")
+    if account is not None and not account.strip():
+        raise click.UsageError("--account needs the id of an account: without it, leave the option out")
     if account is not None and (AUDIT_ROLE not in roles or OPERATE_ROLE in roles):
         raise click.UsageError("--account goes with --role audit alone: it says whose records the client may read")
     if keys is not None and {"grants", "kill_switch", AUDIT_ROLE, OPERATE_ROLE} & set(roles):

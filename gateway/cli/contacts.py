@@ -55,7 +55,8 @@ def set_command(context: Context, name: str, *, addresses: tuple[str, ...], by: 
     async def work() -> None:
         async with open_office(context.config) as office:
             addressing = Addressing(NoticesSecurity() if notices is None else notices.security)
-            book = ContactBook(office.store, office.journal, addressing, clock=utc_now)
+            signs = notices is not None and notices.webhooks.secret is not None
+            book = ContactBook(office.store, office.journal, addressing, signs=signs, clock=utc_now)
             mail = [each for each in addresses if "://" not in each]
             try:
                 after = await book.change(AccountId(name), mail=mail, webhooks=webhooks, by=by)

@@ -5,6 +5,8 @@ import click
 from gateway.audit.record import Record, name_actor
 from gateway.cli.context import Context, by_option, open_office, run_async
 from gateway.cli.taking import take_away
+from gateway.clock import utc_now
+from gateway.staff.unseen import lock_unseen
 from gateway.stores.store import Store
 from policy.model import ActorId
 
@@ -14,17 +16,30 @@ def staff() -> None:
     """Lock staff members out, or let them back in."""
 
 
+_console_option = click.option(
+    "--console",
+    is_flag=True,
+    help="SUBJECT is of the identity provider of the security team's console, if that has another one than staff.",
+)
+
+
 @staff.command()
 @click.argument("subject")
+@_console_option
+@click.option(
+    "--unseen", is_flag=True, help="Also somebody who was never seen as staff, such as who only reads the log."
+)
 @by_option
 @click.pass_obj
-def lock(context: Context, subject: str, *, by: str) -> None:
-    """Refuse a staff member from now on, in every account; SUBJECT is the `sub` of their tokens."""
-    actor = ActorId(issuer=context.config.staff.issuer, subject=subject)
+def lock(context: Context, subject: str, *, console: bool, unseen: bool, by: str) -> None:
+    """Refuse somebody from now on, in every account and the console; SUBJECT is the `sub` of their tokens."""
+    actor = _actor(context, subject, console=console)
 
     async def take(store: Store) -> Record:
         if not await store.disable_staff(actor, disabled=True):
-            raise _never_seen(subject)
+            if not unseen:
+                raise _never_seen(subject, ", or give --unseen")
+            await lock_unseen(store, actor, at=utc_now())
         click.echo(f"{subject}: locked")
         return Record(kind="staff", reason="locked", actor=name_actor(actor, None), by=by)
 
@@ -33,11 +48,12 @@ def lock(context: Context, subject: str, *, by: str) -> None:
 
 @staff.command()
 @click.argument("subject")
+@_console_option
 @by_option
 @click.pass_obj
-def unlock(context: Context, subject: str, *, by: str) -> None:
+def unlock(context: Context, subject: str, *, console: bool, by: str) -> None:
     """Lift the lock."""
-    actor = ActorId(issuer=context.config.staff.issuer, subject=subject)
+    actor = _actor(context, subject, console=console)
 
     async def work() -> None:
         async with open_office(context.config) as office:
@@ -51,5 +67,12 @@ def unlock(context: Context, subject: str, *, by: str) -> None:
     run_async(work())
 
 
-def _never_seen(subject: str) -> click.ClickException:
-    return click.ClickException(f"`{subject}` was never seen here: check the name")
+def _actor(context: Context, subject: str, *, console: bool) -> ActorId:
+    config = context.config
+    section = config.console.security
+    issuer = section.sign_in.issuer if console and section is not None and section.sign_in is not None else ""
+    return ActorId(issuer=issuer or config.staff.issuer, subject=subject)
+
+
+def _never_seen(subject: str, otherwise: str = "") -> click.ClickException:
+    return click.ClickException(f"`{subject}` was never seen here: check the name{otherwise}")

@@ -10,11 +10,13 @@ from typing import Final
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.audit.writing.owed import Debts
+from gateway.audit.writing.strangers import Persons
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.asked_records import record_answer, record_asked, record_denied, record_refused, undone
 from gateway.grants.certain import certain
 from gateway.grants.service import ChangeRequest, GrantService
+from gateway.keyed_locks import KeyedLocks
 from gateway.staff.verify import SignedIn
 from gateway.stores.requesting import KEPT, Room
 from gateway.stores.store import Store, StoreError
@@ -30,7 +32,7 @@ from policy.asking import (
     check_answer,
     state_of,
 )
-from policy.grants import Administrator, Change, GrantChange, GrantRefusal
+from policy.grants import Administrator, GrantChange, GrantRefusal
 from policy.model import AccountId, ActorId, ClientId, Duration, Permission
 from policy.rules import StandInRules
 from policy.staff import newest
@@ -112,7 +114,9 @@ class GrantRequests:
         room: Room,
         accepted_roles: frozenset[str],
         clock: Clock,
+        persons: Persons | None = None,
     ) -> None:
+        """What staff may not ask is recorded by `persons`: each of a few of one person, and how many there were."""
         self._store = store
         self._journal = journal
         self._grants = grants
@@ -121,14 +125,18 @@ class GrantRequests:
         self._room = room
         self._accepted = accepted_roles
         self._clock = clock
+        self._persons = persons or Persons(journal)
+        self._locks = KeyedLocks()
         self.debts = Debts(journal)
         """What could not be recorded yet."""
 
     async def waiting(self, account: AccountId) -> Sequence[GrantRequest]:
-        """Return what waits for an answer of the account's, oldest first; none of anybody who is locked out by now."""
-        found = await self._store.list_waiting(account, at=self._clock())
-        locked = {actor for actor in {one.actor for one in found} if await self._is_locked(actor)}
-        return [one for one in found if one.actor not in locked]
+        """Return what waits for an answer of the account's, oldest first; see `locked_out` for what can be approved."""
+        return await self._store.list_waiting(account, at=self._clock())
+
+    async def locked_out(self, asked: Sequence[GrantRequest]) -> frozenset[ActorId]:
+        """Return who of those who asked is locked out by now: what they asked can be declined and nothing else."""
+        return frozenset([actor for actor in {one.actor for one in asked} if await self._is_locked(actor)])
 
     async def waiting_of(self, actor: ActorId) -> Sequence[GrantRequest]:
         """Return what a staff member waits for, newest first."""
@@ -144,20 +152,33 @@ class GrantRequests:
     ) -> GrantRequest | RequestRefusal:
         """Have the account asked, or return why not; either is on the record."""
         outcome = await self._judge(wish, signed_in)
+        if isinstance(outcome, GrantRequest):
+            # What is recorded as asked is told to the customer: who asks at the same time finds this one counted.
+            async with self._locks.held(("account", outcome.account), ("actor", outcome.actor)):
+                outcome = await self._ask(outcome, caller=caller, client=client)
         if isinstance(outcome, RequestRefusal):
-            await self._journal.append(record_refused(outcome, wish, signed_in.staff, caller=caller, client=client))
-            return outcome
-        record = record_asked(outcome, caller=caller, client=client)
+            staff = signed_in.staff
+            refused = record_refused(outcome, wish, staff, caller=caller, client=client)
+            await self._persons.append_of("\0".join(staff.id), refused)
+        return outcome
+
+    async def _ask(
+        self, request: GrantRequest, *, caller: Caller, client: ClientId | None
+    ) -> GrantRequest | RequestRefusal:
+        full = await self._store.check_room(request, room=self._room)
+        if full is not None:
+            return full
+        record = record_asked(request, caller=caller, client=client)
         await self._journal.append(record, durable=True)
         try:
-            refused = await self._add(outcome)
+            refused = await self._add(request)
         except StoreError as exc:
             await self._undo(record, exc)
             raise
         if refused is not None:
+            # Another process was faster.
             await self._undo(record, refused)
-            return refused
-        return outcome
+        return refused or request
 
     async def withdraw(
         self, request: GrantRequestId, signed_in: SignedIn, *, caller: Caller, client: ClientId | None = None
@@ -197,7 +218,7 @@ class GrantRequests:
     ) -> GrantChange | RequestRefusal:
         """Give what the administrator has chosen and nothing else, or return why that cannot be.
 
-        The grant changes if and only if the request is answered by it. Raises UnknownAccount as well.
+        The request is answered in one step with the change of the grant, or not at all. Raises UnknownAccount as well.
         """
         found = await self._take(request, RequestState.APPROVED, answerer)
         if isinstance(found, RequestRefusal):
@@ -220,19 +241,13 @@ class GrantRequests:
         )
         if outcome is GrantRefusal.OVERTAKEN:
             return await self._why(found, RequestState.APPROVED)
-        if isinstance(outcome, GrantRefusal):
-            return RequestRefusal(str(outcome))
-        if outcome.change is Change.UNCHANGED:
-            # It was so already, so there was nothing to store but the answer; it is on the record.
-            answered = await self._answer(found, RequestState.APPROVED, None, by=answerer.administrator.id)
-            return answered if isinstance(answered, RequestRefusal) else outcome
-        return outcome
+        return RequestRefusal(str(outcome)) if isinstance(outcome, GrantRefusal) else outcome
 
     async def _judge(self, wish: Wish, signed_in: SignedIn) -> GrantRequest | RequestRefusal:
         known = await self._store.find_account(wish.account)
         seen = await self._store.find_staff(signed_in.staff.id)
         staff = newest(signed_in.staff, seen)
-        outcome = ask(
+        return ask(
             wish,
             staff=staff,
             known=seen,
@@ -244,10 +259,6 @@ class GrantRequests:
             new_id=GrantRequestId(f"ask_{secrets.token_hex(10)}"),
             now=self._clock(),
         )
-        if isinstance(outcome, RequestRefusal):
-            return outcome
-        # Before it is recorded that somebody asks; of those who ask together the store lets in so many.
-        return await self._store.check_room(outcome, room=self._room) or outcome
 
     async def _add(self, request: GrantRequest) -> RequestRefusal | None:
         try:

@@ -53,6 +53,7 @@ def open_requests(stack: AsyncExitStack, config: Config, state: State, *, grants
         room=config.grants.requests.room,
         accepted_roles=frozenset(config.grants.administrator_roles),
         clock=state.clock,
+        persons=state.persons,
     )
     run_on(stack, service.debts.keep_settling(), name="record what is owed of requests")
     return service

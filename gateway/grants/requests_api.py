@@ -93,7 +93,9 @@ class RequestsApi:
     async def _list(self, request: web.Request, _client: Client) -> web.Response:
         account = (await self._grants.find(_account(request))).account
         waiting = await self._requests.waiting(account.id)
-        return answer({"account": account.id, "epoch": account.epoch, "requests": [_view(one) for one in waiting]})
+        locked = await self._requests.locked_out(waiting)
+        views = [_view(one, locked_out=one.actor in locked) for one in waiting]
+        return answer({"account": account.id, "epoch": account.epoch, "requests": views})
 
     async def _decline(self, request: web.Request, client: Client) -> web.Response:
         body = await _read(request, _Decline)
@@ -166,7 +168,7 @@ def _answerer(request: web.Request, who: Who, client: Client) -> Answerer:
     )
 
 
-def _view(request: GrantRequest) -> dict[str, Any]:
+def _view(request: GrantRequest, *, locked_out: bool) -> dict[str, Any]:
     return {
         "id": request.id,
         "actor": {"issuer": request.actor.issuer, "subject": request.actor.subject, "name": request.name},
@@ -174,6 +176,8 @@ def _view(request: GrantRequest) -> dict[str, Any]:
         "assumption_duration": str(request.duration),
         "ticket": request.ticket,
         "reason": request.reason,
+        # The vendor has locked out whoever asked: it can be declined and nothing else.
+        "locked_out": locked_out,
         "asked_at": _time(request.asked_at),
         "expires_at": _time(request.expires_at),
     }

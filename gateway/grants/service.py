@@ -15,7 +15,7 @@ from gateway.audit.writing.owed import Debts
 from gateway.clock import Clock
 from gateway.grants.certain import Uncertain, certain
 from gateway.stores.store import AccountRecord, GrantEvent, Store, StoreConflict, StoreError
-from policy.asking import GrantRequest, approve
+from policy.asking import GrantRequest, RequestState, approve
 from policy.grants import (
     Administrator,
     Change,
@@ -203,10 +203,13 @@ class GrantService:
                 raise
             log.exception("the end of a grant of %s could not be recorded yet", request.account)
             return await self._take_back(outcome, record, request, tell)
-        if isinstance(outcome, GrantRefusal) or outcome.account == before.account:
+        if isinstance(outcome, GrantRefusal):
+            return True
+        is_same = outcome.account == before.account
+        if is_same and request.approves is None:
             return True
         try:
-            await self._save(outcome, request)
+            await (self._answer(request, before) if is_same else self._save(outcome, request))
         except StoreConflict as exc:
             # What stands on the record above did not happen; the next try has a record of its own.
             await self._undo(record, exc)
@@ -216,8 +219,25 @@ class GrantService:
         except StoreError as exc:
             await self._undo(record, exc)
             raise
-        tell(AccountRecord(account=outcome.account, grant=outcome.grant))
+        if not is_same:
+            tell(AccountRecord(account=outcome.account, grant=outcome.grant))
         return True
+
+    async def _answer(self, request: ChangeRequest, before: AccountRecord) -> None:
+        """Mark the request as approved, for which nothing has to change; raises as `_save` does."""
+        if request.approves is None:
+            return
+        asked, by, at = request.approves, request.administrator.id, self._clock()
+        answered = replace(asked, answer=RequestState.APPROVED, answered_at=at, answered_by=by)
+        try:
+            epoch = before.account.epoch
+            done = await self._store.answer_grant_request(asked.id, answered.answer, by=by, at=at, epoch=epoch)
+        except StoreError:
+            if await certain(lambda: self._store.find_grant_request(asked.id)) != answered:
+                raise
+            done = True
+        if not done:
+            raise StoreConflict(f"the request `{asked.id}` or its account has changed meanwhile")
 
     async def _save(self, change: GrantChange, request: ChangeRequest) -> None:
         """Store a change; raises StoreConflict and StoreError if it is not there, Uncertain if nobody can tell."""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.audit.log import JournalError
 from gateway.bodies import read_at_most
+from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.grants.answers import answer, problem
 from gateway.grants.switch import Overtaken, Switch
@@ -80,7 +81,7 @@ class SwitchApi:
         if _CONTROL.search(wish.by + wish.reason):
             return _problem(400, "malformed", "write `by` and `reason` in one line, without control characters")
         turn = self._switch.turn_on if turns_on else self._switch.turn_off
-        return _json(await turn(by=wish.by, reason=wish.reason, client=client.id))
+        return _json(await turn(by=wish.by, reason=wish.reason, client=client.id, caller=Caller.direct(request)))
 
 
 _problem = partial(problem, "kill_switch")

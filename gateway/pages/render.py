@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from jinja2 import BaseLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import BaseLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gateway.refusals import REFUSALS
 from policy.model import Deny
+from policy.texts import shown
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,10 @@ _HEADERS = {
 
 
 class Pages:
-    """Renders templates of `gateway/pages/templates`; whatever is put in is escaped, and what is missing an error."""
+    """Renders templates of `gateway/pages/templates`.
+
+    What is put in is escaped and hides nothing; what is missing is an error.
+    """
 
     def __init__(self) -> None:
         self._templates = _templates()
@@ -87,7 +91,7 @@ class Texts:
         if self._theirs is not None and template in self._theirs.list_templates():
             try:
                 return self._theirs.get_template(template).render(values)
-            except (TemplateError, OSError, ValueError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001 - a template can raise whatever there is
                 log.error("the text `%s` of notices.templates fails, and ours is taken: %s", template, error)  # noqa: TRY400 - the operator's
         return self._ours.get_template(template).render(values)
 
@@ -112,6 +116,7 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
         auto_reload=False,
     )
     templates.filters["moment"] = _moment
@@ -120,10 +125,15 @@ def _templates() -> Environment:
 
 
 def _policy(form_action: Sequence[str], *, scripts: bool) -> str:
-    """Return a content security policy under which nothing but our own style sheet, and maybe our script, is loaded."""
+    """Return a content security policy under which nothing but our own style sheet, icon and maybe script is loaded."""
     forms = " ".join(("'self'", *form_action))
     loaded = "style-src 'self'; script-src 'self'; connect-src 'self'" if scripts else "style-src 'self'"
-    return f"default-src 'none'; {loaded}; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
+    return f"default-src 'none'; {loaded}; form-action {forms}; frame-ancestors 'none'; base-uri 'none'; img-src 'self'"
+
+
+def _shown(value: object) -> object:
+    """Return what a page puts in so that nothing in it hides or reorders its neighbours, not even out of a `bdi`."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else shown(value)
 
 
 def _moment(time: datetime) -> str:

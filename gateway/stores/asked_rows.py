@@ -42,6 +42,9 @@ _ANSWER = """
 """
 ANSWER: Final = f"{_ANSWER} RETURNING 1"
 APPROVE: Final = f"{_ANSWER} AND account = $5 RETURNING 1"
+ANSWER_AT_EPOCH: Final = f"""{_ANSWER}
+    AND EXISTS (SELECT 1 FROM {{s}}accounts WHERE id = {{s}}grant_requests.account AND epoch = $5) RETURNING 1
+"""  # noqa: S608 - our own words
 
 
 def request_row(request: GrantRequest) -> Row:
@@ -104,6 +107,14 @@ def judge_room(counts: Sequence[int], room: Room) -> RequestRefusal | None:
 def forget_row(at: datetime) -> Row:
     """Return what FORGET takes."""
     return (write_time(at - KEPT),)
+
+
+def answering(
+    request: GrantRequestId, answer: RequestState, *, by: str, at: datetime, epoch: int | None
+) -> tuple[str, Row]:
+    """Return the statement that answers, and what it takes."""
+    row = answer_row(request, answer, by=by, at=at)
+    return (ANSWER, row) if epoch is None else (ANSWER_AT_EPOCH, (*row, epoch))
 
 
 def answer_row(request: GrantRequestId, answer: RequestState, *, by: str, at: datetime) -> Row:

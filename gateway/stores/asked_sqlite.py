@@ -44,10 +44,10 @@ class SqliteRequests(Requesting):
         return await self._reader.run(partial(_list, sql=asked.LIST_ASKED, row=(*actor, write_time(since))))
 
     async def answer_grant_request(
-        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime
+        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime, epoch: int | None = None
     ) -> bool:
-        row = asked.answer_row(request, answer, by=by, at=at)
-        return bool(await self._write(partial(_run, sql=asked.ANSWER, row=row)))
+        sql, row = asked.answering(request, answer, by=by, at=at, epoch=epoch)
+        return bool(await self._write(partial(_run, sql=sql, row=row)))
 
     async def tidy_grant_requests(self, *, at: datetime) -> None:
         await self._write(partial(_run, sql=asked.FORGET, row=asked.forget_row(at)))

@@ -16,6 +16,12 @@ class Awaiting(Protocol):
     async def list_unclaimed(self, *, at: datetime) -> Sequence[Assumption]:
         """Return those that no browser has taken over in time, that go on all the same, oldest first."""
 
+    async def list_over(self, *, at: datetime, since: datetime, most: int) -> Sequence[Assumption]:
+        """Return at most `most` of those that nobody has ended, but their own time, or their grant, was over by `at`.
+
+        Left out are those whose own time was over by `since`. Whose time ends first comes first.
+        """
+
     async def find_actor_of(self, issuer: str, session: str) -> ActorId | None:
         """Return who signed in here, with a browser, in a session that the provider knows by its `sid`.
 

@@ -21,6 +21,20 @@ _OPEN = """
 """
 LIST = rows.select(rows.ASSUMPTION, _OPEN) + " ORDER BY started_at, id"
 _COUNT = f"SELECT count(*) {_OPEN}"
+LIST_OVER = rows.select(
+    rows.ASSUMPTION,
+    """
+    FROM assumptions AS a
+    WHERE ended_at IS NULL AND expires_at > ?1
+        AND (
+            expires_at <= ?2
+            OR EXISTS (
+                SELECT 1 FROM grants AS g WHERE g.id = a.grant_id AND (g.revoked_at IS NOT NULL OR g.expires_at <= ?2)
+            )
+        )
+    ORDER BY expires_at, id LIMIT ?3
+    """,
+)
 LIST_UNCLAIMED = rows.select(
     rows.ASSUMPTION,
     """

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import Protocol, runtime_checkable
 
 from gateway.config.model import Config, ConfigError
+from gateway.stores.nodes import Nodes
 from gateway.stores.postgres.address import Address
 from gateway.stores.postgres.terms import StoreTerms
 from gateway.stores.sqlite import open_sqlite
@@ -33,6 +34,17 @@ async def open_shared(address: Address, terms: StoreTerms) -> Store:
         # Only now, because asyncpg is there only where somebody wants it.
         from gateway.stores.postgres.store import open_postgres  # noqa: PLC0415
     return await open_postgres(address, terms)
+
+
+def open_nodes(config: Config) -> Nodes | None:
+    """Return who tells which machines share the store, None if it is not shared; raises ConfigError likewise."""
+    address = config.store.address
+    if address is None:
+        return None
+    with needs_asyncpg():
+        # Likewise.
+        from gateway.stores.postgres.nodes import DatabaseNodes  # noqa: PLC0415
+    return DatabaseNodes(address, config.store.terms)
 
 
 @contextmanager

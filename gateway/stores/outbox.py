@@ -10,12 +10,22 @@ from policy.model import AccountId
 WAITING: Final = ""
 """The outcome of a notice that nobody has been sent yet."""
 
+URGENT: Final = ("contacts", "evidence", "kill_switch")
+"""Events that no number of others may hide or hold up."""
+
 
 class Target(NamedTuple):
     """Where notices go: a channel (`mail`, `webhook`, or `none` where nobody is known), and an address of it."""
 
     channel: str
     address: str
+
+
+class Former(NamedTuple):
+    """Where notices went until then."""
+
+    target: Target
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +40,17 @@ class Contacts:
     at: datetime
     version: int = 1
     """One more than that of the contacts which these are in the place of."""
+    former: tuple[Former, ...] = ()
+    """Whom these took the place of, for some days: what happened before is news of theirs as well."""
 
     @property
     def targets(self) -> list[Target]:
         """Where their notices go."""
         return [Target("mail", each) for each in self.mail] + [Target("webhook", each) for each in self.webhooks]
+
+    def told_of(self, at: datetime) -> list[Target]:
+        """Who is to hear of what happened then: whoever is told now, and whoever was then and is no more."""
+        return [*self.targets, *(each.target for each in self.former if at < each.until)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Notices of one target that nobody else deals with for a while, the oldest first."""
+    """Notices of one target that nobody else deals with for a while: the urgent ones, then the others, by age."""
 
     target: Target
     holder: str
@@ -74,6 +90,21 @@ class Waiting:
     """Notices of which it is not on the record yet what came of them."""
     oldest: datetime | None = None
     """When the oldest of them happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What is not to be claimed now."""
+
+    full: Sequence[str] = ()
+    """Channels."""
+    busy: Sequence[str] = ()
+    """Accounts: no target is for what concerns these alone."""
+    spared: Sequence[str] = ()
+    """Addresses that are claimed whomever it concerns."""
+
+
+ALL: Final = Room()
 
 
 class Outbox(Protocol):
@@ -97,13 +128,16 @@ class Outbox(Protocol):
         One with an outcome only waits for its record.
         """
 
-    async def is_due(self, *, now: datetime) -> bool:
+    async def is_due(self, *, now: datetime, room: Room = ALL) -> bool:
         """Tell whether `claim_notices` would return something."""
 
-    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
+    async def claim_notices(
+        self, holder: str, *, now: datetime, until: datetime, most: int, room: Room = ALL
+    ) -> Claim | None:
         """Take the target that has waited longest, with up to `most` of its notices; None if nothing is due.
 
-        Nobody else is given that target `until` then, or until `finish_claim`. `holder` is told from all others.
+        Nobody else is given that target `until` then, or until `finish_claim`. `holder` is told from all others. What
+        is held or put off for longer than anybody does is due: a clock was ahead.
         """
 
     async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
@@ -118,5 +152,8 @@ class Outbox(Protocol):
     async def count_waiting(self) -> Waiting:
         """Return how much waits."""
 
-    async def tidy_notices(self, *, before: datetime) -> None:
-        """Forget what happened before then and is noted, and the targets for which nothing waits since then."""
+    async def tidy_notices(self, *, before: datetime, contacts_before: datetime, now: datetime) -> None:
+        """Forget what happened `before` then and is noted, and targets for which nothing waits and no pause goes on.
+
+        Contacts that have not changed since `contacts_before` forget whom they took the place of.
+        """

@@ -1,6 +1,7 @@
 """What both databases say about notices: the statements, and the values as columns and back.
 
-`{s}` stands before a table's name, `{ids}` for the ids of the JSON array `:ids`, and `{locked}` behind what is claimed.
+`{s}` stands before a table's name, `{ids}` for the ids of the JSON array `:ids`, `{full}`, `{busy}` and `{spared}` for
+what is in theirs, and `{locked}` behind what is claimed.
 """
 
 import json
@@ -9,26 +10,30 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.stores.outbox import Claim, Contacts, Notice, Target, Waiting
+from gateway.stores.outbox import URGENT, Claim, Contacts, Former, Notice, Room, Target, Waiting
 from gateway.stores.rows import Row, write_time
 from policy.model import AccountId
 
 Values = Mapping[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+_LONGEST_HOLD, _LONGEST_PAUSE = timedelta(minutes=10), timedelta(hours=2)
+"""More than anybody holds a target or puts it off, though the clocks of nodes differ a little."""
 _VALUE = re.compile(r":([a-z_]+)")
 
-CONTACTS = "account, mail, webhooks, set_by, set_at, version"
+_URGENT = ", ".join(f"'{event}'" for event in URGENT)
+CONTACTS = "account, mail, webhooks, set_by, set_at, version, former"
 NOTICE = "id, about, event, account, channel, address, facts, happened_at, outcome"
 
 FIND_CONTACTS = f"SELECT {CONTACTS} FROM {{s}}notice_contacts WHERE account = :account"  # noqa: S608 - our own words
 LIST_CONTACTS = f"SELECT {CONTACTS} FROM {{s}}notice_contacts ORDER BY account"  # noqa: S608 - our own words
 SAVE_CONTACTS = """
-    INSERT INTO {s}notice_contacts AS c (account, mail, webhooks, set_by, set_at, version)
-    SELECT :account, :mail, :webhooks, :set_by, :set_at, :version
+    INSERT INTO {s}notice_contacts AS c (account, mail, webhooks, set_by, set_at, version, former)
+    SELECT :account, :mail, :webhooks, :set_by, :set_at, :version, :former
     WHERE :known = 0 OR EXISTS (SELECT 1 FROM {s}notice_contacts WHERE account = :account)
     ON CONFLICT (account) DO UPDATE
     SET mail = excluded.mail, webhooks = excluded.webhooks, set_by = excluded.set_by, set_at = excluded.set_at,
-        version = excluded.version
+        version = excluded.version, former = excluded.former
     WHERE c.version = :known
     RETURNING 1
 """
@@ -42,8 +47,11 @@ ADD_NOTICE = """
     ON CONFLICT DO NOTHING RETURNING 1
 """
 _DUE = """
-    FROM {s}notice_targets AS t WHERE not_before <= :now AND held_until <= :now AND EXISTS (
+    FROM {s}notice_targets AS t
+    WHERE (t.not_before <= :now OR t.not_before > :latest) AND (t.held_until <= :now OR t.held_until > :longest)
+    AND t.channel NOT IN ({full}) AND EXISTS (
         SELECT 1 FROM {s}notices AS n WHERE n.channel = t.channel AND n.address = t.address AND n.is_noted = 0
+        AND (n.account NOT IN ({busy}) OR n.address IN ({spared}))
     )
 """
 IS_DUE = f"SELECT 1 {_DUE} LIMIT 1"
@@ -55,7 +63,7 @@ CLAIM_TARGET = f"""
 """  # noqa: S608 - our own words
 CLAIMED = f"""
     SELECT {NOTICE} FROM {{s}}notices WHERE channel = :channel AND address = :address AND is_noted = 0
-    ORDER BY happened_at, id LIMIT :most
+    ORDER BY CASE WHEN event IN ({_URGENT}) THEN 0 ELSE 1 END, happened_at, id LIMIT :most
 """  # noqa: S608 - our own words
 SETTLE = "UPDATE {s}notices SET outcome = :outcome WHERE id IN ({ids}) AND outcome = '' RETURNING 1"
 NOTE = "UPDATE {s}notices SET is_noted = 1, facts = '', address = '' WHERE id IN ({ids}) RETURNING 1"
@@ -65,8 +73,9 @@ RELEASE = """
 """
 COUNT = "SELECT count(*), min(happened_at) FROM {s}notices WHERE is_noted = 0"
 FORGET = "DELETE FROM {s}notices WHERE is_noted = 1 AND happened_at < :before"
+FORGET_FORMER = "UPDATE {s}notice_contacts SET former = '[]' WHERE set_at < :before AND former <> '[]'"
 FORGET_TARGETS = """
-    DELETE FROM {s}notice_targets WHERE not_before < :before AND held_until < :before AND NOT EXISTS (
+    DELETE FROM {s}notice_targets WHERE not_before < :now AND held_until < :now AND NOT EXISTS (
         SELECT 1 FROM {s}notices AS n
         WHERE n.channel = notice_targets.channel AND n.address = notice_targets.address AND n.is_noted = 0
     )
@@ -82,13 +91,14 @@ def contacts_values(contacts: Contacts) -> Values:
         "set_by": contacts.by,
         "set_at": write_time(contacts.at),
         "version": contacts.version,
+        "former": json.dumps([[*target, write_time(until)] for target, until in contacts.former]),
         "known": contacts.version - 1,
     }
 
 
 def read_contacts(row: Row) -> Contacts:
     """Return the contacts of CONTACTS' columns; raises ValueError."""
-    account, mail, webhooks, by, at, version = row
+    account, mail, webhooks, by, at, version, former = row
     return Contacts(
         account=AccountId(account),
         mail=_read_texts(mail),
@@ -96,6 +106,7 @@ def read_contacts(row: Row) -> Contacts:
         by=by,
         at=_read_time(at),
         version=version,
+        former=_read_former(former),
     )
 
 
@@ -120,7 +131,7 @@ def target_values(target: Target, *, now: datetime) -> Values:
 
 
 def read_notice(row: Row) -> Notice:
-    """Return the notice of NOTICE's columns; raises ValueError."""
+    """Return the notice of NOTICE's columns, whatever is wrong with its time: no other waits for its sake."""
     name, about, event, account, channel, address, facts, at, outcome = row
     return Notice(
         id=name,
@@ -129,14 +140,26 @@ def read_notice(row: Row) -> Notice:
         account=account,
         target=Target(channel, address),
         facts=facts,
-        happened_at=_read_time(at),
+        happened_at=_nearest(at),
         outcome=outcome,
     )
 
 
-def claim_values(holder: str, *, now: datetime, until: datetime) -> Values:
+def due_values(now: datetime, room: Room) -> Values:
+    """Return the values that IS_DUE takes."""
+    return {
+        "now": write_time(now),
+        "latest": write_time(now + _LONGEST_PAUSE),
+        "longest": write_time(now + _LONGEST_HOLD),
+        "full": ids_value(room.full),
+        "busy": ids_value(room.busy),
+        "spared": ids_value(room.spared),
+    }
+
+
+def claim_values(holder: str, *, now: datetime, until: datetime, room: Room) -> Values:
     """Return the values that CLAIM_TARGET takes."""
-    return {"holder": holder, "now": write_time(now), "until": write_time(until)}
+    return {**due_values(now, room), "holder": holder, "until": write_time(until)}
 
 
 def claimed_values(row: Row, *, most: int) -> Values:
@@ -174,7 +197,7 @@ def ids_value(ids: Sequence[str]) -> str:
 def read_waiting(row: Row) -> Waiting:
     """Return what COUNT has found."""
     count, oldest = row
-    return Waiting(count=count, oldest=None if oldest is None else _read_time(oldest))
+    return Waiting(count=count, oldest=None if oldest is None else _nearest(oldest))
 
 
 def read_target(row: Row) -> Target:
@@ -190,8 +213,20 @@ def _read_texts(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _read_former(text: str) -> tuple[Former, ...]:
+    return tuple(Former(Target(channel, address), _read_time(until)) for channel, address, until in json.loads(text))
+
+
 def _read_time(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
+
+
+def _nearest(value: int) -> datetime:
+    """Return a time, or the last one there is for what no time can be."""
+    try:
+        return _read_time(value)
+    except OverflowError:
+        return _LAST
 
 
 def numbered(sql: str, values: Values) -> tuple[str, Row]:

@@ -8,13 +8,17 @@ from typing import TypeVar
 
 from gateway.stores import outbox_rows as rows
 from gateway.stores.lane import Lane
-from gateway.stores.outbox import Claim, Contacts, Notice, Outbox, Waiting
+from gateway.stores.outbox import ALL, Claim, Contacts, Notice, Outbox, Room, Waiting
 from gateway.stores.rows import Row, write_time
 from gateway.stores.store import StoreConflict
 from policy.model import AccountId
 
 T = TypeVar("T")
-_PLACES = {"s": "", "ids": "SELECT value FROM json_each(:ids)", "locked": ""}
+_LISTS = {
+    name: f"SELECT value FROM json_each(:{name})"  # noqa: S608 - our own words
+    for name in ("ids", "full", "busy", "spared")
+}
+_PLACES = {"s": "", "locked": "", **_LISTS}
 
 
 class SqliteOutbox(Outbox):
@@ -38,11 +42,14 @@ class SqliteOutbox(Outbox):
     async def add_notices(self, notices: Sequence[Notice], *, now: datetime) -> int:
         return await self._write(partial(_add, notices=notices, now=now))
 
-    async def is_due(self, *, now: datetime) -> bool:
-        return bool(await self._reader.run(partial(_run, sql=rows.IS_DUE, values={"now": write_time(now)})))
+    async def is_due(self, *, now: datetime, room: Room = ALL) -> bool:
+        return bool(await self._reader.run(partial(_run, sql=rows.IS_DUE, values=rows.due_values(now, room))))
 
-    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
-        return await self._write(partial(_claim, holder=holder, now=now, until=until, most=most))
+    async def claim_notices(
+        self, holder: str, *, now: datetime, until: datetime, most: int, room: Room = ALL
+    ) -> Claim | None:
+        values = rows.claim_values(holder, now=now, until=until, room=room)
+        return await self._write(partial(_claim, holder=holder, values=values, most=most))
 
     async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
         values = {"ids": rows.ids_value(ids), "outcome": outcome}
@@ -60,10 +67,11 @@ class SqliteOutbox(Outbox):
         [row] = await self._reader.run(partial(_run, sql=rows.COUNT, values={}))
         return rows.read_waiting(row)
 
-    async def tidy_notices(self, *, before: datetime) -> None:
+    async def tidy_notices(self, *, before: datetime, contacts_before: datetime, now: datetime) -> None:
         def tidy(connection: sqlite3.Connection) -> None:
-            for sql in (rows.FORGET, rows.FORGET_TARGETS):
-                _run(connection, sql=sql, values={"before": write_time(before)})
+            _run(connection, sql=rows.FORGET, values={"before": write_time(before)})
+            _run(connection, sql=rows.FORGET_FORMER, values={"before": write_time(contacts_before)})
+            _run(connection, sql=rows.FORGET_TARGETS, values={"now": write_time(now)})
 
         await self._write(tidy)
 
@@ -93,8 +101,8 @@ def _add(connection: sqlite3.Connection, *, notices: Sequence[Notice], now: date
     return added
 
 
-def _claim(connection: sqlite3.Connection, *, holder: str, now: datetime, until: datetime, most: int) -> Claim | None:
-    found = _run(connection, sql=rows.CLAIM_TARGET, values=rows.claim_values(holder, now=now, until=until))
+def _claim(connection: sqlite3.Connection, *, holder: str, values: rows.Values, most: int) -> Claim | None:
+    found = _run(connection, sql=rows.CLAIM_TARGET, values=values)
     if not found:
         return None
     claimed = _run(connection, sql=rows.CLAIMED, values=rows.claimed_values(found[0], most=most))

@@ -48,9 +48,11 @@ class Requesting(Protocol):
         """Return all that a staff member has asked for `since` then, whatever became of it, newest first."""
 
     async def answer_grant_request(
-        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime
+        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime, epoch: int | None = None
     ) -> bool:
         """Answer a request; False, and nothing changes, if it does not wait `at` this time.
+
+        With `epoch`, also if its account is not of that epoch.
 
         Of any number of answers at once one is True.
         """

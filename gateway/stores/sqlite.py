@@ -224,6 +224,10 @@ class SqliteStore(SqliteRequests, SqliteOutbox, Store):
         row = (assumption, rows.write_time(until))
         await self._write(partial(begun.expect, row=row, past=now - LONGEST_BROWSER))
 
+    async def list_over(self, *, at: datetime, since: datetime, most: int) -> Sequence[Assumption]:
+        times = rows.write_time(since), rows.write_time(at)
+        return await self._list(rows.read_assumption, begun.LIST_OVER, *times, most)
+
     async def list_unclaimed(self, *, at: datetime) -> Sequence[Assumption]:
         now = rows.write_time(at)
         return await self._list(rows.read_assumption, begun.LIST_UNCLAIMED, now, now)

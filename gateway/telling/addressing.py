@@ -26,7 +26,7 @@ class Addressing:
         """Return a notice for each recipient, and one for nobody where whoever ought to be told cannot be."""
         targets: list[Target] = []
         if event.account:
-            targets += (contacts.targets if contacts else []) or [Target(NOBODY, event.account)]
+            targets += (contacts.told_of(event.at) if contacts else []) or [Target(NOBODY, event.account)]
         if event.name in self.security.events:
             own = self.targets
             targets += own or ([] if event.account else [Target(NOBODY, "")])

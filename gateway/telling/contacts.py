@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock
-from gateway.stores.outbox import Contacts, Notice, Target
+from gateway.stores.outbox import Contacts, Former, Notice, Target
 from gateway.stores.store import Store, StoreConflict, StoreError
 from gateway.telling.addresses import MOST, is_mail, is_webhook, shown
 from gateway.telling.addressing import Addressing, make_notices
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FORMER_KEPT: Final = timedelta(days=4)
+"""So long it is known who was told before: what happened then is read by then."""
+_MOST_FORMER: Final = 200
+
 
 class BadContact(Exception):
     """Theirs: an address that nothing can be sent to. The message says which kind, and is fit for the caller."""
@@ -32,8 +36,10 @@ class BadContact(Exception):
 class ContactBook:
     """Keeps who of each account is told."""
 
-    def __init__(self, store: Store, journal: AuditLog, addressing: Addressing, *, clock: Clock) -> None:
+    def __init__(self, store: Store, journal: AuditLog, addressing: Addressing, *, signs: bool, clock: Clock) -> None:
+        """`signs` is whether webhooks can be told anything: without it none is added."""
         self._store = store
+        self._signs = signs
         self._journal = journal
         self._addressing = addressing
         self._clock = clock
@@ -63,6 +69,10 @@ class ContactBook:
         before = await self._store.find_contacts(account)
         if known is not None and known != (before.version if before else 0):
             raise StoreConflict(f"the contacts of `{account}` are not those of version {known} any more")
+        if not self._signs and set(webhooks) - set(before.webhooks if before else ()):
+            raise BadContact(
+                "no webhook can be told anything, for none can be signed: set notices.webhooks.secret first"
+            )
         now = self._clock()
         after = Contacts(
             account=account,
@@ -71,6 +81,7 @@ class ContactBook:
             by=by,
             at=now,
             version=(before.version if before else 0) + 1,
+            former=_former(before, now),
         )
         told = [shown(*target) for target in after.targets]
         record = Record(
@@ -106,6 +117,17 @@ class ContactBook:
             await self._journal.append(record, durable=True)
         except JournalError:
             log.exception("that contacts were not changed could not be recorded")
+
+
+def _former(before: Contacts | None, now: datetime) -> tuple[Former, ...]:
+    """Return who was told before and until when; of one who was so twice the last time."""
+    if before is None:
+        return ()
+    found = {each.target: each for each in before.former if each.until > now - FORMER_KEPT}
+    for target in before.targets:
+        found.pop(target, None)
+        found[target] = Former(target, now)
+    return tuple(found.values())[-_MOST_FORMER:]
 
 
 def check_contacts(mail: Sequence[str], webhooks: Sequence[str]) -> None:

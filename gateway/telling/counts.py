@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.audit.sinks.status import Status
 from gateway.stores.outbox import Waiting
 
 CHANNELS: Final = ("mail", "webhook", "none")
@@ -25,3 +26,5 @@ class NoticeCounts:
     """Tries that came to nothing."""
     waiting: Waiting | None = None
     """Of all processes, as the store last said; None: it did not, or there are no notices here."""
+    reading: Status | None = None
+    """How whatever makes notices of the journal fares; its thread writes it. None: there are no notices here."""

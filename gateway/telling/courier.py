@@ -14,6 +14,18 @@ class NotNow(Exception):
     """
 
 
+class NotThis(Exception):
+    """Theirs, and about what is said: they do not take these words, and may take others.
+
+    The message is for the log, as that of NotNow.
+    """
+
+    def __init__(self, why: str, *, for_good: bool) -> None:
+        super().__init__(why)
+        self.for_good = for_good
+        """Whether it is of no use to try the same again."""
+
+
 class Never(Exception):
     """Theirs: this recipient does not take it, however often."""
 
@@ -24,6 +36,8 @@ class Parcel:
 
     target: Target
     notices: Sequence[Notice]
+    is_bare: bool = False
+    """Whether it is told without the words of strangers, of whom one could see to it that nobody takes it."""
 
 
 class Courier(Protocol):
@@ -35,4 +49,7 @@ class Courier(Protocol):
     """So long nothing more goes to whom it has just brought something."""
 
     def bring(self, parcel: Parcel) -> None:
-        """Return once the other side has taken it; raises NotNow or Never. Called on a thread that may be kept."""
+        """Return once the other side has taken it. Called on a thread that may be kept.
+
+        Raises NotNow, NotThis or Never.
+        """

@@ -33,6 +33,10 @@ _ASKINGS: Final = frozenset({"asked"})
 _BROKEN: Final = frozenset({"missing", "unreadable", "replaced"})
 _ALTERED: Final = frozenset({("journal", "history_altered"), ("audit", "evidence_broken")})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+UNKNOWN: Final = _EPOCH
+"""When something happened that does not say when, or says no time that can be."""
+_LONGEST_ACCOUNT: Final = 500
+"""Characters: no account has more, and a store could not look for more."""
 _TEXTS: Final[tuple[str, ...]] = (
     "subject",
     "ticket",
@@ -62,7 +66,7 @@ def read_event(entry: Entry) -> Event | None:
     name = _name(entry)
     if name is None:
         return None
-    account = "" if name in ("kill_switch", "evidence") else _text(entry.get("account", ""))
+    account = "" if name in ("kill_switch", "evidence") else _text(entry.get("account", ""))[:_LONGEST_ACCOUNT]
     return Event(name=name, account=account, at=_moment(entry), facts=_facts(entry))
 
 
@@ -103,9 +107,13 @@ def _facts(entry: Entry) -> dict[str, str]:
 def _moment(entry: Entry) -> datetime:
     at = entry.get("at")
     found = read_time(at) if isinstance(at, str) else None
-    return _EPOCH + timedelta(microseconds=found or 0)
+    try:
+        return _EPOCH + timedelta(microseconds=found or 0)
+    except OverflowError:
+        # Behind the last year there is, in a zone of its own.
+        return UNKNOWN
 
 
 def _text(value: Any) -> str:
-    """Return a value as text that a store can hold: half of a surrogate pair becomes its escape."""
-    return plain(value).encode("utf-8", "backslashreplace").decode()
+    """Return a value as text that every store can hold: half of a surrogate pair becomes its escape, as NUL does."""
+    return plain(value).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

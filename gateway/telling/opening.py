@@ -32,6 +32,7 @@ from gateway.telling.addressing import Addressing
 from gateway.telling.api import ContactsApi
 from gateway.telling.contacts import ContactBook
 from gateway.telling.courier import Courier
+from gateway.telling.ends import Ends
 from gateway.telling.mail import MailCourier
 from gateway.telling.reading import Enqueuer, wants
 from gateway.telling.sending import Sender
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 _NAME: Final = "notices"
 _BATCH: Final = 200
 _CLOSING_SECONDS: Final = 2.0
+_CLOCKS_SECONDS: Final = 60.0
+"""Workers that start together, and clocks that are put right, are not further apart."""
 
 
 async def open_notices(
@@ -85,6 +88,7 @@ async def _open_book(
         give_up=timedelta(hours=section.give_up_hours),
         clock=state.clock,
         counts=state.counts.notices,
+        own=[target.address for target in addressing.targets],
     )
     directory = Path(config.server.data_directory) / _NAME
     now = state.clock().timestamp()
@@ -104,11 +108,17 @@ async def _open_book(
         form=FORMS["jsonl"],
         wants=wants,
         most_records=_BATCH,
+        # The store that is away takes what is nobody's news without being asked.
+        gives_up=False,
     )
-    runner = Runner(terms, outlet, Status(name=_NAME, kind=_NAME), clock=state.clock, ticks=state.ticks)
+    state.counts.notices.reading = status = Status(name=_NAME, kind=_NAME)
+    runner = Runner(terms, outlet, status, clock=state.clock, ticks=state.ticks)
     _run_thread(stack, runner)
     run_on(stack, sender.run(), name="send notices")
-    return ContactBook(state.store, state.journal, addressing, clock=state.clock)
+    run_on(stack, Ends(state.store, state.journal, clock=state.clock).run(), name="record what time has ended")
+    return ContactBook(
+        state.store, state.journal, addressing, signs=section.webhooks.secret is not None, clock=state.clock
+    )
 
 
 def _couriers(config: Config, section: Notices, places: Places, state: State) -> dict[str, Courier]:
@@ -150,7 +160,8 @@ def _run_thread(stack: AsyncExitStack, runner: Runner) -> None:
 def begin(path: Path, now: float) -> float:
     """Return since when people are told, in seconds since 1970: since the first of all starts here.
 
-    What is on the record from before is nobody's news. Where that cannot be read, all is told that is not too old.
+    What is on the record from before is nobody's news. Where that cannot be read, all is told that is not too old. One
+    that is yet to come was written by a clock that was ahead, and is written anew.
     """
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,9 +170,18 @@ def begin(path: Path, now: float) -> float:
         # Of several workers that start together the first one's time stays.
         with suppress(FileExistsError):
             os.link(draft, path)
-        draft.unlink()
+        if (kept := _read_since(path)) is not None and not kept <= now + _CLOCKS_SECONDS:
+            log.warning("`%s` says a time that is yet to come, and now says this one: a clock was ahead", path)
+            draft.replace(path)
+        draft.unlink(missing_ok=True)
+    kept = _read_since(path)
+    if kept is None:
+        log.warning("`%s` cannot be read, so what is on record is told as far as it is not too old", path)
+    return min(kept or 0.0, now)
+
+
+def _read_since(path: Path) -> float | None:
     try:
         return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
-        log.warning("`%s` cannot be read, so what is on record is told as far as it is not too old: %s", path, error)
-        return 0.0
+    except (OSError, ValueError):
+        return None

@@ -7,7 +7,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.audit.segment import Entry
@@ -16,7 +17,7 @@ from gateway.clock import Clock
 from gateway.stores.outbox import Contacts, Notice
 from gateway.stores.store import Store, StoreError
 from gateway.telling.addressing import Addressing
-from gateway.telling.events import Event, read_event
+from gateway.telling.events import UNKNOWN, Event, read_event
 from policy.model import AccountId
 
 log = logging.getLogger(__name__)
@@ -25,11 +26,22 @@ SECONDS: Final = 10.0
 """For the store to take a batch."""
 KEPT: Final = timedelta(days=30)
 """How much longer than notices are tried the store knows which there were: what is read again is told once."""
+_AHEAD: Final = timedelta(days=1)
+"""No clock of ours is further from another: what says that it happens later than this says nothing."""
 
 
 def wants(entry: Entry) -> bool:
-    """Tell whether somebody is to be told of a record."""
-    return read_event(entry) is not None
+    """Tell whether somebody is to be told of a record; of one that makes us fail the security team is."""
+    return _read(entry) is not None
+
+
+def _read(entry: Entry) -> Event | None:
+    """Return what a record tells people; never raises, for then all that stands behind it would be told to nobody."""
+    try:
+        return read_event(entry)
+    except Exception:
+        log.exception("a record of the journal cannot be read for notices, and the security team is told so")
+        return Event(name="evidence", at=UNKNOWN, facts={"why": "unreadable"})
 
 
 class Enqueuer(Answered):
@@ -83,7 +95,7 @@ class Enqueuer(Answered):
         now = self._clock()
         oldest = max(self._since, (now - self._most_age).timestamp())
         for one in batch:
-            event = read_event(one.entry)
+            event = _dated(_read(one.entry), now)
             if event is None or event.at.timestamp() < oldest:
                 continue
             if event.account not in known:
@@ -94,3 +106,10 @@ class Enqueuer(Answered):
 
     async def _contacts(self, event: Event) -> Contacts | None:
         return await self._store.find_contacts(AccountId(event.account)) if event.account else None
+
+
+def _dated(event: Event | None, now: datetime) -> Event | None:
+    """Return it as of now if it does not say when it happened: our own records do, so this one was altered."""
+    if event is not None and (event.at == UNKNOWN or event.at > now + _AHEAD):
+        return replace(event, at=now)
+    return event

@@ -14,16 +14,28 @@ from gateway.config.section import Secret
 from gateway.config.urls import split_url
 from gateway.stores.outbox import Target
 from gateway.telling.addresses import is_webhook
-from gateway.telling.courier import Never, NotNow, Parcel
+from gateway.telling.courier import Never, NotNow, NotThis, Parcel
 from gateway.telling.secret import derive, sign
 from gateway.telling.wording import Wording
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 _GONE: Final = 410
+_REFUSED: Final = range(400, 500)
+_LATER: Final = frozenset({401, 404, 405, 407, 408, 409, 425, 429})
+"""Of these, what says nothing against the words: it is about the place, or about the time."""
 _MOST_ANSWER_BYTES: Final = 64 * 1024
 # The same IPv4 address, as IPv6 writes it behind a translator (RFC 6052 section 2.1).
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# All unicast addresses that were given out (RFC 4291 section 2.4, IANA): what is elsewhere is local, or leads there.
+_GIVEN_OUT: Final = ipaddress.IPv6Network("2000::/3")
+# Global as the registry has it, and still no stranger's: what a cloud answers its guests on, what providers use among
+# themselves, and relays to wherever an address says (RFC 7526).
+_INNER: Final = (
+    ipaddress.IPv4Network("168.63.129.16/32"),
+    ipaddress.IPv4Network("192.0.0.0/24"),
+    ipaddress.IPv4Network("192.88.99.0/24"),
+)
 
 
 class WebhookCourier:
@@ -63,7 +75,7 @@ class WebhookCourier:
         if secret is None:
             raise NotNow("no secret is configured to sign it: give notices.webhooks.secret")
         [notice] = parcel.notices
-        body = self._wording.document(notice)
+        body = self._wording.document(notice, is_bare=parcel.is_bare)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         where = host if parcel.target == self._own else self._outside(host, port)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -124,9 +136,9 @@ def is_outside(address: str) -> bool:
     ip = _ip(address)
     if ip is None or ip.is_multicast:
         return False
-    if isinstance(ip, ipaddress.IPv6Address) and (ip.sixtofour is not None or ip.teredo is not None):
-        return False
-    return ip.is_global
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip.is_global and ip in _GIVEN_OUT and ip.sixtofour is None and ip.teredo is None
+    return ip.is_global and not any(ip in network for network in _INNER)
 
 
 def _ip(address: str) -> _IP | None:
@@ -151,4 +163,6 @@ def _judge(status: int) -> None:
         raise Never("it answers 410: nobody is there any more")
     if 300 <= status < 400:
         raise NotNow(f"it answers {status}: a redirect is not followed")
+    if status in _REFUSED and status not in _LATER:
+        raise NotThis(f"it answers {status}", for_good=False)
     raise NotNow(f"it answers {status}")

@@ -20,7 +20,18 @@ _TYPES: Final = {
     "evidence": "evidence.broken",
     "contacts": "account.contacts_changed",
 }
+_KINDS: Final = {
+    "setting": "The setting of account assumption was changed",
+    "begun": "A staff member stands in",
+    "ended": "A staff member no longer stands in",
+    "asked": "A staff member asks for access",
+    "kill_switch": "The kill-switch was used",
+    "evidence": "The journal is not what it was",
+    "contacts": "Who is told has changed",
+}
+_REPEATED: Final = frozenset({"begun", "ended"})
 _LONGEST_SUBJECT: Final = 160
+_MOST_SUBJECTS: Final = 10
 
 
 class _Facts(dict[str, str]):
@@ -46,12 +57,16 @@ class Wording:
         self._texts = texts
         self._link = link
 
-    def mail(self, notices: Sequence[Notice]) -> Words:
-        """Return one message that tells all of them; there is at least one. Raises ValueError for a broken one."""
-        worded = [self._one(notice) for notice in notices]
+    def mail(self, notices: Sequence[Notice], *, is_bare: bool = False) -> Words:
+        """Return one message that tells all of them; there is at least one. Raises ValueError for a broken one.
+
+        What one person has begun or ended at one account is told once, and how often. If it `is_bare`, nothing is said
+        that a stranger has said, and no notice is a broken one.
+        """
+        worded = [_bare(notice) for notice in notices] if is_bare else [self._some(each) for each in _grouped(notices)]
         subject = worded[0].subject
-        if len(worded) > 1:
-            subject = f"{subject} (and {len(worded) - 1} more)"
+        if len(notices) > 1:
+            subject = f"{subject} (and {len(notices) - 1} more)"
         accounts = dict.fromkeys(notice.account for notice in notices)
         links = [clean(link) for account in accounts if account and (link := self._link(account))]
         end = ["See who is in, and stop it, here:", *links, ""] if links else []
@@ -62,9 +77,9 @@ class Wording:
             subject, "\n".join([parts, "", *end, "This mail was sent by Locum. Nobody reads answers to it.", ""])
         )
 
-    def document(self, notice: Notice) -> bytes:
-        """Return the body of a webhook, as Standard Webhooks has it; raises ValueError."""
-        data: dict[str, Any] = {"id": notice.id, **read_facts(notice)}
+    def document(self, notice: Notice, *, is_bare: bool = False) -> bytes:
+        """Return the body of a webhook, as Standard Webhooks has it, raises ValueError; `is_bare` as in `mail`."""
+        data: dict[str, Any] = {"id": notice.id, **({"reduced": True} if is_bare else read_facts(notice))}
         if notice.account:
             data["account"] = notice.account
         if notice.account and (link := self._link(notice.account)):
@@ -72,9 +87,41 @@ class Wording:
         what = {"type": _TYPES.get(notice.event, notice.event), "timestamp": notice.happened_at, "data": data}
         return msgspec.json.encode(what)
 
+    def _some(self, notices: Sequence[Notice]) -> Words:
+        """Return what tells the first, and how many more there are like it."""
+        words = self._one(notices[0])
+        if len(notices) == 1:
+            return words
+        subjects = dict.fromkeys(read_facts(notice).get("subject", "") for notice in notices[1:])
+        named = ", ".join([clean(each) for each in subjects if each][:_MOST_SUBJECTS])
+        more = f"And {len(notices) - 1} more by the same staff member, the last: {_when(notices[-1])}"
+        for_whom = f"\nThose for: {named}{' and others' if len(subjects) > _MOST_SUBJECTS else ''}" if named else ""
+        return Words(words.subject, f"{words.body}\n{more}{for_whom}")
+
     def _one(self, notice: Notice) -> Words:
         facts = _Facts(read_facts(notice))
         text = self._texts.text(f"{notice.event}.txt", fact=facts, account=notice.account, at=notice.happened_at)
         subject, _, body = text.strip().partition("\n")
-        when = f"When: {notice.happened_at:%Y-%m-%d %H:%M:%S} UTC"
-        return Words(clean(subject)[:_LONGEST_SUBJECT], f"{body.strip()}\n{when}")
+        return Words(clean(subject)[:_LONGEST_SUBJECT], f"{body.strip()}\nWhen: {_when(notice)}")
+
+
+def _grouped(notices: Sequence[Notice]) -> list[list[Notice]]:
+    """Return them in their order, but what one person has done again and again with the first time."""
+    groups: dict[tuple[str, ...], list[Notice]] = {}
+    for notice in notices:
+        key: tuple[str, ...] = (notice.id,)
+        if notice.event in _REPEATED and (staff := (facts := read_facts(notice)).get("staff")):
+            key = (notice.event, notice.account, staff, facts.get("change", ""))
+        groups.setdefault(key, []).append(notice)
+    return list(groups.values())
+
+
+def _bare(notice: Notice) -> Words:
+    kind = _KINDS.get(notice.event, "Something was recorded")
+    account = [f"Account: {clean(notice.account)}"] if notice.account else []
+    why = "What belongs to it was left out, because it was not taken with it: the account's log has it."
+    return Words(kind, "\n".join([f"{kind}.", "", *account, why, f"When: {_when(notice)}"]))
+
+
+def _when(notice: Notice) -> str:
+    return f"{notice.happened_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -17,6 +17,7 @@ from gateway.audit.writing.strangers import Strangers
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.facts import FactCache
+from gateway.keyed_locks import KeyedLocks
 from gateway.rarely import Rarely
 from gateway.staff.verify import SignedIn
 from gateway.stores.store import Store, StoreConflict, StoreError, TooManyAssumptions
@@ -137,6 +138,7 @@ class Starter:
         self._clock = clock
         self._unrecorded = Rarely(log)
         self._strangers = strangers or Strangers(journal)
+        self._locks = KeyedLocks()
 
     async def start(
         self,
@@ -167,11 +169,14 @@ class Starter:
         attempt = replace(attempt, asked=asked, signed_in=signed_in, client=client)
         try:
             judged = await self._judge(attempt, asked, signed_in, client)
+            if isinstance(judged, Deny):
+                return judged
+            full = await self._check_room(signed_in.staff)
         except StoreError:
             return await self.refuse(Deny(reason=DenyReason.STORE_UNAVAILABLE), attempt)
         except JournalError:
             return Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
-        return judged if isinstance(judged, Deny) else judged.outcome
+        return judged.outcome if full is None else await self.refuse(full, judged.attempt)
 
     async def refuse(self, deny: Deny, attempt: Attempt) -> Deny:
         """Record a refusal and return it; one that cannot be recorded is still one, for that reason."""
@@ -196,10 +201,14 @@ class Starter:
             return judged
         account, staff = AccountId(asked.account), signed_in.staff
         attempt, decide, outcome = judged.attempt, judged.decide, judged.outcome
-        await self._journal.append(attempt.record(outcome), durable=True)
-        if before is not None:
-            await before(outcome.assumption.id)
-        refused = await self._begin(outcome.assumption, staff, attempt.facts, decide)
+        # What is recorded as begun is told to the customer: what this person begins together finds this one counted.
+        async with self._locks.held(staff.id):
+            refused = await self._check_room(staff)
+            if refused is None:
+                await self._journal.append(attempt.record(outcome), durable=True)
+                if before is not None:
+                    await before(outcome.assumption.id)
+                refused = await self._begin(outcome.assumption, staff, attempt.facts, decide)
         if refused is not None:
             return await self.refuse(refused, attempt)
         # The app took its time to answer, and recording takes some: what goes out is decided on what holds by now.
@@ -238,15 +247,14 @@ class Starter:
             return await self.refuse(known, attempt)
         decide = partial(decide, agent_roles=known.roles)
         outcome = decide(facts=facts, now=self._clock())
-        if not isinstance(outcome, Deny) and await self._has_too_many(staff):
-            outcome = Deny(reason=DenyReason.TOO_MANY_ASSUMPTIONS)
         if isinstance(outcome, Deny):
             return await self.refuse(outcome, attempt)
         return _Judged(attempt=attempt, decide=decide, outcome=outcome)
 
-    async def _has_too_many(self, staff: Staff) -> bool:
-        """Tell so before it is recorded that one more begins; of those that come together the store lets in so many."""
-        return len(await self._store.list_begun(staff.id, at=self._clock())) >= self._terms.most_assumptions
+    async def _check_room(self, staff: Staff) -> Deny | None:
+        """Return why not one more may begin; of those that come together in several processes the store decides."""
+        begun = await self._store.list_begun(staff.id, at=self._clock())
+        return Deny(reason=DenyReason.TOO_MANY_ASSUMPTIONS) if len(begun) >= self._terms.most_assumptions else None
 
     async def _begin(self, assumption: Assumption, staff: Staff, facts: Facts, decide: Decide) -> Deny | None:
         """Store the assumption, decided on `facts`, or return why it must not be begun any more; raises StoreError."""

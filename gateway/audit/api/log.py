@@ -8,13 +8,15 @@ from typing import Any
 from aiohttp import web
 
 from gateway.audit.api.asked import AskedLog, Asker
-from gateway.audit.index.asking import Busy, LogIndex
+from gateway.audit.index.asking import AskersTurns, Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Lag, Tally
 from gateway.audit.index.grouping import DIMENSIONS
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.search import Query, QueryError
+from gateway.audit.search.own_part import HIDDEN, elsewhere, of_theirs, their_part
 from gateway.audit.search.timeline import build_timeline
+from gateway.audit.segment import Entry
 from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
 from gateway.clock import Ticks
@@ -49,7 +51,8 @@ How = Callable[[web.Request, Client, LogIndex], Awaitable[web.Response]]
 class LogApi:
     """`GET /.locum/log/records`, `/.locum/log/assumptions/{sid}` and `/.locum/log/stats`.
 
-    A client that is limited to an account gets nothing of any other, and cannot tell it from what is not there.
+    A client that is limited to an account gets nothing of any other, and cannot tell it from what is not there; of a
+    request with its account's token to another account's host it sees neither where that went nor for what.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class LogApi:
         self._index = index
         self._clients = clients
         self._asked = AskedLog(journal, ticks=ticks)
+        self._turns = AskersTurns()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
@@ -76,7 +80,8 @@ class LogApi:
                 return _problem(401, "unauthenticated", title)
             if self._index is None:
                 return _problem(503, "no_index", "there is no index to ask: set `index = true` in [audit]")
-            return await how(request, client, self._index)
+            async with self._turns.turn(client.id):
+                return await how(request, client, self._index)
         except tuple(_FAULTS) as exc:
             status, reason, title = next(said for kind, said in _FAULTS.items() if isinstance(exc, kind))
             return _problem(status, reason, title or str(exc))
@@ -91,12 +96,13 @@ class LogApi:
         if before is not None and after is not None:
             raise _Malformed("give `before` or `after`, not both")
         await self._record(request, client, "searched", query, given.get("q", ""))
+        query = _of_client(query, client)
         page, lag = await index.search(query, limit=limit, before=before, after=after, account=client.account)
         last = page.found[-1].id if page.found else after
         follows = page.more or after is not None
         return answer(
             {
-                "records": [{"cursor": str(one.id), "record": one.entry} for one in page.found],
+                "records": [{"cursor": str(one.id), "record": _shown(one.entry, client)} for one in page.found],
                 "next": str(last) if follows and last is not None else None,
                 "behind": _behind(lag),
             }
@@ -110,7 +116,7 @@ class LogApi:
         page, lag = await index.search(
             query, limit=_MOST_OF_ASSUMPTION, before=None, after=None, account=client.account
         )
-        timeline = build_timeline([one.entry for one in reversed(page.found)], sid)
+        timeline = build_timeline([_shown(one.entry, client) for one in reversed(page.found)], sid)
         if timeline is None:
             return _problem(404, "unknown_assumption", "there is no record of this assumption that you may read")
         return answer({**timeline.document(), "complete": not page.more, "behind": _behind(lag)})
@@ -122,7 +128,12 @@ class LogApi:
         if unknown := set(by) - set(DIMENSIONS):
             raise _Malformed(f"`by` knows {', '.join(DIMENSIONS)}, and not `{min(unknown)}`")
         await self._record(request, client, "counted", query, given.get("q", ""))
+        query = _of_client(query, client)
         tally, lag = await index.stats(query, account=client.account)
+        if client.account is not None and not HIDDEN.isdisjoint(by):
+            hidden, _ = await index.stats(elsewhere(query), account=client.account)
+            for name in HIDDEN & tally.by.keys() & hidden.by.keys():
+                tally.by[name] = tally.by[name] - hidden.by[name]
         return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(lag)})
 
     async def _record(
@@ -131,6 +142,14 @@ class LogApi:
         """Put on the record who has asked for what; raises JournalError."""
         asker = Asker(client=client.id, account=client.account, caller=Caller.direct(request))
         await self._asked.record(asker, reason, query, text, **more)
+
+
+def _of_client(query: Query, client: Client) -> Query:
+    return query if client.account is None else of_theirs(query)
+
+
+def _shown(entry: Entry, client: Client) -> Entry:
+    return entry if client.account is None else their_part(entry)
 
 
 def _read(request: web.Request, *known: str) -> dict[str, str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.audit.evidence.making import read_public_key
+from gateway.audit.evidence.verdict import Verdict
 from gateway.audit.evidence.verify import verify
-from gateway.audit.evidence.watch import Verdict
 
 _NICE = 19
 
@@ -22,7 +22,9 @@ def main() -> None:
     journal, key = (Path(argument) for argument in sys.argv[1:])
     report = verify(journal, public_key=read_public_key(key))
     first = next((f"{each.segment}:{each.line}: {each.what}" for each in report.findings), "")
-    sys.stdout.buffer.write(msgspec.json.encode(Verdict(count=len(report.findings), first=first)))
+    covered = {extent.origin: extent.covered for extent in report.extents}
+    verdict = Verdict(count=len(report.findings), first=first, covered=covered)
+    sys.stdout.buffer.write(msgspec.json.encode(verdict))
 
 
 if __name__ == "__main__":

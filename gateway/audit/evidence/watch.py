@@ -1,6 +1,7 @@
 """What a running gateway does to notice that its own evidence is broken: it verifies the journal now and then.
 
-What it finds is put on the record once, and so those who are told of such things are told.
+What it finds is put on the record once, and so those who are told of such things are told. What came of the last time
+is kept for whoever asks: see `gateway.audit.evidence.verdict`.
 """
 
 import asyncio
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.audit.evidence.verdict import Kept, Verdict, keep
 from gateway.audit.hand import Hand
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
+from gateway.clock import Clock, utc_now
 from gateway.files import write_new
 from gateway.locks import Lock
 
@@ -32,14 +35,6 @@ _LOOK_SECONDS = 5.0
 _COMMAND = ("-P", "-m", "gateway.audit.evidence")
 _MOST = 300
 """Characters of what was found."""
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process says of a journal."""
-
-    count: int
-    """How much is not as it has to be."""
-    first: str = ""
 
 
 class Watch:
@@ -56,8 +51,9 @@ class Watch:
         every_seconds: float,
         first_seconds: float = FIRST_SECONDS,
         again_seconds: float = AGAIN_SECONDS,
+        clock: Clock = utc_now,
     ) -> None:
-        """In the directory `kept` it is remembered what was said; `conflicts` are of the witnesses, by name.
+        """In the directory `kept` it is remembered what was found and said; `conflicts` are of the witnesses, by name.
 
         Without `every_seconds` nothing is verified.
         """
@@ -69,6 +65,7 @@ class Watch:
         self._every_seconds = every_seconds
         self._first_seconds = min(first_seconds, every_seconds)
         self._again_seconds = again_seconds
+        self._clock = clock
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -102,10 +99,15 @@ class Watch:
             hand.stop(lock.release)
 
     async def _verify(self, hand: Hand) -> None:
-        if not (await self.ask()).count:
-            return
-        await asyncio.sleep(self._again_seconds)
-        verdict = await self.ask()
+        at, verdict = self._clock(), await self.ask()
+        if verdict.count:
+            await asyncio.sleep(self._again_seconds)
+            at, verdict = self._clock(), await self.ask()
+        try:
+            await hand.run(lambda: keep(self._kept, Kept(at=at, verdict=verdict)))
+        except OSError as error:
+            # What was found is told all the same.
+            log.warning("what came of verifying the journal cannot be kept: %s", error)
         if not verdict.count:
             return
         log.error("the journal is not what it was: %d findings, the first: %s", verdict.count, verdict.first)

@@ -45,6 +45,10 @@ def main() -> None:
         except (OSError, sqlite3.Error) as error:
             log.warning("the index cannot be kept up: %s", error)
             time.sleep(_AGAIN_SECONDS)
+        except Exception:
+            # Whatever it is, the next start would meet it again at once.
+            log.exception("the index cannot be kept up")
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _ship(order: Order) -> None:

@@ -18,6 +18,7 @@ from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import first_time, settled_id
 from gateway.audit.pace import Pace
 from gateway.audit.position import is_at, is_in
+from gateway.audit.search.own_part import their_part
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Position
 from gateway.audit.search.words import MANY
@@ -141,7 +142,7 @@ class Finder:
         """
         self._begin()
         if after is not None:
-            before = self._settled()
+            before = self.settled()
         found: list[Found] = []
         for one in self.each(query, account=account, before=before, after=after, oldest_first=after is not None):
             if len(found) == limit:
@@ -194,7 +195,8 @@ class Finder:
                 behind, segments = behind + missing, segments + (missing > 0)
         return Lag(behind, segments)
 
-    def _settled(self) -> int:
+    def settled(self) -> int:
+        """Return the id before which nothing can come any more: see `gateway.audit.index.settled`; raises OSError."""
         waiting, positions = [], self.positions()
         for paths in list_segments(self._journal).values():
             for path in paths:
@@ -327,6 +329,11 @@ class _Files:
     def _close(self, handle: int | None) -> None:
         if handle is not None:
             os.close(handle)
+
+
+def their_page(page: Page) -> Page:
+    """Return what the account may see of a page of its own records."""
+    return Page([Found(one.id, their_part(one.entry)) for one in page.found], more=page.more)
 
 
 def _is_same(path: Path, position: Position) -> bool:

@@ -70,6 +70,11 @@ class Terms:
     wants: Callable[[Entry], bool]
     most_records: int
     times: Times = field(default_factory=Times)
+    gives_up: bool = True
+    """Whether a record that alone fails for a reason that may pass is done without at last, so that the rest goes on.
+
+    Not where the outlet takes a harmless record without asking anybody: that says nothing of whether the others fail.
+    """
 
 
 class Runner:
@@ -237,7 +242,7 @@ class Runner:
             self._give_up([batch[0][1]], str(error))
             return 1
         except Unreachable:
-            if len(batch) > 1 or self._failed < (WARY_TRIES_OF_ONE if self._is_wary() else TRIES_OF_ONE):
+            if len(batch) > 1 or not self._may_do_without():
                 raise
             return self._do_without(batch[0][1])
         return self._note(sent, [one for _, one in batch])
@@ -258,6 +263,10 @@ class Runner:
         self._give_up([one], "it fails again and again, and others do not")
         self._wary_until = self._ticks() + WARY_SECONDS
         return 1
+
+    def _may_do_without(self) -> bool:
+        tries = WARY_TRIES_OF_ONE if self._is_wary() else TRIES_OF_ONE
+        return self._terms.gives_up and self._failed >= tries
 
     def _is_wary(self) -> bool:
         return self._ticks() < self._wary_until

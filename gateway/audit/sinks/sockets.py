@@ -16,11 +16,14 @@ def connect(host: str, port: int, *, tls: ssl.SSLContext | None, server_name: st
     except OSError as error:
         raise Unreachable(f"it cannot be reached: {error.strerror or type(error).__name__}") from error
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if tls is None:
-        return plain
+    return plain if tls is None else secured(plain, tls=tls, server_name=server_name or host, seconds=seconds)
+
+
+def secured(plain: socket.socket, *, tls: ssl.SSLContext, server_name: str, seconds: float) -> socket.socket:
+    """Return a connection over TLS in the place of an open one, which is closed if that fails; raises Unreachable."""
     secure = None
     try:
-        secure = tls.wrap_socket(plain, server_hostname=server_name or host, do_handshake_on_connect=False)
+        secure = tls.wrap_socket(plain, server_hostname=server_name, do_handshake_on_connect=False)
         with cut_after(seconds, secure):
             secure.do_handshake()
     except (OSError, ValueError) as error:

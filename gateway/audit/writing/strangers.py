@@ -1,6 +1,6 @@
-"""Refusals of those of whom nothing is known, on the record: each of a few, and of a flood how many there were.
+"""Refusals that somebody can bring about as often as they like: each of a few is on the record, of a flood how many.
 
-Anybody can bring one about as often as they like, so what they cost the disk is bounded, by the day.
+So what they cost the disk is bounded, by the day, and nobody buries what others have done.
 """
 
 import asyncio
@@ -21,17 +21,29 @@ A_SECOND: Final = 2.0
 AT_ONCE_EACH: Final = 384
 """So many go before that counts, of one network: more than tests of somebody's own client come to."""
 AT_ONCE: Final = 2048
+A_SECOND_OF_PERSON: Final = 1 / 60
+"""Of one person who is known by name; nobody errs more often than once a minute for long."""
+AT_ONCE_OF_PERSON: Final = 30
 _SAID_SECONDS = 1.0
 _NETWORKS = 4096
 
 
 class Strangers:
-    """Those of one process."""
+    """Those of one process of whom nothing is known, each network with a share of its own."""
 
-    def __init__(self, journal: AuditLog, *, ticks: Ticks = boot_seconds) -> None:
+    def __init__(
+        self,
+        journal: AuditLog,
+        *,
+        ticks: Ticks = boot_seconds,
+        a_second_each: float = A_SECOND_EACH,
+        at_once_each: int = AT_ONCE_EACH,
+    ) -> None:
         """Have seen nobody yet."""
         self._journal = journal
         self._ticks = ticks
+        self._a_second_each = a_second_each
+        self._at_once_each = at_once_each
         self._all = _Share(A_SECOND, AT_ONCE)
         self._each: LRUCache[str, _Share] = LRUCache(_NETWORKS)
         self._left_out: Counter[tuple[Kind, str | None]] = Counter()
@@ -43,7 +55,10 @@ class Strangers:
         If there are too many of them, it is counted: within a second a record with the same kind and reason says how
         many (`count`) were.
         """
-        if self._is_due(network_of(record.client_ip)):
+        await self._append(record, network_of(record.client_ip))
+
+    async def _append(self, record: Record, whose: str) -> None:
+        if self._is_due(whose):
             await self._journal.append(record)
             return
         self._left_out[record.kind, record.reason] += 1
@@ -63,11 +78,27 @@ class Strangers:
                 # It is not open yet: said together with what comes.
                 self._left_out[kind, reason] += count
 
-    def _is_due(self, network: str) -> bool:
-        now, own = self._ticks(), self._each.get(network)
+    def _is_due(self, whose: str) -> bool:
+        now, own = self._ticks(), self._each.get(whose)
         if own is None:
-            own = self._each[network] = _Share(A_SECOND_EACH, AT_ONCE_EACH)
+            own = self._each[whose] = _Share(self._a_second_each, self._at_once_each)
         return own.take(now) and self._all.take(now)
+
+
+class Persons(Strangers):
+    """Those of one process who are known by name, each with a share of their own, wherever they come from."""
+
+    def __init__(self, journal: AuditLog, *, ticks: Ticks = boot_seconds) -> None:
+        """Have seen nobody yet."""
+        super().__init__(journal, ticks=ticks, a_second_each=A_SECOND_OF_PERSON, at_once_each=AT_ONCE_OF_PERSON)
+
+    async def append_of(self, person: str, record: Record) -> None:
+        """Record the refusal of somebody, as `append` does of a stranger; raises JournalError."""
+        await self._append(record, person)
+
+    def may_record(self, person: str) -> bool:
+        """Take one of somebody's share; False: there is none left, and one more record of theirs says nothing new."""
+        return self._is_due(person)
 
 
 class _Share:

@@ -7,8 +7,9 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.log import JournalError
 from gateway.audit.record import Record
+from gateway.audit.writing.strangers import Persons, Strangers
 from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, Caller
 from gateway.console.account.door import PATH, WHY
 from gateway.console.account.who import Nobody, WhoAmI
@@ -52,16 +53,21 @@ class Admission:
         tokens: FormTokens,
         accepted_roles: frozenset[str],
         scheme: str,
-        journal: AuditLog,
+        persons: Persons,
+        strangers: Strangers,
         pages: Pages,
     ) -> None:
-        """Without `who` there is no page; the hosts of accounts are reached by `scheme`."""
+        """Without `who` there is no page; the hosts of accounts are reached by `scheme`.
+
+        What is refused is recorded by `persons` of whom the app knows, by `strangers` of anybody else.
+        """
         self._who = who
         self._cookies = cookies
         self._tokens = tokens
         self._accepted = accepted_roles
         self._scheme = scheme
-        self._journal = journal
+        self._persons = persons
+        self._strangers = strangers
         self._pages = pages
 
     async def for_page(self, request: web.Request) -> Visit | web.Response:
@@ -111,6 +117,10 @@ class Admission:
         """Return what every form of the page has to hold for them; raises StoreError."""
         return self._tokens.make(*self._purpose(visit))
 
+    def may_record(self, visit: Visit) -> bool:
+        """Tell whether what changes nothing is to be recorded once more of them; their share is as large as that."""
+        return self._persons.may_record(_name(visit))
+
     def is_administrator(self, visit: Visit) -> bool:
         """Tell whether a role of theirs, in any product, is an accepted one."""
         return visit.administrator.may_change(self._accepted)
@@ -118,7 +128,10 @@ class Admission:
     async def refuse(
         self, deny: Deny, request: web.Request, caller: Caller, *, by: Visit | None = None, reason: str | None = None
     ) -> web.Response:
-        """Return the answer to a refusal that is on the record; `reason` is what stands there for another word."""
+        """Return the answer to a refusal; `reason` is what stands on the record for another word.
+
+        Each of a few of one person is on the record; of more, how many there were.
+        """
         record = Record(
             kind="decision",
             decision="deny",
@@ -134,7 +147,10 @@ class Admission:
             request_id=caller.request_id,
         )
         try:
-            await self._journal.append(record)
+            if by is None:
+                await self._strangers.append(record)
+            else:
+                await self._persons.append_of(_name(by), record)
         except JournalError:
             log.exception("a refusal at the account's page could not be recorded")
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
@@ -187,6 +203,10 @@ class Admission:
 
     def _purpose(self, visit: Visit) -> tuple[str, ...]:
         return "account", visit.account, visit.administrator.id
+
+
+def _name(visit: Visit) -> str:
+    return f"{visit.account}\0{visit.administrator.id}"
 
 
 def _account(request: web.Request) -> AccountId | None:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.forms import Fields, answering, read_duration, read_epoch, read_one, read_permissions
 from gateway.console.account.page import Notes
 from gateway.console.account.waiting import APPROVE, DECLINE
@@ -23,16 +24,22 @@ _STATUSES: Final = {
 class WaitingAnswers:
     """Carries out what the forms of the requests ask for, under the name of the person by whom they were sent."""
 
-    def __init__(self, *, admission: Admission, notes: Notes, requests: GrantRequests, pages: Pages) -> None:
+    def __init__(
+        self, *, admission: Admission, notes: Notes, requests: GrantRequests, pages: Pages, shares: FormShares
+    ) -> None:
         self._admission = admission
         self._notes = notes
         self._requests = requests
         self._pages = pages
+        self._shares = shares
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves; nothing is answered but by POST."""
         works = ((APPROVE, self._approve), (DECLINE, self._decline))
-        return [web.post(path, answering(work, admission=self._admission, pages=self._pages)) for path, work in works]
+        return [
+            web.post(path, answering(work, admission=self._admission, pages=self._pages, shares=self._shares))
+            for path, work in works
+        ]
 
     async def _approve(self, _request: web.Request, visit: Visit, fields: Fields) -> web.Response:
         """Give what the form says, if the account and the request are still as they were when it was shown."""

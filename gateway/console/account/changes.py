@@ -8,6 +8,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.forms import (
     Fields,
     Work,
@@ -22,7 +23,7 @@ from gateway.grants.service import ChangeRequest, GrantService
 from gateway.pages.render import Pages
 from gateway.stores.store import Store
 from gateway.tokens.ending import Ender
-from policy.grants import Change, GrantRefusal
+from policy.grants import Change, GrantRefusal, GrantState, state
 from policy.model import AssumptionId, Deny, DenyReason, Duration
 
 _MOST_ROUNDS = 5
@@ -53,6 +54,7 @@ class AccountChanges:
         ender: Ender,
         store: Store,
         pages: Pages,
+        shares: FormShares,
         kept_by_app: bool,
         clock: Clock,
     ) -> None:
@@ -62,6 +64,7 @@ class AccountChanges:
         self._ender = ender
         self._store = store
         self._pages = pages
+        self._shares = shares
         self._kept_by_app = kept_by_app
         self._clock = clock
 
@@ -69,13 +72,19 @@ class AccountChanges:
         """Return the routes of the control plane that this serves; nothing changes by any other method than POST."""
         return [
             web.post(SETTING, self._serve(self._choose)),
-            web.post(OFF, self._serve(self._turn_off)),
-            web.post(END, self._serve(self._end)),
-            web.post(END_ALL, self._serve(self._end_all)),
+            web.post(OFF, self._serve(self._turn_off, keeps_staff_out=True)),
+            web.post(END, self._serve(self._end, keeps_staff_out=True)),
+            web.post(END_ALL, self._serve(self._end_all, keeps_staff_out=True)),
         ]
 
-    def _serve(self, work: Work) -> Callable[[web.Request], Awaitable[web.Response]]:
-        return answering(work, admission=self._admission, pages=self._pages)
+    def _serve(self, work: Work, *, keeps_staff_out: bool = False) -> Callable[[web.Request], Awaitable[web.Response]]:
+        return answering(
+            work,
+            admission=self._admission,
+            pages=self._pages,
+            shares=self._shares,
+            keeps_staff_out=keeps_staff_out,
+        )
 
     async def _choose(self, request: web.Request, visit: Visit, fields: Fields) -> web.Response:
         """Make what the form says so, if the account is still as it was when the form was shown."""
@@ -104,7 +113,15 @@ class AccountChanges:
             client_ip=visit.caller.client_ip,
             request_id=visit.caller.request_id,
         )
+        is_idle = not self._kept_by_app and self._admission.is_administrator(visit) and await self._is_off(visit)
+        if is_idle and not self._admission.may_record(visit):
+            # Each would be one more record of nothing, on the disk before it is answered.
+            return self._notes.back(visit, "off")
         return await self._carry_out(request, visit, wish, done="off")
+
+    async def _is_off(self, visit: Visit) -> bool:
+        found = await self._grants.find(visit.account)
+        return state(found.account, found.grant, self._clock()) in (GrantState.OFF, GrantState.EXPIRED)
 
     async def _carry_out(self, request: web.Request, visit: Visit, wish: ChangeRequest, *, done: str) -> web.Response:
         if self._kept_by_app:

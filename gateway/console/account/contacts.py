@@ -6,6 +6,7 @@ from gateway.bodies import FormError
 from gateway.config.section import Secret
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.forms import Fields, answering, read_one
 from gateway.console.account.page import CONTACTS
 from gateway.pages.render import Pages
@@ -21,12 +22,20 @@ class ContactsPage:
     """Shows who is told, and puts others in their place; whoever was told before is told of that, too."""
 
     def __init__(
-        self, *, admission: Admission, book: ContactBook | None, pages: Pages, secret: Secret | None, mails: bool
+        self,
+        *,
+        admission: Admission,
+        book: ContactBook | None,
+        pages: Pages,
+        shares: FormShares,
+        secret: Secret | None,
+        mails: bool,
     ) -> None:
         """Without a `book` nobody is told anything here; `mails` is whether mails are sent, `secret` webhooks'."""
         self._admission = admission
         self._book = book
         self._pages = pages
+        self._shares = shares
         self._secret = secret
         self._mails = mails
 
@@ -34,7 +43,9 @@ class ContactsPage:
         """Return the routes of the control plane that this serves."""
         return [
             web.get(CONTACTS, self.show, allow_head=False),
-            web.post(CONTACTS, answering(self._change, admission=self._admission, pages=self._pages)),
+            web.post(
+                CONTACTS, answering(self._change, admission=self._admission, pages=self._pages, shares=self._shares)
+            ),
         ]
 
     async def show(self, request: web.Request) -> web.Response:

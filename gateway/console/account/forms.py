@@ -8,6 +8,7 @@ from gateway.audit.log import JournalError
 from gateway.bodies import FormError, read_form
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.door import PATH
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.view import DURATIONS, KEEP, PERMISSIONS
 from gateway.grants.certain import Uncertain
 from gateway.grants.service import UnknownAccount
@@ -21,14 +22,26 @@ Fields = Sequence[tuple[str, str]]
 Work = Callable[[web.Request, Visit, Fields], Awaitable[web.Response]]
 
 
-def answering(work: Work, *, admission: Admission, pages: Pages) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return the handler of a form: `work` is done for whoever may have sent it, and whatever fails is said."""
+def answering(
+    work: Work, *, admission: Admission, pages: Pages, shares: FormShares, keeps_staff_out: bool = False
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the handler of a form: `work` is done for whoever may have sent it, and whatever fails is said.
+
+    Each counts as one of theirs in `shares`; an administrator's that only `keeps_staff_out` is never too many.
+    """
+
+    async def carry_out(request: web.Request) -> web.Response:
+        fields = await read_form(request, _MOST_FORM_BYTES)
+        visit = await admission.for_form(request, fields)
+        if isinstance(visit, web.Response):
+            return visit
+        if not (keeps_staff_out and admission.is_administrator(visit)) and not shares.take(visit):
+            return _too_many(pages)
+        return await work(request, visit, fields)
 
     async def serve(request: web.Request) -> web.Response:
         try:
-            fields = await read_form(request, _MOST_FORM_BYTES)
-            visit = await admission.for_form(request, fields)
-            return visit if isinstance(visit, web.Response) else await work(request, visit, fields)
+            return await carry_out(request)
         except FormError as exc:
             said = f"This is no form of ours: {exc}."
             return pages.message("Nothing was done", said, status=400, again=PATH)
@@ -43,6 +56,15 @@ def answering(work: Work, *, admission: Admission, pages: Pages) -> Callable[[we
             return pages.refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE), again=PATH)
 
     return serve
+
+
+def _too_many(pages: Pages) -> web.Response:
+    # Not on the record, which would cost the same again.
+    said = "You, or others of your account, have sent very many forms here just now, so nothing was done."
+    hint = "Try again in a minute. Turning off and ending are possible at any time."
+    page = pages.message("Too many at once", said, hint, status=429, again=PATH)
+    page.headers["Retry-After"] = "60"
+    return page
 
 
 def read_one(fields: Fields, name: str) -> str:

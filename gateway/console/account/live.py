@@ -1,4 +1,7 @@
-"""Tells an open page that it is out of date: `GET /.locum/account/live`, server-sent events without any contents."""
+"""Tells an open page that it is out of date: `GET /.locum/account/live`, server-sent events without any contents.
+
+Where no stream gets through, `once=on` asks whether it is so now, and no more.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -22,8 +25,7 @@ STREAM_SECONDS: Final = 20.0
 _LOOK_SECONDS = 0.5
 # Time alone changes something, too: an end that comes, another process that is not heard of.
 _AT_LEAST_EVERY = 8
-_HEADERS = {
-    "Content-Type": "text/event-stream",
+SAFE_HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -68,7 +70,7 @@ class LiveAccount:
         return [web.get(LIVE, self.follow, allow_head=False)]
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        """Send `changed` once that is so, and nothing before."""
+        """Send `changed` once that is so, and nothing before; asked `once`, say at once whether it is, as JSON."""
         try:
             visit = await self._admission.for_stream(request)
             if isinstance(visit, web.Response):
@@ -77,7 +79,9 @@ class LiveAccount:
             is_same = await self._marks.of(visit.account) == seen
         except StoreError:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
-        response = web.StreamResponse(headers=_HEADERS)
+        if request.query.get("once") == "on":
+            return web.json_response({"changed": not is_same}, headers=SAFE_HEADERS)
+        response = web.StreamResponse(headers={**SAFE_HEADERS, "Content-Type": "text/event-stream"})
         with suppress(ConnectionResetError):  # who leaves the page breaks off
             await response.prepare(request)
             await response.write(b"retry: 2000\n\n")

@@ -9,8 +9,8 @@ from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Found, Lag, Page
 from gateway.audit.log import AuditLog
 from gateway.audit.search import Query
-from gateway.audit.search.query import Below, Is, Says, Term
-from gateway.audit.segment import Entry
+from gateway.audit.search.own_part import of_theirs
+from gateway.audit.search.query import Is, Term
 from gateway.clock import Ticks
 from gateway.console.account.admission import CONSOLE, Visit
 from gateway.console.account.log_turns import Turns
@@ -20,8 +20,6 @@ ASKING_FAULTS: Final = (Busy, TooCostly, IndexUnusable)
 """What a question may raise, each with a text that says what to do."""
 _READING_SECONDS: Final = 0.05
 """What a reading costs at the least of an account's share: or it could fill the journal."""
-_ELSEWHERE: Final = ("asked_account", "host", "method", "path", "query_names", "query_values", "rule", "upstream")
-"""Of a request with this account's token to another account's host: what is about that account."""
 _BEFORE_ALL: Final = -(2**62)
 _NO_DEEDS: Final = tuple(Term(Is("kind", kind), negated=True) for kind in ("completion", "audit", "notice"))
 
@@ -50,16 +48,17 @@ class OwnLog:
 
         Where a page asks `by_itself` it has a turn only if nobody wants it. Raises ASKING_FAULTS.
         """
-        turn = self._turns.spare if by_itself else self._turns.turn
+        turn, query = self._turns.spare if by_itself else self._turns.turn, of_theirs(query)
         async with turn(account):
             page, lag = await self._index.search(query, limit=limit, before=before, after=None, account=account)
-        return _own(page, lag, account, query)
+        return _own(page, lag, account)
 
     async def oldest(self, query: Query, *, account: AccountId, limit: int) -> OwnPage:
         """Return the oldest records that match, oldest first; raises ASKING_FAULTS."""
+        query = of_theirs(query)
         async with self._turns.turn(account):
             page, lag = await self._index.search(query, limit=limit, before=None, after=_BEFORE_ALL, account=account)
-        return _own(page, lag, account, query)
+        return _own(page, lag, account)
 
 
 def of_deeds(query: Query) -> Query:
@@ -72,30 +71,9 @@ def of_deeds(query: Query) -> Query:
     return Query(terms=(*query.terms, *_NO_DEEDS))
 
 
-def their_part(entry: Entry) -> Entry:
-    """Return what of a record is the account's to see: all, but what is about another account."""
-    if "asked_account" not in entry:
-        return entry
-    return {name: value for name, value in entry.items() if name not in _ELSEWHERE}
-
-
-def _own(page: Page, lag: Lag | None, account: AccountId, query: Query) -> OwnPage:
-    found = [one for one in page.found if _is_theirs(one.entry, account, query)]
+def _own(page: Page, lag: Lag | None, account: AccountId) -> OwnPage:
+    found = [one for one in page.found if one.entry.get("account") == account]
     return OwnPage(found=found, next=page.found[-1].id if page.more else None, lag=lag)
-
-
-def _is_theirs(entry: Entry, account: AccountId, query: Query) -> bool:
-    if entry.get("account") != account:
-        return False
-    # Or whether it is found would tell what may not be shown.
-    return "asked_account" not in entry or not any(_looks_inside(term) for term in query.terms)
-
-
-def _looks_inside(term: Term) -> bool:
-    condition = term.condition
-    return isinstance(condition, Says | Below) or (
-        isinstance(condition, Is) and condition.qualifier in ("method", "path", "route")
-    )
 
 
 class Readings:

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from gateway.audit.search import Query, QueryError
-from gateway.audit.search.query import Below, Condition, Is, Since, Term, Until
-from gateway.audit.times import read_time
+from gateway.audit.search.query import Below, Condition, Is, Says, Since, Term, Until
+from gateway.audit.times import LAST, read_time
 
 LONGEST: Final = 600
 FIELDS: Final = ("q", "staff", "decision", "ticket", "path", "from", "to")
@@ -19,6 +19,7 @@ DECISIONS: Final[Mapping[str, str]] = {"": "All", "allow": "Allowed", "deny": "R
 _CURSOR = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DAY: Final = 86_400_000_000
+_MOST_BEGINNINGS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,11 @@ class Filters:
 
     def query(self) -> Query:
         """Return what to search for; raises QueryError, which says what to write instead."""
-        return Query(terms=(*Query.parse(self.said["q"]).terms, *(Term(one, negated=False) for one in self._terms())))
+        terms = Query.parse(self.said["q"]).terms
+        if sum(isinstance(term.condition, Says) and term.condition.begins for term in terms) > _MOST_BEGINNINGS:
+            # Each stands for all the words that begin so, in everybody's records.
+            raise QueryError(f"only {_MOST_BEGINNINGS} words may end with a star")
+        return Query(terms=(*terms, *(Term(one, negated=False) for one in self._terms())))
 
     def _terms(self) -> Iterator[Condition]:
         said = self.said
@@ -49,7 +54,7 @@ class Filters:
         if said["from"]:
             yield Since(_day(said["from"]))
         if said["to"]:
-            yield Until(_day(said["to"]) + _DAY)
+            yield Until(min(_day(said["to"]) + _DAY, LAST))
 
     @property
     def is_empty(self) -> bool:

@@ -13,7 +13,7 @@ from gateway.audit.search import Query, QueryError
 from gateway.clock import Clock, Ticks
 from gateway.console.account.admission import Admission
 from gateway.console.account.door import PATH
-from gateway.console.account.live import STREAM_SECONDS
+from gateway.console.account.live import SAFE_HEADERS, STREAM_SECONDS
 from gateway.console.account.log import LOG_LIVE
 from gateway.console.account.log_asking import ASKING_FAULTS, OwnLog, of_deeds
 from gateway.console.account.log_filters import read_filters, read_place
@@ -34,11 +34,6 @@ _PATIENCE_SECONDS: Final = 0.5
 """So long a page waits for it."""
 _MOST_LAST: Final = 20
 _MOST_REMEMBERED: Final = 256
-_SAFE: Final = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class LastDeeds:
@@ -116,16 +111,16 @@ class LiveLog:
         if isinstance(visit, web.Response):
             return visit
         if self._own is None:
-            return web.Response(status=404, headers=_SAFE)
+            return web.Response(status=404, headers=SAFE_HEADERS)
         try:
             query = of_deeds(read_filters(request).query())
             seen = read_place(",".join(request.query.getall("seen", [])))
         except QueryError:
-            return web.Response(status=400, headers=_SAFE)
+            return web.Response(status=400, headers=SAFE_HEADERS)
         with self._stream(visit.account) as is_left:
             if not is_left:
-                return web.Response(status=503, headers={**_SAFE, "Retry-After": "5"})
-            response = web.StreamResponse(headers={**_SAFE, "Content-Type": "text/event-stream"})
+                return web.Response(status=503, headers={**SAFE_HEADERS, "Retry-After": "5"})
+            response = web.StreamResponse(headers={**SAFE_HEADERS, "Content-Type": "text/event-stream"})
             with suppress(ConnectionResetError):  # who leaves the page breaks off
                 await response.prepare(request)
                 await response.write(b"retry: 5000\n\n")
@@ -173,7 +168,7 @@ class LiveLog:
         except StoreError:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
         found = await self._last.of(visit.account, [one.id for one in inside])
-        return web.json_response({sid: _said(row) for sid, row in found.items()}, headers=_SAFE)
+        return web.json_response({sid: _said(row) for sid, row in found.items()}, headers=SAFE_HEADERS)
 
 
 def _said(row: Row) -> dict[str, str | None]:

@@ -37,7 +37,9 @@ def open_account_log(config: Config, state: State, *, admission: Admission, page
         pages=pages,
         clock=state.clock,
     )
-    desk = ReceiptDesk(config.journal_directory, config.journal_key, tasks=state.tasks)
-    receipts = AccountReceipts(admission=admission, readings=readings, desk=desk, pages=pages)
+    desk = ReceiptDesk(config.journal_directory, config.journal_key, tasks=state.tasks, turns=turns, ticks=state.ticks)
+    receipts = AccountReceipts(
+        admission=admission, own=own, readings=readings, store=state.store, desk=desk, pages=pages
+    )
     live = LiveLog(admission=admission, own=own, last=last, store=state.store, pages=pages, clock=state.clock)
     return OpenedLog(last=last, routes=[*log.routes(), *receipts.routes(), *live.routes()])

@@ -6,13 +6,15 @@ from aiohttp import web
 
 from gateway.audit.evidence.making import Ending
 from gateway.audit.index.asking import Busy
+from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.log import JournalError
 from gateway.audit.search import Query
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.log import LOG, busy, sid_of, unknown
-from gateway.console.account.log_asking import Readings
+from gateway.console.account.log_asking import OwnLog, Readings
 from gateway.console.account.log_receipts import ReceiptDesk
 from gateway.pages.render import Pages
+from gateway.stores.store import Store, StoreError
 from policy.model import AssumptionId, Deny, DenyReason
 
 _HEADERS: Final = {
@@ -25,8 +27,19 @@ _HEADERS: Final = {
 class AccountReceipts:
     """Hands out receipts of the account's own assumptions; who asked for one is on the record before it is made."""
 
-    def __init__(self, *, admission: Admission, readings: Readings, desk: ReceiptDesk, pages: Pages) -> None:
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        own: OwnLog | None,
+        readings: Readings,
+        store: Store,
+        desk: ReceiptDesk,
+        pages: Pages,
+    ) -> None:
         self._admission = admission
+        self._own = own
+        self._store = store
         self._readings = readings
         self._desk = desk
         self._pages = pages
@@ -49,12 +62,34 @@ class AccountReceipts:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=here)
         try:
             await self._readings.record(visit, "receipt", Query(terms=()), sid, assumption=sid)
-            made = await self._desk.fetch(visit.account, sid)
-        except JournalError:
-            return self._pages.refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE), again=here)
+            return await self._fetch(visit, sid)
+        except (StoreError, JournalError) as exc:
+            is_journals = isinstance(exc, JournalError)
+            reason = DenyReason.JOURNAL_UNAVAILABLE if is_journals else DenyReason.STORE_UNAVAILABLE
+            return self._pages.refusal(Deny(reason=reason), again=here)
         except Busy as exc:
             return busy(self._pages, exc, again=here)
-        return self._answer(visit, sid, made)
+
+    async def _fetch(self, visit: Visit, sid: AssumptionId) -> web.Response:
+        if not await self._is_known(visit, sid):
+            return unknown(self._pages)
+        return self._answer(visit, sid, await self._desk.fetch(visit.account, sid))
+
+    async def _is_known(self, visit: Visit, sid: AssumptionId) -> bool:
+        """Tell whether the store or the account's list has it: for any other the whole journal would be read in vain.
+
+        Where the list cannot be asked now, that is done all the same: there may be one.
+        """
+        found = await self._store.find_assumption(sid)
+        if found is not None:
+            return found.account == visit.account
+        if self._own is None:
+            return True
+        try:
+            page = await self._own.newest(Query.of_assumption(sid), account=visit.account, limit=1)
+        except (TooCostly, IndexUnusable):
+            return True
+        return bool(page.found)
 
     def _answer(self, visit: Visit, sid: AssumptionId, made: tuple[int, bytes] | None) -> web.Response:
         here = f"{LOG}/{sid}"

@@ -10,6 +10,8 @@ from typing import Final
 from gateway.audit.evidence.making import Ending, Order
 from gateway.audit.evidence.ordering import MAKING_SECONDS, order_receipt
 from gateway.audit.index.asking import Busy
+from gateway.clock import Ticks
+from gateway.console.account.log_turns import Turns
 from gateway.tasks import Tasks
 from policy.model import AccountId, AssumptionId
 
@@ -20,6 +22,8 @@ Make = Callable[[Order], Awaitable[tuple[int, bytes]]]
 PATIENCE_SECONDS: Final = 15.0
 """So long a request waits for one: the front gives up on it after thirty."""
 _KEPT_SECONDS: Final = 60.0
+_MOST_CHARGED: Final = 3.0
+"""Seconds: or nobody could fetch in time what took long to make."""
 _MOST: Final = 4
 """Of all accounts, under way, waiting and kept: each may hold a whole assumption in memory."""
 
@@ -34,12 +38,19 @@ class _Job:
 class ReceiptDesk:
     """One that takes longer than a request may wait goes on, and is there when it is asked for again."""
 
-    def __init__(self, directory: Path, key: Path, *, tasks: Tasks, make: Make = order_receipt) -> None:
-        """`directory` is the journal's, `key` the file of its public key; `tasks` run what goes on."""
+    def __init__(
+        self, directory: Path, key: Path, *, tasks: Tasks, turns: Turns, ticks: Ticks, make: Make = order_receipt
+    ) -> None:
+        """`directory` is the journal's, `key` the file of its public key; `tasks` run what goes on.
+
+        What a making takes, up to some seconds, is used up of the account's share of `turns`.
+        """
         self._directory = directory
         self._key = key
         self._tasks = tasks
         self._make = make
+        self._turns = turns
+        self._ticks = ticks
         self._turn = asyncio.Lock()
         self._jobs: dict[tuple[AccountId, AssumptionId], _Job] = {}
 
@@ -76,8 +87,13 @@ class ReceiptDesk:
     async def _work(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         order = Order(journal=str(self._directory), key=str(self._key), assumption=sid, account=account)
         try:
-            async with self._turn, asyncio.timeout(MAKING_SECONDS):
-                job.status, job.receipt = await self._make(order)
+            async with self._turn:
+                began = self._ticks()
+                try:
+                    async with asyncio.timeout(MAKING_SECONDS):
+                        job.status, job.receipt = await self._make(order)
+                finally:
+                    self._turns.spend(account, min(self._ticks() - began, _MOST_CHARGED))
         except (OSError, TimeoutError) as exc:
             log.warning("a receipt could not be made: %s", str(exc) or "it takes too long")
         finally:

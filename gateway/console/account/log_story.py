@@ -95,7 +95,7 @@ def _end(told: Sequence[Entry], until: datetime | None, *, kept: Kept, now: date
     )
     if ended is not None:
         return _ended_by(ended)
-    if kept.assumption is not None and kept.assumption.ended_at is not None:
+    if kept.assumption is not None and (at := kept.assumption.ended_at) is not None and (until is None or at < until):
         return "Ended"
     if until is None or until > now:
         return ""

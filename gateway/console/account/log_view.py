@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.audit.formats.text import printable
+from gateway.audit.search.own_part import their_part
 from gateway.audit.search.timeline import Step
 from gateway.audit.search.words import actor_of
 from gateway.audit.segment import Entry
 from gateway.audit.times import read_time
-from gateway.console.account.log_asking import their_part
 from gateway.refusals import REFUSALS
 from policy.model import DenyReason
 
@@ -66,6 +66,8 @@ _ENDED: Final[Mapping[str, str]] = {
 _EVENTS: Final[Mapping[tuple[str, str], str]] = {
     ("assumption", "entered"): "Took it over in a browser",
     ("assumption", "ended"): "Ended",
+    ("assumption", "expired"): "Ended by itself, when its time was over",
+    ("assumption", "grant_over"): "Ended because account assumption was off, or its time over",
     ("audit", "searched"): "Searched this log",
     ("audit", "shown"): "Looked at an assumption in this log",
     ("audit", "counted"): "Counted in this log",

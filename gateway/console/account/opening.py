@@ -9,6 +9,7 @@ from gateway.console.account.admission import Admission
 from gateway.console.account.answers import WaitingAnswers
 from gateway.console.account.changes import AccountChanges
 from gateway.console.account.contacts import ContactsPage
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.live import STREAM_SECONDS, LiveAccount, Marks
 from gateway.console.account.log_opening import open_account_log
 from gateway.console.account.page import AccountPage, Notes
@@ -63,11 +64,13 @@ def open_console(
         tokens=tokens,
         accepted_roles=frozenset(config.grants.administrator_roles),
         scheme=Origin.of(config.server.issuer).scheme,
-        journal=state.journal,
+        persons=state.persons,
+        strangers=state.strangers,
         pages=pages,
     )
     log = open_account_log(config, state, admission=admission, pages=pages)
     notes, marks = Notes(tokens), Marks(state.store, state.clock)
+    shares = FormShares(state.ticks)
     page = AccountPage(
         admission=admission,
         notes=notes,
@@ -89,10 +92,11 @@ def open_console(
         ender=ender,
         store=state.store,
         pages=pages,
+        shares=shares,
         kept_by_app=config.grants.kept_by_app,
         clock=state.clock,
     )
-    answers = WaitingAnswers(admission=admission, notes=notes, requests=requests, pages=pages)
+    answers = WaitingAnswers(admission=admission, notes=notes, requests=requests, pages=pages, shares=shares)
     live = LiveAccount(
         admission=admission,
         marks=marks,
@@ -105,8 +109,15 @@ def open_console(
         admission=admission,
         book=None
         if told is None
-        else ContactBook(state.store, state.journal, Addressing(told.security), clock=state.clock),
+        else ContactBook(
+            state.store,
+            state.journal,
+            Addressing(told.security),
+            signs=told.webhooks.secret is not None,
+            clock=state.clock,
+        ),
         pages=pages,
+        shares=shares,
         secret=None if told is None else told.webhooks.secret,
         mails=told is not None and told.mail is not None,
     )

@@ -128,6 +128,7 @@ class AccountPage:
             note=self._notes.read(request, visit),
             now=now,
             live=f"{LIVE}?seen={mark}",
+            refresh=request.query.get("refresh") == "on",
             kept_by_app=self._kept_by_app,
             tells=self._tells,
             halted=(await self._store.find_kill_switch()).on,

@@ -30,8 +30,12 @@ class Waiting:
         found = await self._requests.waiting(record.account.id)
         where = state(record.account, record.grant, now)
         current = record.grant if where is GrantState.ON else None
+        shown = found[:_MOST_SHOWN]
+        locked = await self._requests.locked_out(shown)
         return {
-            "requests": [_describe(request, current, now=now) for request in found[:_MOST_SHOWN]],
+            "requests": [
+                _describe(request, current, now=now) | {"is_locked": request.actor in locked} for request in shown
+            ],
             "count": len(found),
             "can_approve": not record.account.suspended and where is not GrantState.TRIAL,
             "paths": {"approve": APPROVE, "decline": DECLINE},

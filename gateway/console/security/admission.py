@@ -81,6 +81,14 @@ class Admission:
             return self._pages.message("Not signed in", "You are not signed in any more.", status=403, again=PATH)
         return found
 
+    async def before_form(self, request: web.Request) -> web.Response | None:
+        """Return the answer to a form of somebody who is nobody here, before any of it is read; None: read it."""
+        refused = self.refuse_outright(request)
+        if refused is not None:
+            return refused
+        found = await self._identify(request, counts=False)
+        return None if isinstance(found, Visit) else found or self._nobody(self.check_sender(request))
+
     async def for_change(
         self, request: web.Request, fields: Sequence[tuple[str, str]], *, role: str = AUDITOR
     ) -> Visit | web.Response:
@@ -91,11 +99,7 @@ class Admission:
         wrong = self.check_sender(request)
         found = await self._identify(request, counts=wrong is None)
         if not isinstance(found, Visit):
-            # Not on the record: anybody can send a form as nobody, as often as they like.
-            if wrong is not None:
-                return self._refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong))
-            said = "So nothing was done. Sign in first."
-            return found or self._pages.message("Not signed in", said, status=403, again=PATH)
+            return found or self._nobody(wrong)
         wrong = wrong or (None if holds_token(fields, [found.form_token]) else TOO_OLD)
         if wrong is not None:
             return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), request, found)
@@ -197,6 +201,12 @@ class Admission:
             ends_at=self._sessions.end_of(kept),
             caller=Caller.direct(request),
         )
+
+    def _nobody(self, wrong: str | None) -> web.Response:
+        """Answer a form of nobody's; not on the record, for anybody can send one as often as they like."""
+        if wrong is not None:
+            return self._refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong))
+        return self._pages.message("Not signed in", "So nothing was done. Sign in first.", status=403, again=PATH)
 
     def _refusal(self, deny: Deny) -> web.Response:
         return self._pages.refusal(deny, again=PATH)

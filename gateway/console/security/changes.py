@@ -67,6 +67,9 @@ class Changes:
         return [web.post(path, self._frame.guarded(partial(self._serve, work))) for path, work in forms]
 
     async def _serve(self, work: Work, request: web.Request) -> web.Response:
+        nobody = await self._frame.admission.before_form(request)
+        if nobody is not None:
+            return nobody
         fields = await read_form(request, _MOST_FORM_BYTES)
         visit = await self._frame.admission.for_change(request, fields, role=OPERATOR)
         if isinstance(visit, web.Response):
@@ -91,7 +94,7 @@ class Changes:
         wanted = Filter(words=_one(fields, "q"), account=_one(fields, "account"))
         for _ in range(_MOST_ROUNDS):
             self._scenes.forget()
-            found = wanted.of(await self._scenes.now(), visit).inside
+            found = (await wanted.of(await self._scenes.now(), visit)).inside
             if not found:
                 return self._notes.back(visit, "all-ended", to=back)
             for one in found:
@@ -127,14 +130,14 @@ class Changes:
             raise FormError(f"give a `reason` in one line, of {_MOST_REASON} characters at the most")
         wanted = _one(fields, "set")
         if wanted == "on":
-            await self._switch.turn_on(by=visit.id, reason=reason, client=visit.client)
+            await self._switch.turn_on(by=visit.id, reason=reason, client=visit.client, caller=visit.caller)
             return self._notes.back(visit, "stopped", to=back)
         if wanted != "off":
             raise FormError("`set` must be on or off")
         if not (await self._switch.find()).on:
             return self._notes.back(visit, "was-let-go", to=back)
         try:
-            await self._switch.turn_off(by=visit.id, reason=reason, client=visit.client)
+            await self._switch.turn_off(by=visit.id, reason=reason, client=visit.client, caller=visit.caller)
         except Overtaken:
             said = "Somebody has set the kill-switch meanwhile, and theirs stands. Look at why, and decide anew."
             return self._message("Nothing was done", said, status=409, again=back)
@@ -148,7 +151,7 @@ class Changes:
         if wanted == "lock":
             if await self._staff.lock(actor, visit):
                 return self._notes.back(visit, "locked", to=back)
-            said = "This staff member was never seen here, so there is nobody to lock out."
+            said = "Nobody from that identity provider can come in here, so there is nobody to lock out."
             return self._message("Nothing was done", said, status=404, again=back)
         if wanted != "end":
             raise FormError("`do` must be end or lock")

@@ -11,12 +11,12 @@ import secrets
 import shutil
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -44,6 +44,7 @@ _LOCK: Final = "lock"
 _COMMAND: Final = ("-P", "-m", "gateway.console.security.export_process")
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SWEEP_SECONDS: Final = 60.0
+_PIECE: Final = 256 * 1024
 
 
 class TooManyExports(Exception):
@@ -63,6 +64,8 @@ class ExportTerms:
     kept_seconds: float = 3600.0
     most_rows: int = 1_000_000
     most_bytes: int = 256 * 1024 * 1024
+    settle_seconds: float = 30.0
+    """For what is not in the index yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,14 @@ class ExportJobs:
         stack.push_async_callback(self._close)
         self._tasks.start(self._keep_sweeping(), name="delete exports that are too old")
 
+    async def clear(self) -> None:
+        """Delete what those have left who live no more, where there is no console any more to look after it."""
+        if not self._base.is_dir():
+            return
+        with suppress(OSError):
+            await self._do(self._sweep)
+        await self._close()
+
     async def check(self, owner: str) -> None:
         """Raise TooManyExports if there can be no other one of theirs now."""
         self._check_running()
@@ -134,6 +145,16 @@ class ExportJobs:
     async def list_of(self, owner: str) -> list[Job]:
         """Return all exports of theirs, the newest first."""
         return await self._do(lambda: [job for job in self._all() if job.about.owner == owner])
+
+    @asynccontextmanager
+    async def reading(self, job: Job) -> AsyncIterator[tuple[int, Callable[[], Awaitable[bytes]]]]:
+        """Yield how long what came of it is, and what reads its next piece, nothing at its end."""
+        file: BinaryIO = await self._do(lambda: job.data.open("rb"))
+        try:
+            length = await self._do(lambda: os.fstat(file.fileno()).st_size)
+            yield length, partial(self._do, partial(file.read, _PIECE))
+        finally:
+            await self._do(file.close)
 
     async def cancel(self, job: Job) -> None:
         """End an export, and delete what came of it."""

@@ -35,6 +35,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """How many there will be, if that is known."""
     most_rows: int
     most_bytes: int
+    settle_seconds: float = 30.0
+    """For so long it waits for what is not in the index yet, and then it is not whole."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
     """How many there will be; 0 if that is not known."""
     said: str = ""
-    """What went wrong, for people."""
+    """What went wrong, or why it is not whole, for people."""
 
     @property
     def percent(self) -> int | None:

@@ -22,6 +22,7 @@ from gateway.console.security.log_asking import FAULTS, LogReader, say
 from gateway.console.security.log_page import FORMATS, HERE
 from gateway.console.security.log_query import LOG, Asked, AskedWrongly, read_asked
 from gateway.console.security.visit import Visit
+from gateway.stores.store import StoreError
 
 EXPORT: Final = f"{LOG}/export"
 _JOB: Final = f"{EXPORT}/{{id:[0-9a-f]+}}"
@@ -36,7 +37,7 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 _STATES: Final[Mapping[str, str]] = {
     "running": "It is being written.",
     "done": "It is ready.",
-    "capped": "It is ready, but not whole: it was cut where it became too long, and its last line says so.",
+    "capped": "It is ready, but not whole, and its last line says so.",
     "failed": "It could not be written.",
     "cancelled": "It was cancelled.",
 }
@@ -67,6 +68,9 @@ class ExportPages:
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Answer with a few records at once, or have many written."""
+        nobody = await self._frame.admission.before_form(request)
+        if nobody is not None:
+            return nobody
         fields = await read_form(request, _MOST_FORM_BYTES)
         visit = await self._frame.admission.for_change(request, fields)
         if isinstance(visit, web.Response):
@@ -106,6 +110,7 @@ class ExportPages:
             total=total or 0,
             most_rows=self._jobs.terms.most_rows,
             most_bytes=self._jobs.terms.most_bytes,
+            settle_seconds=self._jobs.terms.settle_seconds,
             **self._where,
         )
         return lead(f"{EXPORT}/{await self._jobs.start(_owner(visit), order, link=asked.link())}")
@@ -141,10 +146,33 @@ class ExportPages:
         if job is None or job.progress.state not in ("done", "capped"):
             return self._missing(visit)
         await self._reader.record_each(visit, "export_fetched", Query(()))
-        return web.FileResponse(job.data, headers=self._headers(job.about.form))
+        return await self._send(request, visit, job)
+
+    async def _send(self, request: web.Request, visit: Visit, job: Job) -> web.StreamResponse:
+        """Send it piece by piece, for as long as they are signed in; what breaks off is shorter than it says."""
+        response = web.StreamResponse(headers=self._headers(job.about.form))
+        async with self._jobs.reading(job) as (length, read):
+            response.content_length = length
+            await response.prepare(request)
+            while piece := await read():
+                if not await self._may_still(visit):
+                    if request.transport is not None:
+                        request.transport.abort()
+                    break
+                await response.write(piece)
+        return response
+
+    async def _may_still(self, visit: Visit) -> bool:
+        try:
+            return self._clock() < visit.ends_at and await self._frame.admission.still(visit)
+        except StoreError:
+            return False
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End one that is being written, or throw away what came of it."""
+        nobody = await self._frame.admission.before_form(request)
+        if nobody is not None:
+            return nobody
         fields = await read_form(request, _MOST_FORM_BYTES)
         visit = await self._frame.admission.for_change(request, fields)
         if isinstance(visit, web.Response):

@@ -1,6 +1,5 @@
 """The newest checkpoint of every origin, and what witnesses have taken of it; read from files by a thread."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.audit.evidence.checkpoint import CheckpointError, find_origins, open_note, read_newest
 from gateway.audit.hand import Hand
+from gateway.console.security.from_disk import FromDisk
 
-_PATIENCE_SECONDS = 0.5
 _MOST_ORIGINS = 200
 
 
@@ -42,24 +41,11 @@ class Heads:
         self._directory = directory
         self._key = key
         self._witnesses = tuple(witnesses)
-        self._hand = hand
-        self._reading: asyncio.Future[list[Head]] | None = None
+        self._disk = FromDisk(self._read, hand=hand)
 
     async def read(self) -> list[Head] | None:
         """Return those that there are, by origin; None if the disk does not say in time, or cannot be read."""
-        if self._reading is None:
-            self._reading = self._hand.run(self._read)
-            self._reading.add_done_callback(self._have_read)
-        reading = self._reading
-        await asyncio.wait([reading], timeout=_PATIENCE_SECONDS)
-        if not reading.done() or reading.cancelled() or reading.exception() is not None:
-            return None
-        return reading.result()
-
-    def _have_read(self, reading: asyncio.Future[list[Head]]) -> None:
-        self._reading = None
-        if not reading.cancelled():
-            reading.exception()  # which whoever asked is told of, if anybody still waits
+        return await self._disk.read()
 
     def _read(self) -> list[Head]:
         if not self._directory.is_dir():

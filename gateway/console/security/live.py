@@ -1,7 +1,7 @@
 """Tells an open page that something has changed: `GET /console/live`, server-sent events without any contents."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
 from contextlib import suppress
 from typing import Final
 
@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.console.security.admission import Admission
 from gateway.console.security.frame import Frame
+from gateway.console.security.marks import Marks
 from gateway.console.security.visit import PATH, Visit
 from gateway.stores.store import StoreError
 
@@ -17,6 +18,8 @@ STREAM_SECONDS: Final = 60.0
 """The browser comes again by itself then, and is looked at anew."""
 MOST_STREAMS: Final = 64
 """In one process; a page beyond that is kept up to date by asking for itself now and then."""
+MOST_OF_ONE: Final = 16
+"""For one person, or one client, by however many sessions."""
 _LOOK_SECONDS = 0.5
 # Time alone changes something, too: an end that comes, another process that is not heard of.
 _TELL_ALL_THE_SAME = 40
@@ -31,24 +34,24 @@ STREAM_HEADERS: Final = {
 
 
 class LiveStream:
-    """Waits with open pages until the store is at another position than they were made at."""
+    """Waits with open pages until what their reader may see is not as it was when they were made."""
 
     def __init__(
         self,
         *,
         admission: Admission,
         frame: Frame,
-        position: Callable[[], int],
+        marks: Marks,
         seconds: float,
         leaving: asyncio.Event,
     ) -> None:
         """End each stream after so many `seconds`, and all of them once the gateway is `leaving`."""
         self._admission = admission
         self._frame = frame
-        self._position = position
+        self._marks = marks
         self._seconds = seconds
         self._leaving = leaving
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
@@ -59,10 +62,10 @@ class LiveStream:
         visit = await self._admission.for_stream(request)
         if isinstance(visit, web.Response):
             return visit
-        if self._open >= MOST_STREAMS:
+        if self._open.total() >= MOST_STREAMS or self._open[visit.person] >= MOST_OF_ONE:
             return web.Response(status=503, headers={"Retry-After": "10", "Cache-Control": "no-store"})
         response = web.StreamResponse(headers=STREAM_HEADERS)
-        self._open += 1
+        self._open[visit.person] += 1
         try:
             with suppress(ConnectionResetError, TimeoutError, StoreError):  # who leaves the page breaks off
                 await response.prepare(request)
@@ -70,7 +73,9 @@ class LiveStream:
                 async with asyncio.timeout(self._seconds):
                     await self._tell(request, response, visit)
         finally:
-            self._open -= 1
+            self._open[visit.person] -= 1
+            if not self._open[visit.person]:
+                del self._open[visit.person]
         return response
 
     async def _tell(self, request: web.Request, response: web.StreamResponse, visit: Visit) -> None:
@@ -79,9 +84,9 @@ class LiveStream:
         since = looks = 0
         # Who has gone is noticed without anything to tell: their place is somebody else's.
         while request.transport is not None and not self._leaving.is_set():
-            position = str(self._position())
-            if position != seen or since >= _TELL_ALL_THE_SAME:
-                seen, since = position, 0
+            mark = await self._marks.now(visit.account)
+            if mark != seen or since >= _TELL_ALL_THE_SAME:
+                seen, since = mark, 0
                 await response.write(b"event: changed\ndata: 1\n\n")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), _LOOK_SECONDS)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.audit.api.asked import AskedLog, Asker
-from gateway.audit.index.asking import Busy, LogIndex
+from gateway.audit.index.asking import AskersTurns, Busy, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
-from gateway.audit.index.finding import Found, Lag, Page
+from gateway.audit.index.finding import Found, Lag, Page, their_page
 from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import id_at
+from gateway.audit.search.own_part import HIDDEN, elsewhere, of_theirs
 from gateway.audit.search.query import Is, Query, Since, Term, Until
 from gateway.audit.segment import Entry
 from gateway.audit.times import time_of
@@ -31,6 +32,7 @@ class LogReader:
         """Without an `index` every question is answered with NoIndex."""
         self._index = index
         self._asked = asked
+        self._turns = AskersTurns()
 
     async def record(self, visit: Visit, reason: str, query: Query, text: str, **more: Any) -> None:
         """Put on the record what somebody is about to see; the same again within some minutes is there once."""
@@ -43,12 +45,23 @@ class LogReader:
     async def search(
         self, visit: Visit, query: Query, *, limit: int, before: int | None = None, after: int | None = None
     ) -> tuple[Page, Lag | None]:
-        """Return a page, as `LogIndex.search` does."""
-        return await self._of().search(query, limit=limit, before=before, after=after, account=visit.account)
+        """Return a page, as `LogIndex.search` does, of what they may see (`gateway.audit.search.own_part`)."""
+        query = query if visit.account is None else of_theirs(query)
+        async with self._turns.turn(visit.person):
+            page, lag = await self._of().search(query, limit=limit, before=before, after=after, account=visit.account)
+        return page if visit.account is None else their_page(page), lag
 
     async def overview(self, visit: Visit, query: Query, *, step: int) -> Overview:
-        """Return the counts."""
-        found, _ = await self._of().overview(query, step=step, account=visit.account)
+        """Return the counts, of what they may see."""
+        async with self._turns.turn(visit.person):
+            if visit.account is None:
+                return (await self._of().overview(query, step=step, account=None))[0]
+            query = of_theirs(query)
+            found, _ = await self._of().overview(query, step=step, account=visit.account)
+            hidden, _ = await self._of().overview(elsewhere(query), step=step, account=visit.account)
+        for name in HIDDEN & found.by.keys() & hidden.by.keys():
+            found.by[name] -= hidden.by[name]
+        found.refused_by_rule -= hidden.refused_by_rule
         return found
 
     async def find(self, visit: Visit, id_: int) -> list[Entry]:

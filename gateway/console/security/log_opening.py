@@ -25,6 +25,8 @@ async def open_log_pages(
     jobs = ExportJobs(Path(config.server.data_directory) / FOLDER, clock=state.clock)
     if config.console.security is not None:
         await jobs.open(stack)
+    else:
+        await jobs.clear()
     journal, address = config.journal_directory, config.store.address
     where = {
         "journal": str(journal),

@@ -1,10 +1,12 @@
 """The access log for people: `GET /console/log`, one record of it, and one assumption from beginning to end."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.audit.hand import Hand
 from gateway.audit.index.finding import Page
 from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import HIGHEST
@@ -125,6 +127,14 @@ class LogPages:
             page, _ = await self._reader.search(visit, query, limit=_MOST_STEPS)
         except FAULTS as exc:
             return self._unavailable(visit, exc)
+        # Thousands of steps take long to write down, so it is not done on the loop.
+        hand = Hand("log-timeline")
+        try:
+            return await hand.run(partial(self._timeline, visit, sid, page))
+        finally:
+            hand.stop()
+
+    def _timeline(self, visit: Visit, sid: str, page: Page) -> web.Response:
         timeline = build_timeline([one.entry for one in reversed(page.found)], sid)
         if timeline is None:
             return self._missing(visit, _NO_ASSUMPTION)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlencode
 
@@ -108,16 +109,16 @@ class Asked:
         if term is None:
             return None
         opposite = write_term(qualifier, value, negated=not negated)
-        words = [word for word in _words(self.text) if word not in (term, opposite)]
-        text = _join([*words, term])
+        said = [quoted for word, quoted in _split(self.text) if word not in (term, opposite)]
+        text = " ".join([*said, shlex.quote(term)])
         return replace(self, text=text).link() if len(text) <= MOST_CHARACTERS else None
 
     def without(self, qualifier: str, value: str) -> str | None:
         """Return the address of this search without a term that it has, None if it has none."""
         terms = {write_term(qualifier, value, negated=negated) for negated in (False, True)}
-        words = _words(self.text)
-        left = [word for word in words if word not in terms]
-        return replace(self, text=_join(left)).link() if len(left) < len(words) else None
+        words = _split(self.text)
+        left = [quoted for word, quoted in words if word not in terms]
+        return replace(self, text=" ".join(left)).link() if len(left) < len(words) else None
 
     def step(self, now: int) -> int:
         """Return how long a step of its picture is."""
@@ -150,6 +151,12 @@ def read_asked(given: Mapping[str, str], now: int) -> Asked:
 
 def write_term(qualifier: str, value: str, *, negated: bool = False) -> str | None:
     """Return the term as it is split, not as it is typed; None if the query language cannot say it."""
+    return _write_term(qualifier, value, negated=negated) if len(value) <= MOST_CHARACTERS else None
+
+
+# The rows of a page have the same few names.
+@lru_cache(maxsize=2048)
+def _write_term(qualifier: str, value: str, *, negated: bool) -> str | None:
     text = f"{'-' if negated else ''}{qualifier}:{value}"
     try:
         [term] = Query.parse(shlex.quote(text)).terms
@@ -165,15 +172,14 @@ def write_moment(time: int) -> str:
     return said.removesuffix(":00") if time % 1_000_000 == 0 else f"{said}.{time % 1_000_000:06d}"
 
 
-def _words(text: str) -> list[str]:
+# Each link of a page says the whole text again, and to split it takes longer than all the rest of that.
+@lru_cache(maxsize=64)
+def _split(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the words of a text, each as it is and as it is typed."""
     try:
-        return shlex.split(text)
+        return tuple((word, shlex.quote(word)) for word in shlex.split(text))
     except ValueError:
-        return []
-
-
-def _join(words: list[str]) -> str:
-    return " ".join(map(shlex.quote, words))
+        return ()
 
 
 def _read_moment(text: str, field: str) -> int | None:

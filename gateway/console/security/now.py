@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.console.account.view import PERMISSIONS
 from gateway.console.security.frame import Frame
 from gateway.console.security.live import LIVE_STREAM
+from gateway.console.security.marks import Marks
 from gateway.console.security.notes import Notes
 from gateway.console.security.scene import Scene, Scenes
 from gateway.console.security.visit import PATH, Visit
@@ -69,19 +70,20 @@ class Filter:
                 asked[name] = str(value)
         return f"{PATH}?{urlencode(asked)}" if asked else PATH
 
-    def of(self, scene: Scene, visit: Visit) -> Scene:
+    async def of(self, scene: Scene, visit: Visit) -> Scene:
         """Return what somebody gets to see of a scene: of their one account, if they are limited to it."""
-        mine = scene if visit.account is None else scene.narrowed(account=visit.account)
-        return mine.narrowed(words=self.words, account=self.account)
+        mine = scene.narrowed(account=visit.account)
+        return await mine.narrowed(account=self.account or None).about(self.words)
 
 
 class NowPage:
     """Shows everything that is live, a page of it at a time."""
 
-    def __init__(self, *, frame: Frame, scenes: Scenes, notes: Notes, kept_by_app: bool) -> None:
+    def __init__(self, *, frame: Frame, scenes: Scenes, marks: Marks, notes: Notes, kept_by_app: bool) -> None:
         """With `kept_by_app` grants are turned off in the app, and not here."""
         self._frame = frame
         self._scenes = scenes
+        self._marks = marks
         self._notes = notes
         self._kept_by_app = kept_by_app
 
@@ -95,8 +97,10 @@ class NowPage:
         if isinstance(visit, web.Response):
             return visit
         wanted = Filter.read(request)
+        # Made before, so that what has changed since is told of once too often rather than never.
+        mark = await self._marks.now(visit.account)
         scene = await self._scenes.now()
-        seen = wanted.of(scene, visit)
+        seen = await wanted.of(scene, visit)
         inside, allowed = _cut(seen.inside, wanted.page), _cut(seen.allowed, wanted.grants)
         here = wanted.address()
         return self._frame.page(
@@ -106,7 +110,7 @@ class NowPage:
             note=self._notes.read(request, visit),
             wanted=wanted,
             again=f"{here}{'&' if '?' in here else '?'}live=1",
-            stream=f"{LIVE_STREAM}?seen={scene.position}",
+            stream=f"{LIVE_STREAM}?seen={mark}",
             address=here,
             scene=seen,
             inside=inside,

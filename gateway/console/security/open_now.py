@@ -3,12 +3,14 @@
 Reading all accounts takes long where there are many, and what changes from one moment to the next is little.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from cachetools import TTLCache
 
 from gateway.clock import Ticks
+from gateway.console.security.allowed import SLICE, AllowedNow
 from gateway.stores.store import AccountRecord, Changes, Store, StoreChange
 from policy.model import AccountId, AccountType, ActorId, Assumption, AssumptionId
 
@@ -28,6 +30,9 @@ class OpenNow:
         self._store = store
         self._records: dict[AccountId, AccountRecord] = {}
         self._assumptions: dict[AssumptionId, Assumption] = {}
+        self.allowed = AllowedNow()
+        """The accounts, in order."""
+        self._at: datetime | None = None
         self._names: TTLCache[ActorId, str] = TTLCache(_MOST_NAMES, _NAMES_SECONDS, timer=ticks)
         self._seen: Changes | None = None
         """Up to which change everything is known; None: read everything."""
@@ -57,7 +62,12 @@ class OpenNow:
         if seen is None or not _goes_on(seen, found):
             await self._read_all(at)
         elif found.changes:
-            await self._apply(found.changes)
+            await self._apply(found.changes, at)
+        if self._at is not None and at < self._at:
+            # What was over is not any more.
+            await self.allowed.read(self._records, at)
+        self._at = at
+        self.allowed.expire(at)
         self._assumptions = {id_: one for id_, one in self._assumptions.items() if one.expires_at > at}
         await self._learn_names()
         self._seen = found
@@ -65,16 +75,18 @@ class OpenNow:
 
     async def _read_all(self, at: datetime) -> None:
         records = await self._store.list_accounts()
-        self._records = {record.account.id: record for record in records if _counts(record)}
+        self._records = {record.account.id: record async for record in _sliced(records) if _counts(record)}
+        await self.allowed.read(self._records, at)
         self._assumptions = {one.id: one for one in await self._store.list_assumptions(at=at)}
         self._names.clear()
 
-    async def _apply(self, changes: Iterable[StoreChange]) -> None:
+    async def _apply(self, changes: Iterable[StoreChange], at: datetime) -> None:
         for account in {change.account for change in changes if change.account is not None}:
             record = await self._store.find_account(account)
             self._records.pop(account, None)
             if record is not None and _counts(record):
                 self._records[account] = record
+            self.allowed.put(account, self._records.get(account), at)
         for id_ in {change.assumption for change in changes if change.assumption is not None}:
             one = await self._store.find_assumption(id_)
             self._assumptions.pop(id_, None)
@@ -88,6 +100,13 @@ class OpenNow:
         for actor in list(unknown)[:_MOST_ASKED]:
             staff = await self._store.find_staff(actor)
             self._names[actor] = staff.name if staff is not None else actor.subject
+
+
+async def _sliced(records: Sequence[AccountRecord]) -> AsyncIterator[AccountRecord]:
+    for number, record in enumerate(records):
+        if number % SLICE == 0:
+            await asyncio.sleep(0)
+        yield record
 
 
 def _goes_on(seen: Changes, found: Changes) -> bool:

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from gateway.asking import open_asker
+from gateway.audit.evidence.verdict import DIRECTORY, read_kept
 from gateway.audit.hand import Hand
 from gateway.audit.writing.owed import Debts
 from gateway.clients import ClientAuthenticator
@@ -18,9 +21,11 @@ from gateway.console.security.admission import Admission
 from gateway.console.security.changes import Changes
 from gateway.console.security.evidence import EvidencePage
 from gateway.console.security.frame import Frame
+from gateway.console.security.from_disk import FromDisk
 from gateway.console.security.heads import Heads
 from gateway.console.security.live import STREAM_SECONDS, LiveStream
 from gateway.console.security.log_opening import open_log_pages
+from gateway.console.security.marks import Marks
 from gateway.console.security.notes import Notes
 from gateway.console.security.now import NOTES, NowPage
 from gateway.console.security.people import People
@@ -41,6 +46,7 @@ from gateway.staff.issuer import Issuer
 from gateway.staff.sign_in.provider import Provider
 from gateway.staff.sign_outs import SignOuts
 from gateway.state import State
+from gateway.stores.opening import open_nodes
 from gateway.tasks import run_on
 from gateway.tokens.ending import Ender
 from gateway.tokens.keys import KeyRing
@@ -48,6 +54,8 @@ from gateway.tokens.signing import KeyRefused, SigningKey
 
 _MOST_QUESTIONS = 4
 TRIES_WITHIN: Final = timedelta(minutes=10)
+_CODES: Final = 10
+"""So many times as often as a secret: a front of ours may be the network of all who sign in at the provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,20 +113,32 @@ async def open_security_console(
         tries=NetworkTries(
             state.store, state.clock, what="console sign-in", most=terms.sign_in_tries, within=TRIES_WITHIN
         ),
+        codes=NetworkTries(
+            state.store, state.clock, what="console answer", most=_CODES * terms.sign_in_tries, within=TRIES_WITHIN
+        ),
         store=state.store,
         journal=state.journal,
         pages=pages,
         clock=state.clock,
     )
-    staff = StaffEnds(state.store, state.journal, state.facts, ender=services.ender, clock=state.clock)
+    staff = StaffEnds(
+        state.store,
+        state.journal,
+        state.facts,
+        ender=services.ender,
+        clock=state.clock,
+        issuers=frozenset({name, config.staff.issuer}),
+    )
     run_on(stack, staff.debts.keep_settling(), name="record who was locked out")
     hand = Hand("evidence")
     stack.callback(hand.stop)
     heads = Heads(config.journal_directory, config.journal_key, tuple(state.witnesses.tallies), hand=hand)
+    kept = FromDisk(partial(read_kept, Path(config.server.data_directory) / DIRECTORY), hand=hand)
+    evidence = EvidencePage(frame=frame, config=config, state=state, heads=heads, kept=kept, nodes=open_nodes(config))
     routes = [
         *signing_in.routes(),
         *_open_now(config, state, services, frame, staff),
-        *EvidencePage(frame=frame, config=config, state=state, heads=heads).routes(),
+        *evidence.routes(),
         *await open_log_pages(stack, config, state, frame=frame),
         *static_files.routes(),
     ]
@@ -136,9 +156,10 @@ def _open_now(
         clock=state.clock,
         ticks=state.ticks,
     )
+    marks = Marks(scenes, position=lambda: state.follower.position, ticks=state.ticks)
     notes = Notes(NOTES)
     kept_by_app = config.grants.kept_by_app
-    page = NowPage(frame=frame, scenes=scenes, notes=notes, kept_by_app=kept_by_app)
+    page = NowPage(frame=frame, scenes=scenes, marks=marks, notes=notes, kept_by_app=kept_by_app)
     changes = Changes(
         frame=frame,
         scenes=scenes,
@@ -152,7 +173,7 @@ def _open_now(
     live = LiveStream(
         admission=frame.admission,
         frame=frame,
-        position=lambda: state.follower.position,
+        marks=marks,
         seconds=STREAM_SECONDS,
         leaving=state.leaving,
     )

@@ -1,17 +1,21 @@
 """What is going on in all accounts at one moment, read from the store at most once a second for all who look."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from gateway.clock import Clock, Ticks
 from gateway.console.account.view import end_of
+from gateway.console.security.allowed import SLICE, Allowed
 from gateway.console.security.open_now import OpenNow
 from gateway.stores.store import AccountRecord, KillSwitch, Store
-from policy.grants import GrantState, grant_in_force, state
-from policy.model import AccountId, AccountType, Assumption, Grant, Permission
+from policy.grants import grant_in_force
+from policy.model import AccountId, Assumption, Grant, Permission
 
+T = TypeVar("T")
 _FRESH_SECONDS = 1.0
 
 
@@ -25,15 +29,6 @@ class Inside:
     until: datetime
     suspended: bool
     """Whether the account is, so that nothing can be done by it until that is resumed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
-    """A paid account that lets staff stand in."""
-
-    account: AccountId
-    grant: Grant
-    suspended: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,24 +46,27 @@ class Scene:
     trials: Sequence[AccountId]
     """Accounts that can always be assumed because they are trials."""
 
-    def narrowed(self, *, words: str = "", account: str = "") -> "Scene":
-        """Return what of it speaks of all of these words, in whatever letters, and is of this account."""
+    def narrowed(self, *, account: str | None) -> "Scene":
+        """Return what of it is of this account, all of it for None."""
+        if account is None:
+            return self
+        return replace(
+            self,
+            inside=[one for one in self.inside if one.assumption.account == account],
+            allowed=_one(self.allowed, account, key=lambda one: one.account),
+            trials=_one(self.trials, account, key=str),
+        )
+
+    async def about(self, words: str) -> "Scene":
+        """Return what of it speaks of all of these words, in whatever letters; requests have their turn meanwhile."""
         wanted = words.casefold().split()
-        return Scene(
-            at=self.at,
-            position=self.position,
-            switch=self.switch,
-            inside=[
-                one
-                for one in self.inside
-                if account in ("", one.assumption.account) and _speaks(wanted, _words_of(one.assumption, one.name))
-            ],
-            allowed=[
-                one
-                for one in self.allowed
-                if account in ("", one.account) and _speaks(wanted, (one.account, one.grant.given_by))
-            ],
-            trials=[one for one in self.trials if account in ("", one) and _speaks(wanted, (one,))],
+        if not wanted:
+            return self
+        return replace(
+            self,
+            inside=await _find(wanted, self.inside, lambda one: "\n".join(_words_of(one)).casefold()),
+            allowed=await _find(wanted, self.allowed, lambda one: one.words),
+            trials=await _find(wanted, self.trials, str.casefold),
         )
 
 
@@ -124,12 +122,7 @@ class Scenes:
             for one in self._open.assumptions
             if (grant := self._holds(one, records.get(one.account), now)) is not None
         ]
-        allowed = [
-            Allowed(account=account, grant=record.grant, suspended=record.account.suspended)
-            for account, record in sorted(records.items())
-            if record.grant is not None and state(record.account, record.grant, now) is GrantState.ON
-        ]
-        trials = sorted(account for account, record in records.items() if record.account.type is AccountType.TRIAL)
+        allowed, trials = self._open.allowed.show()
         return Scene(at=now, position=position, switch=switch, inside=inside, allowed=allowed, trials=trials)
 
     def _holds(self, one: Assumption, record: AccountRecord | None, now: datetime) -> Grant | None:
@@ -140,10 +133,21 @@ class Scenes:
         return grant if grant is not None and grant.id == one.grant_id and grant.is_live(now) else None
 
 
-def _words_of(one: Assumption, name: str) -> tuple[str, ...]:
-    return (one.account, one.subject, name, one.actor.subject, one.ticket or "", one.reason or "", one.id)
+def _words_of(one: Inside) -> tuple[str, ...]:
+    it = one.assumption
+    return (it.account, it.subject, one.name, it.actor.subject, it.ticket or "", it.reason or "", it.id)
 
 
-def _speaks(wanted: Sequence[str], said: Sequence[str]) -> bool:
-    text = "\n".join(said).casefold()
-    return all(word in text for word in wanted)
+def _one(found: Sequence[T], account: str, *, key: Callable[[T], str]) -> Sequence[T]:
+    """Return the one of an account, of those that are in the order of accounts."""
+    place = bisect_left(found, account, key=key)
+    return [one for one in found[place : place + 1] if key(one) == account]
+
+
+async def _find(wanted: Sequence[str], among: Sequence[T], said: Callable[[T], str]) -> Sequence[T]:
+    found: list[T] = []
+    for start in range(0, len(among), SLICE):
+        await asyncio.sleep(0)
+        part = [(one, said(one)) for one in among[start : start + SLICE]]
+        found += [one for one, text in part if all(word in text for word in wanted)]
+    return found

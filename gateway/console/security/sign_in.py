@@ -72,12 +72,13 @@ class SignInPages:
         clients: ClientAuthenticator,
         roles_claim: str,
         tries: NetworkTries,
+        codes: NetworkTries,
         store: Store,
         journal: AuditLog,
         pages: Pages,
         clock: Clock,
     ) -> None:
-        """Without a provider, clients' secrets are the only way in."""
+        """Without a provider, clients' secrets are the only way in; wrong ones are `tries`, wrong codes `codes`."""
         self._admission = admission
         self._frame = frame
         self._sessions = sessions
@@ -86,6 +87,7 @@ class SignInPages:
         self._clients = clients
         self._kept = (*_KEPT, roles_claim)
         self._tries = tries
+        self._codes = codes
         self._store = store
         self._journal = journal
         self._pages = pages
@@ -145,6 +147,9 @@ class SignInPages:
             return self._pages.message("Not signed in", str(exc), status=400, again=PATH)
         except IssuerError as exc:
             return self._unavailable(exc)
+        # Each code is a question to the provider, and its refusal a record, whoever has made it up.
+        if answer.code is not None and not await self._codes.take(Caller.direct(request).client_ip):
+            return self._pages.message("Not signed in", _TOO_MANY, status=429, again=PATH)
         response = await self._conclude(request, provider, answer, attempt)
         # The attempt has come to its end, whichever.
         self._cookies.drop(response, cookie_names.ENTRY)
@@ -163,25 +168,29 @@ class SignInPages:
         name, secret = _one(fields, "client_id"), _one(fields, "client_secret")
         return_to = read_return(dict(fields).get("return", ""))
         caller = Caller.direct(request)
-        if not await self._tries.take(caller.client_ip):
-            return self._page(return_to, wrong=_TOO_MANY, status=429)
+        # Of 256 random bits nobody guesses any, so whoever knows them is not kept out by what others have tried.
         client = await self._clients.prove(name, secret)
         standing = None if client is None else self._people.of_client(client)
+        is_good = standing is not None and bool(standing.roles)
+        if not is_good and not await self._tries.take(caller.client_ip):
+            return self._page(return_to, wrong=_TOO_MANY, status=429)
         if client is None or standing is None or not standing.roles:
             known = client.id if client is not None else None
             await self._note(caller, reason="wrong_secret" if client is None else "no_role", client=known)
             return self._page(return_to, wrong=_WRONG, status=403)
-        await self._tries.forgive(caller.client_ip)
         await self._note(caller, reason="signed_in", by=client.id, client=client.id)
         value = await self._sessions.begin(client.id, "client", signed_in_at=self._clock(), proof=proof_of(client))
         return await self._let_in(request, value, return_to)
 
     async def leave(self, request: web.Request) -> web.Response:
         """End the session; the browser forgets its cookie only once that is stored."""
-        fields = await read_form(request, _MOST_FORM_BYTES)
         refused = self._admission.refuse_outright(request)
         if refused is not None:
             return refused
+        cross = self._admission.check_sender(request)
+        if cross is not None:
+            return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=cross), again=PATH)
+        fields = await read_form(request, _MOST_FORM_BYTES)
         wrong = self._admission.check_leaving(request, fields)
         if wrong is not None:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), again=PATH)
@@ -213,6 +222,7 @@ class SignInPages:
             return self._pages.message("Not signed in", said, status=400, again=PATH)
         except IssuerError as exc:
             return self._unavailable(exc)
+        await self._codes.forgive(caller.client_ip)
         kept = {name: claims[name] for name in self._kept if name in claims}
         now = self._clock()
         try:

@@ -1,10 +1,12 @@
 """How sound this gateway is, part by part, in words: what health and metrics read, for people."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from gateway.audit.evidence.verdict import Kept
 from gateway.audit.index.order import Told
 from gateway.audit.sinks.status import Status
 from gateway.audit.witnesses.showing import Witnesses
@@ -13,12 +15,21 @@ from gateway.console.security.heads import Head
 from gateway.metrics.reading import Reading
 from gateway.state import State
 from gateway.stores.holding import Hold
+from gateway.stores.nodes import Node
 from gateway.stores.store import KillSwitch
 from gateway.tokens.listing import Listed
 
 How = Literal["ok", "degraded", "failing", "off"]
 _OLD_INDEX_SECONDS = 30.0
 _OLD_SECONDS = 10.0
+_LATE_TIMES = 2
+"""After so many times the usual hours a verdict is an old one: a long journal takes its time, and so do starts."""
+_SILENT_SECONDS = 60.0
+_GONE_SECONDS = 24 * 3600.0
+"""Whoever is away for so long was taken away on purpose, or has been shown as missing for long enough."""
+_MOST_NAME = 200
+_MOST_SHOWN = 200
+_MOST_SAID = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +59,28 @@ def describe_heads(heads: Sequence[Head] | None, config: Config, *, now: datetim
         return Part(title="Checkpoints", how="degraded", said="There is none yet: nothing is sealed.", facts=facts)
     said = f"Each newest one is signed by the journal’s key. Read {_time(now)}."
     return Part(title="Checkpoints", how="ok", said=said, facts=facts)
+
+
+def describe_verified(kept: Kept | None, config: Config, *, now: datetime) -> Part:
+    """Return until where the gateway has found its own journal to be as it was written."""
+    hours, title = config.audit.verify_hours, "Verified"
+    usual = f"every {hours:g} h" if hours else "never by the gateway: audit.verify_hours is 0"
+    if kept is None:
+        said = "The gateway has not verified this journal yet." if hours else "The gateway does not verify its journal."
+        return Part(title=title, how="degraded" if hours else "off", said=said, facts=[("Verified", usual)])
+    verdict, age = kept.verdict, now - kept.at
+    facts = [("Verified", usual), ("Last", f"{_time(kept.at)}, within {_hours(age)}")]
+    facts += [
+        (origin, f"verified until record {count}" if count else "nothing is covered by a checkpoint")
+        for origin, count in sorted(verdict.covered.items())[:_MOST_SHOWN]
+    ]
+    if verdict.count:
+        said = f"{verdict.count} finding{'' if verdict.count == 1 else 's'}, the first: {verdict.first[:_MOST_SAID]}"
+        return Part(title=title, how="failing", said=f"{said}. Run locum audit verify.", facts=facts)
+    if hours and age > timedelta(hours=hours * _LATE_TIMES):
+        return Part(title=title, how="degraded", said="It should have been verified again by now.", facts=facts)
+    said = "All that was recorded until then was as it was written."
+    return Part(title=title, how="ok", said=said, facts=facts)
 
 
 def describe_state(state: State, switch: KillSwitch | None, config: Config) -> list[Part]:
@@ -192,6 +225,33 @@ def describe_workers(own: str, readings: Mapping[str, Reading | None], state: St
     return Part(title="Workers", how="degraded" if silent else "ok", said=said, facts=facts)
 
 
+def describe_nodes(own: str, nodes: Sequence[Node] | None, config: Config) -> Part:
+    """Return which machines keep journals under the shared store; None of `nodes` if it does not say."""
+    title = "Nodes"
+    if config.store.address is None:
+        said = "This one only: its store is embedded."
+        return Part(title=title, how="ok", said=said, facts=[(f"{own} (answers you)", "answers")])
+    if not config.audit.index:
+        said = "Nodes are known by what they ship to the index, and there is none: set index in [audit]."
+        return Part(title=title, how="off", said=said)
+    if nodes is None:
+        return Part(title=title, how="degraded", said="The store does not say in time which there are.")
+    facts, late = [], []
+    for node in nodes[:_MOST_SHOWN]:
+        name = f"{', '.join(node.origins) or 'nothing shipped'} ({node.name})"[:_MOST_NAME]
+        through = "nothing yet" if node.through is None else _time(node.through)
+        facts.append((name, f"heard {_time(node.heard_at)}, has shipped up to {through}"))
+        if _SILENT_SECONDS < node.silent_seconds < _GONE_SECONDS:
+            late.append(name)
+    if late:
+        said = f"Not heard of for more than {_SILENT_SECONDS:.0f} s: {', '.join(late)}."
+        return Part(title=title, how="degraded", said=said, facts=facts)
+    if not any(own in node.origins for node in nodes):
+        said = f"{own} has not shipped anything yet: it may just be starting."
+        return Part(title=title, how="degraded", said=said, facts=facts)
+    return Part(title=title, how="ok", said="Each that was here within a day has shipped just now.", facts=facts)
+
+
 def describe_keys(listed: Sequence[Listed], *, now: datetime) -> Part:
     """Return what signs, and how old it is."""
     facts = []
@@ -245,6 +305,11 @@ def _worker(journal_up: float, push_up: float) -> str:
 
 def _time(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _hours(age: timedelta) -> str:
+    hours = max(0, math.ceil(age / timedelta(hours=1)))
+    return f"the last {hours} hours" if hours > 1 else "the last hour"
 
 
 def _days(age: timedelta) -> str:

@@ -10,6 +10,7 @@ from gateway.audit.writing.owed import Debts
 from gateway.clock import Clock
 from gateway.console.security.visit import Visit
 from gateway.grants.facts import FactCache
+from gateway.staff.unseen import lock_unseen
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.ending import Ender
 from policy.model import ActorId
@@ -22,7 +23,18 @@ _MOST_ROUNDS = 5
 class StaffEnds:
     """It only takes power away, so it is done even if it cannot be recorded at once."""
 
-    def __init__(self, store: Store, journal: AuditLog, facts: FactCache, *, ender: Ender, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: AuditLog,
+        facts: FactCache,
+        *,
+        ender: Ender,
+        clock: Clock,
+        issuers: frozenset[str] = frozenset(),
+    ) -> None:
+        """Whoever comes from one of `issuers` can be locked out before they were ever seen as staff."""
+        self._issuers = issuers
         self._store = store
         self._journal = journal
         self._facts = facts
@@ -45,11 +57,12 @@ class StaffEnds:
         return False
 
     async def lock(self, actor: ActorId, visit: Visit) -> bool:
-        """Lock a staff member out, and end all that they have open; False if they were never seen.
+        """Lock somebody out, and end all that they have open; False if nobody of that issuer can come in anywhere.
 
         The lock is stored first of all and ends their sessions, so that nothing begins any more; raises StoreError.
         """
-        if await self._store.find_staff(actor) is None:
+        known = await self._store.find_staff(actor)
+        if known is None and actor.issuer not in self._issuers:
             return False
         record = Record(
             kind="staff",
@@ -63,7 +76,10 @@ class StaffEnds:
         )
         recorded = await self._recorded(record)
         try:
-            await self._store.disable_staff(actor, disabled=True)
+            if known is None:
+                await lock_unseen(self._store, actor, at=self._clock())
+            else:
+                await self._store.disable_staff(actor, disabled=True)
         except StoreError:
             if recorded:
                 # Whoever reads the record of it must not take it for done.

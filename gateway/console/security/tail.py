@@ -15,6 +15,7 @@ from gateway.audit.index.places import HIGHEST, id_at
 from gateway.audit.search.query import Query
 from gateway.clock import Clock
 from gateway.console.security.frame import Frame
+from gateway.console.security.live import STREAM_HEADERS
 from gateway.console.security.log_asking import FAULTS, LogReader, say
 from gateway.console.security.log_page import HERE
 from gateway.console.security.log_query import LOG, Asked, AskedWrongly, read_asked
@@ -28,12 +29,6 @@ _MOST_SHOWN: Final = 200
 _FIRST_ROWS: Final = 20
 _BEGINS_MICROSECONDS: Final = 5_000_000
 """So far back a stream begins: what happened before is in the index."""
-_HEADERS: Final = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class TailTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +44,7 @@ class TailTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Who does not take what is sent for so long is cut."""
     most: int = 20
     most_of_one: int = 3
-    """Of one session."""
+    """Of one person, by however many sessions."""
 
 
 class Tail:
@@ -60,7 +55,7 @@ class Tail:
         self._reader = reader
         self._clock = clock
         self._terms = terms or TailTerms()
-        self._following: Counter[bytes] = Counter()
+        self._following: Counter[str] = Counter()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
@@ -116,12 +111,12 @@ class Tail:
             asked, query = self._read(request)
         except AskedWrongly as exc:
             return self._frame.pages.message("Not searched", f"{exc}.", status=400, again=LOG)
-        if self._following.total() >= self._terms.most or self._following[visit.session] >= self._terms.most_of_one:
+        if self._following.total() >= self._terms.most or self._following[visit.person] >= self._terms.most_of_one:
             said = "As many follow the log as may at a time. Close another page that does, and try again."
             return self._frame.pages.message("Too many follow", said, status=503, again=LOG)
         async with self._place(visit):
             await self._reader.record(visit, "followed", query, asked.link(TAIL))
-            response = web.StreamResponse(headers=_HEADERS)
+            response = web.StreamResponse(headers=STREAM_HEADERS)
             with suppress(ConnectionResetError):  # who leaves the page breaks off
                 try:
                     await response.prepare(request)
@@ -180,13 +175,13 @@ class Tail:
 
     @asynccontextmanager
     async def _place(self, visit: Visit) -> AsyncIterator[None]:
-        self._following[visit.session] += 1
+        self._following[visit.person] += 1
         try:
             yield
         finally:
-            self._following[visit.session] -= 1
-            if not self._following[visit.session]:
-                del self._following[visit.session]
+            self._following[visit.person] -= 1
+            if not self._following[visit.person]:
+                del self._following[visit.person]
 
     def _begin(self) -> int:
         return id_at(round(self._clock().timestamp() * 1e6) - _BEGINS_MICROSECONDS)

@@ -48,6 +48,11 @@ class Visit:
         return OPERATOR in self.roles
 
     @property
+    def person(self) -> str:
+        """Whoever it is, by however many sessions: what one of them may take is counted by this."""
+        return f"{self.how} {self.id}"
+
+    @property
     def client(self) -> ClientId:
         """The client that stands in the record beside who did it."""
         return ClientId(self.id) if self.how == "client" else _CONSOLE

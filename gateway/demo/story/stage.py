@@ -43,6 +43,8 @@ _AUDIENCE = "helpdesk"
 _BEHIND = timedelta(hours=25)
 _TICK_SECONDS = 0.05
 _REQUEST_SECONDS = 30
+# The story is not about a store that is slow, and a newcomer's machine may be busy with other things.
+_PATIENCE_SECONDS = 5.0
 _ACCOUNTS = {"acme": AccountType.PAID, "globex": AccountType.PAID, "initech": AccountType.TRIAL}
 _CONFIG = """\
 # Written by `locum demo`, and made anew by the next one.
@@ -85,6 +87,7 @@ operators = ["{security_group}"]
 
 [audit]
 checkpoint_seconds = 0.25
+verify_hours = 0.005
 
 [[audit.witnesses]]
 name = "elsewhere"
@@ -208,7 +211,9 @@ async def _open_scene(
     )
     (folder / CONFIG).write_text(text + more, encoding="utf-8")
     config = load(folder / CONFIG)
-    gateway = await stack.enter_async_context(open_gateway(config, clock=clock.utc, ticks=clock.ticks))
+    gateway = await stack.enter_async_context(
+        open_gateway(config, clock=clock.utc, ticks=clock.ticks, patience_seconds=_PATIENCE_SECONDS)
+    )
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
     gateway.keep_index(tasks)

@@ -1,5 +1,5 @@
 // Says each time of the page in the viewer's own zone, and shows it anew once something has changed; without it the
-// times are in UTC, and a link shows it anew.
+// times are in UTC, and a link shows it anew. Where no stream gets through it asks every few seconds.
 "use strict";
 // The page is in English, and says its days as the viewer's own English does.
 const english = navigator.languages.find((one) => one.startsWith("en-")) || "en-GB";
@@ -17,10 +17,14 @@ if (zone) {
   zone.textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
 }
 const live = document.getElementById("live");
-if (live && window.EventSource) {
+if (live) {
+  const POLL_MILLISECONDS = 10000;
+  const lost = document.getElementById("lost");
   let source = null;
+  let timer = null;
   let touched = false;
   let over = false;
+  document.getElementById("by-itself")?.remove();
   const tell = () => {
     if (touched || document.querySelector("details[open]")) {
       // Nothing that somebody has begun to choose is taken away from them.
@@ -34,20 +38,48 @@ if (live && window.EventSource) {
       source.close();
       source = null;
     }
+    clearInterval(timer);
+    timer = null;
+  };
+  const change = () => {
+    stop();
+    over = true;
+    tell();
+  };
+  const ask = async () => {
+    const asked = timer;
+    let answer = null;
+    try {
+      const response = await fetch(`${live.dataset.live}&once=on`, { cache: "no-store" });
+      answer = response.ok ? await response.json() : null;
+    } catch {
+      // Nobody there, or no answer of ours: said below, and asked again.
+    }
+    // Whoever has looked away meanwhile, or sent a form, is told nothing.
+    if (asked === timer && timer !== null) {
+      lost.hidden = answer !== null;
+      if (answer?.changed) {
+        change();
+      }
+    }
+  };
+  const poll = () => {
+    timer = setInterval(ask, POLL_MILLISECONDS);
+    ask();
   };
   const follow = () => {
     stop();
+    if (!window.EventSource) {
+      poll();
+      return;
+    }
     source = new EventSource(live.dataset.live);
-    source.addEventListener("changed", () => {
-      stop();
-      over = true;
-      tell();
-    });
+    source.addEventListener("changed", change);
     source.addEventListener("error", () => {
       // A refusal, after which a browser does not ask again by itself; any other break it gets over.
       if (source && source.readyState === EventSource.CLOSED) {
-        source = null;
-        document.getElementById("lost").hidden = false;
+        stop();
+        poll();
       }
     });
   };
@@ -56,7 +88,7 @@ if (live && window.EventSource) {
     if (document.hidden) {
       stop();
     } else if (!over) {
-      document.getElementById("lost").hidden = true;
+      lost.hidden = true;
       follow();
     }
   });

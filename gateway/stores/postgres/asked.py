@@ -47,10 +47,10 @@ class PostgresRequests(Requesting):
         return await self._requests(asked.LIST_ASKED, *actor, write_time(since))
 
     async def answer_grant_request(
-        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime
+        self, request: GrantRequestId, answer: RequestState, *, by: str, at: datetime, epoch: int | None = None
     ) -> bool:
-        row = asked.answer_row(request, answer, by=by, at=at)
-        return bool(await self._together(lambda fetch: fetch(_in_schema(asked.ANSWER), row)))
+        sql, row = asked.answering(request, answer, by=by, at=at, epoch=epoch)
+        return bool(await self._together(lambda fetch: fetch(_in_schema(sql), row)))
 
     async def tidy_grant_requests(self, *, at: datetime) -> None:
         await self._together(lambda fetch: fetch(_in_schema(asked.FORGET), asked.forget_row(at)))

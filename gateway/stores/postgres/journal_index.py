@@ -3,13 +3,12 @@
 What is found is judged again by the line itself, as with the index over files: see `gateway.audit.index.finding`.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.audit.index.asking import Busy, LogIndex
+from gateway.audit.index.asking import IndexTurns, LogIndex
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import SECONDS, Found, Page, Tally
 from gateway.audit.index.grouping import GROUPING
@@ -27,7 +26,6 @@ from gateway.stores.postgres.text import read_values, write_values
 from gateway.stores.store import StoreError
 
 _AT_ONCE = 500
-_MOST_AT_ONCE = 2
 _NO_LAG = None
 """How far each node is behind, only that node can tell, and its metrics do."""
 # One that is away keeps nobody from following the others for longer.
@@ -46,13 +44,13 @@ class DatabaseIndex(LogIndex):
         self._connector = Connector(address, terms)
         self._terms = terms
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._turns = IndexTurns(seconds=seconds)
 
     async def search(
         self, query: Query, *, limit: int, before: int | None, after: int | None, account: str | None
     ) -> tuple[Page, None]:
         found: list[Found] = []
-        async with self._question() as connection:
+        async with self._question(account) as connection:
             settled = await self._settled(connection) if after is not None else None
             async for one in self._each(connection, query, account, before=before, after=after):
                 if settled is not None and one.id >= settled:
@@ -65,7 +63,7 @@ class DatabaseIndex(LogIndex):
 
     async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, None]:
         tally = Tally()
-        async with self._question() as connection:
+        async with self._question(account) as connection:
             if query.is_exact and not (query.has_words and await _has_many(connection)):
                 for *values, lowest, highest, count in await self._count(connection, query, account):
                     times = time_at(lowest), time_at(highest)
@@ -77,7 +75,7 @@ class DatabaseIndex(LogIndex):
 
     async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, None]:
         found = Overview(step)
-        async with self._question() as connection:
+        async with self._question(account) as connection:
             if query.is_exact and not (query.has_words and await _has_many(connection)):
                 groups, steps = await self._count_steps(connection, query, account, step)
                 for *values, count in groups:
@@ -92,13 +90,14 @@ class DatabaseIndex(LogIndex):
     async def _settled(self, connection: Connection) -> int:
         return settled_id(self._clock(), await connection.fetchval(_SHIPPED_THROUGH) or [])
 
+    async def settled(self) -> int:
+        """See `gateway.audit.index.finding.Finder.settled`."""
+        async with self._question() as connection:
+            return await self._settled(connection)
+
     @asynccontextmanager
-    async def _question(self) -> AsyncIterator[Connection]:
-        try:
-            async with asyncio.timeout(self._seconds):
-                await self._turns.acquire()
-        except TimeoutError as exc:
-            raise Busy("others are asking: try again in a moment") from exc
+    async def _question(self, account: str | None = None) -> AsyncIterator[Connection]:
+        await self._turns.take(account)
         until = time.monotonic() + self._seconds
         try:
             async with self._connector.apart(self._terms.write_seconds) as connection:
@@ -111,7 +110,7 @@ class DatabaseIndex(LogIndex):
                 raise TooCostly from exc
             raise IndexUnusable(str(exc)) from exc
         finally:
-            self._turns.release()
+            self._turns.give_back(account)
 
     async def _each(
         self,

@@ -6,16 +6,17 @@ from functools import partial
 from typing import TypeVar
 
 from gateway.stores import outbox_rows as rows
-from gateway.stores.outbox import Claim, Contacts, Notice, Outbox, Waiting
+from gateway.stores.outbox import ALL, Claim, Contacts, Notice, Outbox, Room, Waiting
 from gateway.stores.postgres.writes import Fetch
 from gateway.stores.rows import Row, write_time
 from gateway.stores.store import StoreConflict
 from policy.model import AccountId
 
 T = TypeVar("T")
+_LISTS = {name: f"SELECT json_array_elements_text(CAST(:{name} AS json))" for name in ("ids", "full", "busy", "spared")}
 _PLACES = {
+    **_LISTS,
     "s": "locum.",
-    "ids": "SELECT json_array_elements_text(CAST(:ids AS json))",
     # Nobody waits for whoever is taking the same.
     "locked": "FOR UPDATE SKIP LOCKED",
 }
@@ -43,11 +44,14 @@ class PostgresOutbox(Outbox):
     async def add_notices(self, notices: Sequence[Notice], *, now: datetime) -> int:
         return await self._together(partial(_add, notices=notices, now=now))
 
-    async def is_due(self, *, now: datetime) -> bool:
-        return bool(await self._read(rows.IS_DUE, {"now": write_time(now)}))
+    async def is_due(self, *, now: datetime, room: Room = ALL) -> bool:
+        return bool(await self._read(rows.IS_DUE, rows.due_values(now, room)))
 
-    async def claim_notices(self, holder: str, *, now: datetime, until: datetime, most: int) -> Claim | None:
-        return await self._together(partial(_claim, holder=holder, now=now, until=until, most=most))
+    async def claim_notices(
+        self, holder: str, *, now: datetime, until: datetime, most: int, room: Room = ALL
+    ) -> Claim | None:
+        values = rows.claim_values(holder, now=now, until=until, room=room)
+        return await self._together(partial(_claim, holder=holder, values=values, most=most))
 
     async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
         values = {"ids": rows.ids_value(ids), "outcome": outcome}
@@ -65,10 +69,11 @@ class PostgresOutbox(Outbox):
         [row] = await self._read(rows.COUNT, {})
         return rows.read_waiting(row)
 
-    async def tidy_notices(self, *, before: datetime) -> None:
+    async def tidy_notices(self, *, before: datetime, contacts_before: datetime, now: datetime) -> None:
         async def tidy(fetch: Fetch) -> None:
-            for sql in (rows.FORGET, rows.FORGET_TARGETS):
-                await _run(fetch, sql=sql, values={"before": write_time(before)})
+            await _run(fetch, sql=rows.FORGET, values={"before": write_time(before)})
+            await _run(fetch, sql=rows.FORGET_FORMER, values={"before": write_time(contacts_before)})
+            await _run(fetch, sql=rows.FORGET_TARGETS, values={"now": write_time(now)})
 
         await self._together(tidy)
 
@@ -97,8 +102,8 @@ async def _add(fetch: Fetch, *, notices: Sequence[Notice], now: datetime) -> int
     return added
 
 
-async def _claim(fetch: Fetch, *, holder: str, now: datetime, until: datetime, most: int) -> Claim | None:
-    found = await _run(fetch, sql=rows.CLAIM_TARGET, values=rows.claim_values(holder, now=now, until=until))
+async def _claim(fetch: Fetch, *, holder: str, values: rows.Values, most: int) -> Claim | None:
+    found = await _run(fetch, sql=rows.CLAIM_TARGET, values=values)
     if not found:
         return None
     claimed = await _run(fetch, sql=rows.CLAIMED, values=rows.claimed_values(found[0], most=most))

@@ -265,6 +265,10 @@ class PostgresStore(PostgresRequests, PostgresOutbox, Store):
         past = rows.write_time(now - LONGEST_BROWSER)
         await self._change(writes.EXPECT, (assumption, rows.write_time(until), past))
 
+    async def list_over(self, *, at: datetime, since: datetime, most: int) -> Sequence[Assumption]:
+        times = rows.write_time(since), rows.write_time(at)
+        return await self._list(rows.read_assumption, writes.LIST_OVER, *times, most)
+
     async def list_unclaimed(self, *, at: datetime) -> Sequence[Assumption]:
         return await self._list(rows.read_assumption, writes.LIST_UNCLAIMED, rows.write_time(at))
 

@@ -42,6 +42,21 @@ _OPEN = """
 """
 LIST_OPEN = rows.select(rows.ASSUMPTION, _OPEN) + " ORDER BY started_at, id"
 _COUNT_OPEN = f"SELECT count(*) {_OPEN}"
+LIST_OVER = rows.select(
+    rows.ASSUMPTION,
+    """
+    FROM locum.assumptions AS a
+    WHERE ended_at IS NULL AND expires_at > $1
+        AND (
+            expires_at <= $2
+            OR EXISTS (
+                SELECT 1 FROM locum.grants AS g
+                WHERE g.id = a.grant_id AND (g.revoked_at IS NOT NULL OR g.expires_at <= $2)
+            )
+        )
+    ORDER BY expires_at, id LIMIT $3
+    """,
+)
 LIST_UNCLAIMED = rows.select(
     rows.ASSUMPTION,
     """

@@ -419,7 +419,10 @@ CREATE TABLE locum.notice_contacts (
     webhooks text NOT NULL,
     set_by text NOT NULL,
     set_at bigint NOT NULL,
-    version bigint NOT NULL
+    version bigint NOT NULL,
+    -- Who was told before, for what happened before it was changed and is read only afterwards: a JSON list of triples
+    -- of channel, address, and until when, in microseconds since 1970.
+    former text NOT NULL DEFAULT '[]'
 );
 
 -- One event for one recipient each. Nothing decides on what stands here, so it is no change of the store.
