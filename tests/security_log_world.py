@@ -160,7 +160,8 @@ async def open_security_log(
     reader = LogReader(asked, AskedLog(own, ticks=ticks))
     jobs = ExportJobs(directory / "exports", clock=clock, terms=terms, write=write)
     where = {"journal": str(journal), "index": str(directory / NAME)}
-    following = Tail(frame, reader, clock=clock, terms=tail or TailTerms(look_seconds=0.02))
+    terms = tail or TailTerms(look_seconds=0.02)
+    following = Tail(frame, reader, clock=clock, leaving=asyncio.Event(), terms=terms)
     application = web.Application()
     application.add_routes(
         [

@@ -87,9 +87,10 @@ async def test_of_a_flood_of_one_person_it_is_recorded_how_many_there_were():
     for _ in range(AT_ONCE_OF_PERSON + 7):
         await desk.ask(person=desk.person("eve", "europe"))
     persons.say()
-    assert AT_ONCE_OF_PERSON + 1 == len(notes.records)
-    last = notes.records[-1]
-    assert ("grant_request", "unknown_account", 7, None) == (last.kind, last.reason, last.count, last.account)
+    # One record, or two where a second has gone by.
+    counted = notes.records[AT_ONCE_OF_PERSON:]
+    assert {("grant_request", "unknown_account", None)} == {(one.kind, one.reason, one.account) for one in counted}
+    assert 7 == sum(one.count for one in counted)
     ticks.now += 60
     await desk.ask(person=desk.person("eve", "europe"))
     assert "eve" == notes.records[-1].actor.subject, "one comes back in a minute"

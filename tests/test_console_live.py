@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from gateway.console.account import live as live_account
 from tests.console_world import BEN, PATH, Customer, asked, open_customer
+from tests.patience import PATIENCE_SECONDS
 from tests.upstream_client import eventually
 
 
@@ -94,3 +96,28 @@ async def test_nobody_else_may_listen(olivia):
         assert 403 == (await olivia.ask(live, f"Sec-Fetch-Site: {site}")).status
     for target in (f"{PATH}/live", f"{live}&once=on"):
         assert 403 == (await olivia.ask(target, cookie="")).status
+
+
+async def test_an_open_page_does_not_hold_up_a_stop(tmp_path):
+    """A gateway that ends has its streams end: nothing is under way that would have to be waited for."""
+
+    def change(document):
+        document["server"]["shutdown_seconds"] = 60
+
+    async with open_customer(tmp_path, change=change) as olivia:
+        stream = await following(olivia)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await olivia.world.gateway.close_doors()
+        answer = await stream
+    assert (200, False) == (answer.status, b"changed" in answer.body)
+
+
+async def test_one_account_has_so_many_streams(olivia, monkeypatch):
+    """One more is told to come later, which makes the page ask by itself instead; who has left makes room."""
+    monkeypatch.setattr(live_account, "MOST_STREAMS", 1)
+    stream = await following(olivia)
+    live = await address(olivia)
+    assert 503 == (await olivia.ask(live, "Sec-Fetch-Site: same-origin")).status
+    await olivia.world.choose()
+    assert b"event: changed" in (await stream).body
+    assert 200 == (await olivia.ask(live, "Sec-Fetch-Site: same-origin")).status

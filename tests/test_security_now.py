@@ -151,7 +151,7 @@ async def test_an_operator_ends_one_and_all(tmp_path):
         assert [ids[2]] == re.findall(r'name="assumption" value="([^"]+)"', (await guard.page()).text)
         await guard.do("end-all", q="", account="", confirm="yes")
         assert "Nobody" in (await guard.page()).text
-        assert third
+        assert 403 == (await world.get(third))[0]
         records = world.records(kind="assumption", reason="ended")
         assert {("boss", "boss")} == {(record["by"], record["client_id"]) for record in records}
         assert 3 == len(records)

@@ -70,7 +70,7 @@ class Filter(Relay):
 
 def mailing(relay, **more):
     section = NoticesMail(
-        host="127.0.0.1", port=relay.port, security="none", sender="l@v.example", timeout_seconds=2.0, **more
+        host="127.0.0.1", port=relay.port, security="none", sender="l@v.example", timeout_seconds=15.0, **more
     )
     wording = Wording(Texts(clean), lambda account: f"https://{account}.v.example/.locum/account")
     return MailCourier(section, wording, pause_seconds=0.0, clock=utc_now)

@@ -221,7 +221,7 @@ def test_a_relay_that_says_a_byte_now_and_then_is_left():
     """Within the time that the configuration gives, and not when it likes."""
     with Relay(["silent"]) as relay:
         section = NoticesMail(
-            host="127.0.0.1", port=relay.port, sender="l@v.example", security="none", timeout_seconds=0.2
+            host="127.0.0.1", port=relay.port, sender="l@v.example", security="none", timeout_seconds=2.0
         )
         with pytest.raises(NotNow):
             MailCourier(section, wording(), pause_seconds=0.0, clock=lambda: NOW).bring(parcel())

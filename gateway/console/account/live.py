@@ -4,6 +4,7 @@ Where no stream gets through, `once=on` asks whether it is so now, and no more.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -15,6 +16,7 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.console.account.admission import Admission
 from gateway.console.account.door import PATH
+from gateway.console.streams import has_left, rest
 from gateway.pages.render import Pages
 from gateway.stores.store import Store, StoreError
 from policy.model import AccountId, Deny, DenyReason
@@ -22,6 +24,8 @@ from policy.model import AccountId, Deny, DenyReason
 LIVE: Final = f"{PATH}/live"
 # Below what the front allows a request of ours; the browser comes again by itself, and is looked at anew.
 STREAM_SECONDS: Final = 20.0
+MOST_STREAMS: Final = 64
+"""Of one account in a process; a page beyond them asks every ten seconds instead."""
 _LOOK_SECONDS = 0.5
 # Time alone changes something, too: an end that comes, another process that is not heard of.
 _AT_LEAST_EVERY = 8
@@ -56,14 +60,26 @@ class LiveAccount:
     """Waits with an open page until the account is not as the page shows it."""
 
     def __init__(
-        self, *, admission: Admission, marks: Marks, pages: Pages, position: Callable[[], int], seconds: float
+        self,
+        *,
+        admission: Admission,
+        marks: Marks,
+        pages: Pages,
+        position: Callable[[], int],
+        seconds: float,
+        leaving: asyncio.Event,
     ) -> None:
-        """Look whenever the store's `position` is another one; end each stream after so many `seconds`."""
+        """Look whenever the store's `position` is another one.
+
+        End each stream after so many `seconds`, and all of them once the gateway is `leaving`.
+        """
         self._admission = admission
         self._marks = marks
         self._pages = pages
         self._position = position
         self._seconds = seconds
+        self._leaving = leaving
+        self._open: Counter[AccountId] = Counter()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
@@ -81,23 +97,30 @@ class LiveAccount:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
         if request.query.get("once") == "on":
             return web.json_response({"changed": not is_same}, headers=SAFE_HEADERS)
+        if self._open[visit.account] >= MOST_STREAMS:
+            return web.Response(status=503, headers={**SAFE_HEADERS, "Retry-After": "10"})
         response = web.StreamResponse(headers={**SAFE_HEADERS, "Content-Type": "text/event-stream"})
-        with suppress(ConnectionResetError):  # who leaves the page breaks off
-            await response.prepare(request)
-            await response.write(b"retry: 2000\n\n")
-            with suppress(TimeoutError, StoreError):
-                async with asyncio.timeout(self._seconds):
-                    while is_same:
-                        is_same = await self._next(visit.account) == seen
-            if not is_same:
-                await response.write(b"event: changed\ndata: 1\n\n")
+        self._open[visit.account] += 1
+        try:
+            with suppress(ConnectionResetError):  # who leaves the page breaks off
+                await response.prepare(request)
+                await response.write(b"retry: 2000\n\n")
+                with suppress(TimeoutError, StoreError):
+                    async with asyncio.timeout(self._seconds):
+                        while is_same and not (self._leaving.is_set() or has_left(request)):
+                            is_same = await self._next(request, visit.account) == seen
+                if not is_same:
+                    await response.write(b"event: changed\ndata: 1\n\n")
+        finally:
+            self._open[visit.account] -= 1
+            if not self._open[visit.account]:
+                del self._open[visit.account]
         return response
 
-    async def _next(self, account: AccountId) -> str:
-        """Return the mark once something may have changed, whatever; raises StoreError."""
+    async def _next(self, request: web.Request, account: AccountId) -> str:
+        """Return the mark once something may have changed, whatever, or nobody waits any more; raises StoreError."""
         before = self._position()
         for _ in range(_AT_LEAST_EVERY):
-            await asyncio.sleep(_LOOK_SECONDS)
-            if self._position() != before:
+            if await rest(self._leaving, _LOOK_SECONDS) or has_left(request) or self._position() != before:
                 break
         return await self._marks.of(account)

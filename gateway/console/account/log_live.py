@@ -18,6 +18,7 @@ from gateway.console.account.log import LOG_LIVE
 from gateway.console.account.log_asking import ASKING_FAULTS, OwnLog, of_deeds
 from gateway.console.account.log_filters import read_filters, read_place
 from gateway.console.account.log_view import Row, describe
+from gateway.console.streams import has_left, rest
 from gateway.pages.render import Pages
 from gateway.stores.store import Store, StoreError
 from policy.model import AccountId, AssumptionId, Deny, DenyReason
@@ -84,16 +85,18 @@ class LiveLog:
         store: Store,
         pages: Pages,
         clock: Clock,
+        leaving: asyncio.Event,
         seconds: float = STREAM_SECONDS,
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
-        """End each stream after so many `seconds`, and look every `look_seconds`."""
+        """Look every `look_seconds`; end each stream after so many `seconds`, and all once the gateway is `leaving`."""
         self._admission = admission
         self._own = own
         self._last = last
         self._store = store
         self._pages = pages
         self._clock = clock
+        self._leaving = leaving
         self._seconds = seconds
         self._look_seconds = look_seconds
         self._streams: Counter[AccountId] = Counter()
@@ -126,14 +129,14 @@ class LiveLog:
                 await response.write(b"retry: 5000\n\n")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._seconds):
-                        await self._tell(response, self._own, query, account=visit.account, seen=seen)
+                        await self._tell(request, response, query, account=visit.account, seen=seen)
             return response
 
     async def _tell(
-        self, response: web.StreamResponse, own: OwnLog, query: Query, *, account: AccountId, seen: int
+        self, request: web.Request, response: web.StreamResponse, query: Query, *, account: AccountId, seen: int
     ) -> None:
-        said = 0
-        while True:
+        said, own = 0, self._own
+        while own is not None and not has_left(request):
             with suppress(*ASKING_FAULTS):
                 page = await own.newest(query, account=account, limit=MOST_NEWER, by_itself=True)
                 newer = sum(one.id > seen for one in page.found)
@@ -141,9 +144,8 @@ class LiveLog:
                     said = newer
                     more = "+" if newer == MOST_NEWER else ""
                     await response.write(f"event: newer\ndata: {newer}{more}\n\n".encode())
-            if said == MOST_NEWER:
+            if said == MOST_NEWER or await rest(self._leaving, self._look_seconds):
                 return
-            await asyncio.sleep(self._look_seconds)
 
     @contextmanager
     def _stream(self, account: AccountId) -> Iterator[bool]:

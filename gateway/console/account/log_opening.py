@@ -41,5 +41,13 @@ def open_account_log(config: Config, state: State, *, admission: Admission, page
     receipts = AccountReceipts(
         admission=admission, own=own, readings=readings, store=state.store, desk=desk, pages=pages
     )
-    live = LiveLog(admission=admission, own=own, last=last, store=state.store, pages=pages, clock=state.clock)
+    live = LiveLog(
+        admission=admission,
+        own=own,
+        last=last,
+        store=state.store,
+        pages=pages,
+        clock=state.clock,
+        leaving=state.leaving,
+    )
     return OpenedLog(last=last, routes=[*log.routes(), *receipts.routes(), *live.routes()])

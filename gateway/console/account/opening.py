@@ -103,6 +103,7 @@ def open_console(
         pages=pages,
         position=lambda: state.follower.position,
         seconds=STREAM_SECONDS,
+        leaving=state.leaving,
     )
     told = config.notices
     contacts = ContactsPage(

@@ -11,6 +11,7 @@ from gateway.console.security.admission import Admission
 from gateway.console.security.frame import Frame
 from gateway.console.security.marks import Marks
 from gateway.console.security.visit import PATH, Visit
+from gateway.console.streams import has_left, rest
 from gateway.stores.store import StoreError
 
 LIVE_STREAM: Final = f"{PATH}/live"
@@ -83,13 +84,12 @@ class LiveStream:
         seen = request.query.get("seen", "")
         since = looks = 0
         # Who has gone is noticed without anything to tell: their place is somebody else's.
-        while request.transport is not None and not self._leaving.is_set():
+        while not (has_left(request) or self._leaving.is_set()):
             mark = await self._marks.now(visit.account)
             if mark != seen or since >= _TELL_ALL_THE_SAME:
                 seen, since = mark, 0
                 await response.write(b"event: changed\ndata: 1\n\n")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), _LOOK_SECONDS)
+            await rest(self._leaving, _LOOK_SECONDS)
             since, looks = since + 1, looks + 1
             if looks % _ASK_EVERY == 0 and not await self._admission.still(visit):
                 return

@@ -35,6 +35,6 @@ async def open_log_pages(
     }
     return [
         *LogPages(frame, reader, clock=state.clock).routes(),
-        *Tail(frame, reader, clock=state.clock).routes(),
+        *Tail(frame, reader, clock=state.clock, leaving=state.leaving).routes(),
         *ExportPages(frame, reader, jobs, where=where, clock=state.clock).routes(),
     ]

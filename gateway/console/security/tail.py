@@ -21,6 +21,7 @@ from gateway.console.security.log_page import HERE
 from gateway.console.security.log_query import LOG, Asked, AskedWrongly, read_asked
 from gateway.console.security.log_view import show_rows
 from gateway.console.security.visit import Visit
+from gateway.console.streams import has_left, rest
 from gateway.stores.store import StoreError
 
 TAIL: Final = f"{LOG}/tail"
@@ -50,10 +51,20 @@ class TailTerms(msgspec.Struct, frozen=True, kw_only=True):
 class Tail:
     """Lets auditors watch what happens, within bounds, and for as long as they may."""
 
-    def __init__(self, frame: Frame, reader: LogReader, *, clock: Clock, terms: TailTerms | None = None) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        reader: LogReader,
+        *,
+        clock: Clock,
+        leaving: asyncio.Event,
+        terms: TailTerms | None = None,
+    ) -> None:
+        """Nobody follows any more once the gateway is `leaving`."""
         self._frame = frame
         self._reader = reader
         self._clock = clock
+        self._leaving = leaving
         self._terms = terms or TailTerms()
         self._following: Counter[str] = Counter()
 
@@ -134,7 +145,7 @@ class Tail:
         loop, terms = asyncio.get_running_loop(), self._terms
         until = loop.time() + terms.stream_seconds
         await self._send(response, b"retry: 3000\n\n")
-        while loop.time() < until and not _has_left(request):
+        while loop.time() < until and not has_left(request):
             if not await self._may_still(visit):
                 await self._send(response, b"event: over\ndata: 1\n\n")
                 return
@@ -142,7 +153,8 @@ class Tail:
             if found:
                 cursor = found[-1].id
                 await self._send(response, self._rows(found, asked, skipped=skipped))
-            await asyncio.sleep(terms.look_seconds)
+            if await rest(self._leaving, terms.look_seconds):
+                break
         await self._send(response, b"event: next\ndata: 1\n\n")
 
     async def _look(self, visit: Visit, query: Query, cursor: int) -> tuple[list[Found], bool]:
@@ -198,8 +210,3 @@ class Tail:
 
     def _message(self, visit: Visit, said: str, *, status: int) -> web.Response:
         return self._frame.page(visit, "security_log_message.html", here=HERE, status=status, said=said, log=LOG)
-
-
-def _has_left(request: web.Request) -> bool:
-    """Tell whether whoever asked has gone: the library does not end what answers them before something is sent."""
-    return request.transport is None or request.transport.is_closing()
