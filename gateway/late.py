@@ -219,5 +219,5 @@ async def _open_store(stack: AsyncExitStack, config: Config, clock: Clock) -> tu
     store = await open_store(config)
     stack.push_async_callback(store.close)
     async with one_at_a_time(store):
-        keys = await open_keys(store, read_terms(config), now=clock())
+        keys = await open_keys(store, read_terms(config), now=clock(), read_seconds=None)
     return store, keys

@@ -147,14 +147,15 @@ async def open_state(
     """Open the state until `stack` ends; raises ConfigError, JournalError, OSError.
 
     If the store cannot be opened within some seconds, that is left to `State.open_late`. Without a `clock` it is kept
-    by the wall clock, which is not followed backwards. Staff wait no longer than `patience_seconds` for facts.
+    by the wall clock, which is not followed backwards. Staff wait no longer than `patience_seconds` for facts, and the
+    start, if that is longer than those seconds, as long for the store.
     """
     steady = SteadyClock()
     clock = clock or steady.now
     late = Late(config, origin=post.origin, shared=post.shared, clock=clock, ticks=ticks)
     stack.push_async_callback(late.close)
     if not post.without_store:
-        await late.try_to_open(seconds=START_SECONDS)
+        await late.try_to_open(seconds=max(START_SECONDS, patience_seconds))
     mark = Mark.open(Path(config.server.data_directory), post.origin)
     stack.push_async_callback(mark.close)
     # Ended before the mark is written for the last time.

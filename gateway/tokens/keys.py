@@ -10,7 +10,7 @@ from gateway.config.model import Config, ConfigError
 from gateway.config.section import Secret
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.signing import KeyRefused, SigningKey
-from gateway.tokens.stored import JOURNAL, JournalKey, StoredKeys
+from gateway.tokens.stored import JOURNAL, READ_SECONDS, JournalKey, StoredKeys
 from policy.keys import Algorithm
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
@@ -114,9 +114,14 @@ class KeyRing:
         return self.terms.first_given(algorithm) or self.stored.signer(algorithm)
 
 
-async def open_keys(store: Store, terms: KeyTerms, *, now: datetime) -> KeyRing:
-    """Return the keys as they are `now`, those that are missing made and stored first; raises StoreError."""
-    stored = StoredKeys(store, lambda: now)
+async def open_keys(
+    store: Store, terms: KeyTerms, *, now: datetime, read_seconds: float | None = READ_SECONDS
+) -> KeyRing:
+    """Return the keys as they are `now`, those that are missing made and stored first; raises StoreError.
+
+    Wait for the store as `StoredKeys` does.
+    """
+    stored = StoredKeys(store, lambda: now, read_seconds=read_seconds)
     stored.needs = terms.needs
     await stored.renew()
     return KeyRing(terms, stored)

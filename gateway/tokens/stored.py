@@ -18,7 +18,7 @@ from policy.keys import Algorithm, Key, KeyState, Plan
 JOURNAL = "journal"
 """What stands in place of the algorithm of the key that signs the journal's checkpoints, which is always Ed25519."""
 _MOST_TRIES = 8
-_READ_SECONDS = 2.0
+READ_SECONDS = 2.0
 
 
 class JournalKey:
@@ -41,13 +41,14 @@ class StoredKeys:
     While there is no store yet, no key is known and nothing can be signed.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        """Know no key yet."""
+    def __init__(self, store: Store, clock: Clock, *, read_seconds: float | None = READ_SECONDS) -> None:
+        """Know no key yet; wait so long for the store to tell them, None: as long as the caller does."""
         self.needs: frozenset[Algorithm] = frozenset()
         """The algorithms of which there has to be a key; see `KeyTerms.needs`."""
         self.times: tuple[Key, ...] = ()
         self._store = store
         self._clock = clock
+        self._read_seconds = read_seconds
         self._keys: dict[str, SigningKey] = {}
         self._created: dict[str, datetime] = {}
         self._journal: JournalKey | None = None
@@ -117,7 +118,7 @@ class StoredKeys:
 
     async def _list(self) -> Sequence[StoredKey]:
         try:
-            async with asyncio.timeout(_READ_SECONDS):
+            async with asyncio.timeout(self._read_seconds):
                 return await self._store.list_keys()
         except TimeoutError as exc:
             # Whoever follows the store's changes waits for this.
