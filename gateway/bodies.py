@@ -1,10 +1,14 @@
 """Reading a body of bounded length."""
 
+from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from aiohttp import StreamReader, web
 
 _MOST_FIELDS = 64
+
+Fields = Sequence[tuple[str, str]]
+"""Names and values of a form, in their order."""
 
 
 class FormError(ValueError):
@@ -46,3 +50,11 @@ async def read_form(request: web.Request, most: int) -> list[tuple[str, str]]:
         )
     except (UnicodeDecodeError, ValueError) as exc:
         raise FormError("the body is not a form") from exc
+
+
+def read_one(fields: Fields, name: str) -> str:
+    """Return the value of a field that has to be there once; raises FormError."""
+    found = [value for key, value in fields if key == name]
+    if len(found) != 1:
+        raise FormError(f"`{name}` must be there once")
+    return found[0]

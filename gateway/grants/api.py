@@ -3,7 +3,6 @@
 The field names are those of Zendesk's security settings, so that a helpdesk that has them passes them through.
 """
 
-import json
 from functools import partial
 from typing import Any
 
@@ -11,17 +10,16 @@ import msgspec
 from aiohttp import web
 
 from gateway.audit.log import JournalError
-from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
 from gateway.grants.answers import answer, problem
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
 from gateway.grants.source import AccountSource
+from gateway.grants.wishes import Who, read_wish
 from gateway.stores.store import AccountRecord, Client, StoreError
 from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
 from policy.model import AccountId, AccountType, Duration, Permission
-from policy.unique import unique
 
 _MOST_BODY_BYTES = 16 * 1024
 _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
@@ -35,14 +33,6 @@ _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
     GrantRefusal.WOULD_SHORTEN: (409, "the grant would end earlier than it does: choose longer, or say `shorten`"),
     GrantRefusal.UNKNOWN_PERMISSION: (422, f"`permissions` must be some of {', '.join(Permission)}"),
 }
-
-
-class Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who made the choice, as the app knows them."""
-
-    id: str
-    roles: dict[str, str]
-    assumed: bool = False
 
 
 class _Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,7 +101,7 @@ class GrantsApi:
     async def _change(self, request: web.Request, client: Client) -> web.Response:
         if self._kept_by_app:
             return _problem(409, "kept_by_app", "the app keeps this setting, and is asked for it: change it there")
-        wish = await _read_wish(request)
+        wish = await read_wish(request, _Wish, refuse=_problem, most_bytes=_MOST_BODY_BYTES)
         if isinstance(wish, web.Response):
             return wish
         if wish.assumption_duration not in list(Duration):
@@ -151,21 +141,6 @@ class GrantsApi:
             "permissions": sorted(grant.permissions) if live and grant else [],
             "epoch": record.account.epoch,
         }
-
-
-async def _read_wish(request: web.Request) -> _Wish | web.Response:
-    """Return what the body asks for, or the answer to a body that does not fit."""
-    body = await read_at_most(request.content, _MOST_BODY_BYTES)
-    if body is None:
-        return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
-    try:
-        wish = msgspec.json.decode(body, type=_Wish)
-        json.loads(body, object_pairs_hook=unique)
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-        return _problem(400, "malformed", f"the body does not fit: {exc}")
-    if not wish.administrator.id:
-        return _problem(400, "malformed", "`administrator.id` must say who made the choice")
-    return wish
 
 
 def _account(request: web.Request) -> AccountId:

@@ -1,28 +1,25 @@
 """The grants API's part about what staff ask for: the app's own back end lists and answers it for an administrator."""
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from gateway.audit.log import JournalError
-from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.grants.answers import answer, problem
-from gateway.grants.api import Who
 from gateway.grants.asking import SAID, Answerer, Approval, GrantRequests
 from gateway.grants.certain import Uncertain
 from gateway.grants.service import GrantService, UnknownAccount
+from gateway.grants.wishes import Who, read_wish
 from gateway.stores.store import Client, StoreError
 from policy.asking import GrantRequest, GrantRequestId, RequestRefusal
 from policy.grants import Administrator
 from policy.model import AccountId, Duration, Permission
-from policy.unique import unique
 
 PATH: Final = "/api/v1/accounts/{account}/assumption/requests"
 _MOST_BODY_BYTES = 16 * 1024
@@ -52,9 +49,6 @@ class _Approve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The account's, as it was when the administrator decided."""
     shorten: bool = False
     """Whether the grant may end earlier than it does."""
-
-
-Body = TypeVar("Body", _Decline, _Approve)
 
 
 class RequestsApi:
@@ -98,7 +92,7 @@ class RequestsApi:
         return answer({"account": account.id, "epoch": account.epoch, "requests": views})
 
     async def _decline(self, request: web.Request, client: Client) -> web.Response:
-        body = await _read(request, _Decline)
+        body = await read_wish(request, _Decline, refuse=_problem, most_bytes=_MOST_BODY_BYTES, does="answers")
         if isinstance(body, web.Response):
             return body
         outcome = await self._requests.decline(_named(request), _answerer(request, body.administrator, client))
@@ -107,7 +101,7 @@ class RequestsApi:
         return answer({"id": outcome.id, "answer": str(outcome.answer)})
 
     async def _approve(self, request: web.Request, client: Client) -> web.Response:
-        body = await _read(request, _Approve)
+        body = await read_wish(request, _Approve, refuse=_problem, most_bytes=_MOST_BODY_BYTES, does="answers")
         if isinstance(body, web.Response):
             return body
         if body.assumption_duration not in {*Duration, KEEP} - {Duration.OFF}:
@@ -134,21 +128,6 @@ class RequestsApi:
                 "epoch": outcome.account.epoch,
             }
         )
-
-
-async def _read(request: web.Request, kind: type[Body]) -> Body | web.Response:
-    """Return what a body says, or the answer to one that does not fit."""
-    data = await read_at_most(request.content, _MOST_BODY_BYTES)
-    if data is None:
-        return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
-    try:
-        body = msgspec.json.decode(data, type=kind)
-        json.loads(data, object_pairs_hook=unique)
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-        return _problem(400, "malformed", f"the body does not fit: {exc}")
-    if not body.administrator.id:
-        return _problem(400, "malformed", "`administrator.id` must say who answers")
-    return body
 
 
 def _account(request: web.Request) -> AccountId:

@@ -1,6 +1,5 @@
 """Contacts on the admin listener: the app's own back end reads and changes who of an account is told."""
 
-import json
 from functools import partial
 from typing import Any
 
@@ -8,35 +7,26 @@ import msgspec
 from aiohttp import web
 
 from gateway.audit.log import JournalError
-from gateway.bodies import read_at_most
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.config.section import Secret
 from gateway.grants.answers import answer, problem
 from gateway.grants.source import AccountSource
+from gateway.grants.wishes import Who, read_wish
 from gateway.stores.outbox import Contacts
 from gateway.stores.store import Client, StoreConflict, StoreError
 from gateway.telling.contacts import BadContact, ContactBook
 from gateway.telling.secret import derive
 from policy.grants import Administrator
 from policy.model import AccountId
-from policy.unique import unique
 
 _MOST_BODY_BYTES = 32 * 1024
-
-
-class _Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who made the choice, as the app knows them."""
-
-    id: str
-    roles: dict[str, str]
-    assumed: bool = False
 
 
 class _Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a PUT."""
 
-    administrator: _Who
+    administrator: Who
     mail: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()
 
@@ -109,7 +99,7 @@ class ContactsApi:
     async def _change(
         self, request: web.Request, client: Client, account: AccountId, book: ContactBook
     ) -> web.Response:
-        wish = await _read_wish(request)
+        wish = await read_wish(request, _Wish, refuse=_problem, most_bytes=_MOST_BODY_BYTES)
         if isinstance(wish, web.Response):
             return wish
         who = Administrator(
@@ -143,21 +133,6 @@ def _view(account: AccountId, contacts: Contacts | None) -> dict[str, Any]:
         "mail": list(contacts.mail) if contacts else [],
         "webhooks": list(contacts.webhooks) if contacts else [],
     }
-
-
-async def _read_wish(request: web.Request) -> _Wish | web.Response:
-    """Return what the body asks for, or the answer to a body that does not fit."""
-    body = await read_at_most(request.content, _MOST_BODY_BYTES)
-    if body is None:
-        return _problem(413, "malformed", f"the body is longer than {_MOST_BODY_BYTES} bytes")
-    try:
-        wish = msgspec.json.decode(body, type=_Wish)
-        json.loads(body, object_pairs_hook=unique)
-    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-        return _problem(400, "malformed", f"the body does not fit: {exc}")
-    if not wish.administrator.id:
-        return _problem(400, "malformed", "`administrator.id` must say who made the choice")
-    return wish
 
 
 _problem = partial(problem, "contacts")

@@ -4,10 +4,11 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.bodies import Fields, read_one
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
-from gateway.console.account.forms import Fields, answering, read_duration, read_epoch, read_one, read_permissions
+from gateway.console.account.forms import answering, read_duration, read_epoch, read_permissions
 from gateway.console.account.page import Notes
 from gateway.console.account.waiting import APPROVE, DECLINE
 from gateway.grants.asking import SAID, Answerer, Approval, GrantRequests

@@ -5,17 +5,16 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.bodies import Fields, read_one
 from gateway.clock import Clock
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
 from gateway.console.account.forms import (
-    Fields,
     Work,
     answering,
     read_duration,
     read_epoch,
-    read_one,
     read_permissions,
 )
 from gateway.console.account.page import END, END_ALL, OFF, SETTING, Notes

@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
-from gateway.bodies import FormError
+from gateway.bodies import Fields, FormError, read_one
 from gateway.config.section import Secret
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
-from gateway.console.account.forms import Fields, answering, read_one
+from gateway.console.account.forms import answering
 from gateway.console.account.page import CONTACTS
 from gateway.pages.render import Pages
 from gateway.stores.outbox import Contacts

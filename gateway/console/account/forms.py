@@ -1,11 +1,11 @@
 """What the forms of the account's page have in common: how each is read, admitted and answered when it fails."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from gateway.audit.log import JournalError
-from gateway.bodies import FormError, read_form
+from gateway.bodies import Fields, FormError, read_form, read_one
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
@@ -18,7 +18,6 @@ from policy.model import Deny, DenyReason, Duration, Permission
 
 _MOST_FORM_BYTES = 8 * 1024
 
-Fields = Sequence[tuple[str, str]]
 Work = Callable[[web.Request, Visit, Fields], Awaitable[web.Response]]
 
 
@@ -65,14 +64,6 @@ def _too_many(pages: Pages) -> web.Response:
     page = pages.message("Too many at once", said, hint, status=429, again=PATH)
     page.headers["Retry-After"] = "60"
     return page
-
-
-def read_one(fields: Fields, name: str) -> str:
-    """Return the value of a field that has to be there once; raises FormError."""
-    found = [value for key, value in fields if key == name]
-    if len(found) != 1:
-        raise FormError(f"`{name}` must be there once")
-    return found[0]
 
 
 def read_epoch(fields: Fields) -> int:

@@ -1,13 +1,13 @@
 """What an operator does at the security team's console, each by a form: end, turn off, stop, lock out."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
-from gateway.bodies import FormError, read_form
+from gateway.bodies import Fields, FormError, read_form, read_one
 from gateway.console.security.frame import Frame
 from gateway.console.security.notes import Notes
 from gateway.console.security.now import END, END_ALL, OFF, PERSON, SWITCH, Filter
@@ -27,7 +27,6 @@ _MOST_ROUNDS = 5
 _MOST_REASON: Final = 500
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-Fields = Sequence[tuple[str, str]]
 Work = Callable[[Visit, Fields, str], Awaitable[web.Response]]
 
 
@@ -85,13 +84,13 @@ class Changes:
             self._scenes.forget()
 
     async def _end(self, visit: Visit, fields: Fields, back: str) -> web.Response:
-        ended = await self._end_it(AssumptionId(_one(fields, "assumption")), visit)
+        ended = await self._end_it(AssumptionId(read_one(fields, "assumption")), visit)
         return self._notes.back(visit, "ended" if ended else "over", to=back)
 
     async def _end_all(self, visit: Visit, fields: Fields, back: str) -> web.Response:
         """End all that the filter finds, also what begins while that is done, unless that goes on and on."""
         _check_confirmed(fields)
-        wanted = Filter(words=_one(fields, "q"), account=_one(fields, "account"))
+        wanted = Filter(words=read_one(fields, "q"), account=read_one(fields, "account"))
         for _ in range(_MOST_ROUNDS):
             self._scenes.forget()
             found = (await wanted.of(await self._scenes.now(), visit)).inside
@@ -110,7 +109,7 @@ class Changes:
         caller = visit.caller
         try:
             outcome = await self._grants.turn_off(
-                AccountId(_one(fields, "account")),
+                AccountId(read_one(fields, "account")),
                 by=f"operator:{visit.id}",
                 client=visit.client,
                 client_ip=caller.client_ip,
@@ -125,10 +124,10 @@ class Changes:
 
     async def _set_switch(self, visit: Visit, fields: Fields, back: str) -> web.Response:
         _check_confirmed(fields)
-        reason = _one(fields, "reason").strip()
+        reason = read_one(fields, "reason").strip()
         if not reason or len(reason) > _MOST_REASON or _CONTROL.search(reason):
             raise FormError(f"give a `reason` in one line, of {_MOST_REASON} characters at the most")
-        wanted = _one(fields, "set")
+        wanted = read_one(fields, "set")
         if wanted == "on":
             await self._switch.turn_on(by=visit.id, reason=reason, client=visit.client, caller=visit.caller)
             return self._notes.back(visit, "stopped", to=back)
@@ -146,8 +145,8 @@ class Changes:
     async def _about_staff(self, visit: Visit, fields: Fields, back: str) -> web.Response:
         """End all that one staff member has open, and maybe lock them out."""
         _check_confirmed(fields)
-        actor = ActorId(issuer=_one(fields, "issuer"), subject=_one(fields, "subject"))
-        wanted = _one(fields, "do")
+        actor = ActorId(issuer=read_one(fields, "issuer"), subject=read_one(fields, "subject"))
+        wanted = read_one(fields, "do")
         if wanted == "lock":
             if await self._staff.lock(actor, visit):
                 return self._notes.back(visit, "locked", to=back)
@@ -167,13 +166,6 @@ class Changes:
         return self._frame.pages.message(title, said, status=status, again=again, code=code)
 
 
-def _one(fields: Fields, name: str) -> str:
-    found = [value for key, value in fields if key == name]
-    if len(found) != 1:
-        raise FormError(f"`{name}` must be there once")
-    return found[0]
-
-
 def _check_confirmed(fields: Fields) -> None:
-    if _one(fields, "confirm") != "yes":
+    if read_one(fields, "confirm") != "yes":
         raise FormError("it has to be confirmed")
