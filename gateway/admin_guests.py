@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, cast
 
@@ -39,7 +40,10 @@ class AdminGuests:
     def __init__(
         self, limits: Callable[[], ClientLimits], *, most: int = MOST, most_of_peer: int = MOST_OF_PEER
     ) -> None:
-        """The times are those of the public listener's `limits`, except that a body has to come within one of them."""
+        """The times are those of the public listener's `limits`, except that a body has to come within one of them.
+
+        An answer has to be taken at `min_bytes_per_second` at least, over each `write_stall_timeout_seconds`.
+        """
         self.limits = limits
         self._most = most
         self._most_of_peer = most_of_peer
@@ -59,7 +63,7 @@ class AdminGuests:
 
     @property
     def watch(self) -> Callable[..., Awaitable[web.StreamResponse]]:
-        """Return the middleware that tells when a request begins and ends."""
+        """Return the middleware that tells when a request begins and when its answer is taken; the outermost one."""
 
         @web.middleware
         async def watched(
@@ -70,7 +74,13 @@ class AdminGuests:
                 return await handler(request)
             guest.begin(request)
             try:
-                return await handler(request)
+                response = await handler(request)
+                # Sent here, and not behind us: until it is taken, it is we who keep them waiting. Whoever has gone
+                # meanwhile is noticed once it is sent again, which sends nothing else.
+                with suppress(ConnectionError):
+                    await response.prepare(request)
+                    await response.write_eof()
+                return response
             finally:
                 guest.wait()
 
@@ -112,6 +122,7 @@ class _Guest(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._untaken = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         opened = cast("asyncio.Transport", transport)
@@ -145,12 +156,13 @@ class _Guest(asyncio.Protocol):
         self._served.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self._stalled = self._later(self._guests.limits().write_stall_timeout_seconds)
+        self._look_for_progress()
         self._served.pause_writing()
 
     def resume_writing(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
+            self._stalled = None
         self._served.resume_writing()
 
     def begin(self, request: web.Request) -> None:
@@ -176,6 +188,18 @@ class _Guest(asyncio.Protocol):
         if self._transport is not None:
             self._guests.leave(self, self._served, self._peer)
             self._transport.abort()
+
+    def _look_for_progress(self) -> None:
+        """Look again after the time in which something has to be taken, and cut who has taken too little by then."""
+        if self._transport is None:
+            return
+        limits, untaken = self._guests.limits(), self._transport.get_write_buffer_size()
+        seconds = limits.write_stall_timeout_seconds
+        if self._stalled is not None and self._untaken - untaken < limits.min_bytes_per_second * seconds:
+            self.cut()
+            return
+        self._untaken = untaken
+        self._stalled = asyncio.get_running_loop().call_later(seconds, self._look_for_progress)
 
     def _heard(self) -> None:
         if self._phase is _Phase.READING:

@@ -12,8 +12,9 @@ from gateway.audit.evidence.opening import open_watch
 from gateway.clients import ClientAuthenticator
 from gateway.config.check import parse_network
 from gateway.config.model import Config
-from gateway.console.account.opening import open_console
-from gateway.console.security.opening import Services, open_security_console
+from gateway.console.account import opening as account_pages
+from gateway.console.account.own_opening import open_own_sign_ins
+from gateway.console.security import opening as security_console
 from gateway.devices.page import DevicePage
 from gateway.generation import Generation
 from gateway.grants.api import GrantsApi
@@ -42,6 +43,7 @@ from gateway.staff.sign_in.visitors import Visitors
 from gateway.staff.verify import StaffVerifier
 from gateway.state import State
 from gateway.tasks import run_on
+from gateway.telling.contacts import open_book
 from gateway.telling.opening import open_notices
 from gateway.tokens.dpop import Nonces, Proofs
 from gateway.tokens.keys import KeyRing
@@ -141,6 +143,7 @@ class _Builder:
             visitors=visitors,
             desk=tokens.devices,
             starter=tokens.starter,
+            requests=requests,
             pages=pages,
             profile=self.profile,
             cookies=self.browsers.cookies,
@@ -159,18 +162,26 @@ class _Builder:
             sign_outs=sign_outs,
             parts=begun.parts,
         )
-        console = open_console(
+        own = await open_own_sign_ins(stack, config, state, origin_of=self.places.of_account)
+        book = (
+            None if config.notices is None else open_book(config.notices, state.store, state.journal, clock=state.clock)
+        )
+        console = account_pages.open_console(
             config,
             state,
-            keys=self.keys,
-            accounts=accounts,
-            grants=grants,
-            requests=requests,
-            ender=tokens.ender,
-            cookies=self.browsers.cookies,
+            services=account_pages.Services(
+                accounts=accounts,
+                grants=grants,
+                requests=requests,
+                ender=tokens.ender,
+                book=book,
+                own=own,
+                cookies=self.browsers.cookies,
+                app=self.upstream,
+                lines_for=self.accounts.lines_for,
+                keys=self.keys,
+            ),
             pages=pages,
-            upstream=self.upstream,
-            lines_for=self.accounts.lines_for,
         )
         notices = notice_routes(config, state, issuer=issuer, sign_outs=sign_outs)
         api = GrantsApi(
@@ -181,15 +192,17 @@ class _Builder:
             trial_permissions=frozenset(config.grants.trial_permissions),
             clock=state.clock,
         )
-        told = await open_notices(stack, config, state, clients=self.clients, accounts=accounts, places=self.places)
+        told = await open_notices(
+            stack, config, state, book=book, clients=self.clients, accounts=accounts, places=self.places
+        )
         open_watch(stack, config, state)
         switch = Switch(state.store, state.journal, clock=state.clock)
         run_on(stack, switch.debts.keep_settling(), name="record the kill-switch")
-        security = await open_security_console(
+        security = await security_console.open_security_console(
             stack,
             config,
             state,
-            services=Services(
+            services=security_console.Services(
                 accounts=accounts,
                 grants=grants,
                 ender=tokens.ender,

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.audit.cutting import MAX_CHARACTERS, mark_cut
 from gateway.tokens.hiding import hide_tokens
 
 _LONGEST_AGENT = 1024
 """In bytes; browsers' have a few hundred."""
+_LONGEST_BESIDE_MARK = MAX_CHARACTERS - 128
+"""In characters: with the mark it is no longer than what a record keeps whole, so nothing is cut twice."""
 CLIENT_HEADER = "X-Locum-Client"
 ACCOUNT_HEADER = "X-Locum-Account"
 """Which account a request to the control plane is for, by our front's own reading; missing where it names none."""
@@ -44,7 +47,10 @@ class Caller:
 def describe_agent(value: bytes) -> str:
     r"""Return what a record says of a `User-Agent`: no token of ours, and no more than somebody may want to read.
 
-    A byte that is no UTF-8 is written as `\xNN` and a backslash as two, so that no two are written alike.
+    A byte that is no UTF-8 is written as `\xNN` and a backslash as two, so that no two are written alike. What is cut
+    says so, with the digest of all bytes.
     """
     text = hide_tokens(value[:_LONGEST_AGENT]).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return text if len(value) <= _LONGEST_AGENT else f"{text}…[cut, {len(value)} bytes]"
+    if len(value) <= _LONGEST_AGENT and len(text) <= _LONGEST_BESIDE_MARK:
+        return text
+    return text[:_LONGEST_BESIDE_MARK] + mark_cut(value, len(value), "bytes")

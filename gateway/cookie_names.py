@@ -12,6 +12,10 @@ SECURITY: Final = "locum-security"
 """A session of the security team's console, on the admin listener."""
 ENTRY: Final = "locum-entry"
 """A sign-in to it under way, likewise."""
+OWNER: Final = "locum-owner"
+"""A session of an account's administrator who has signed in at the customer's own provider, on the account's host."""
+ARRIVAL: Final = "locum-arrival"
+"""A sign-in there under way, likewise."""
 
 # Of such a cookie a browser takes care that it was set over TLS, by this host and for this host alone
 # (RFC 6265bis section 4.1.3.2).
@@ -23,6 +27,6 @@ def named(name: str, *, secure: bool) -> str:
     return f"{_HOST_ONLY}{name}" if secure else name
 
 
-EVERY: Final = (ASSUMPTION, STAFF, SIGN_IN, SECURITY, ENTRY)
+EVERY: Final = (ASSUMPTION, STAFF, SIGN_IN, SECURITY, ENTRY, OWNER, ARRIVAL)
 ALL: Final = frozenset(named(name, secure=secure) for name in EVERY for secure in (True, False))
 """Every spelling of every name."""

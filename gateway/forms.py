@@ -37,7 +37,7 @@ def check_sender(request: web.Request, origin: str) -> str | None:
 def holds_token(fields: Sequence[tuple[str, str]], expected: Sequence[str]) -> bool:
     """Tell whether a form has one token, which is one of those expected; an empty one is none."""
     given = [value for name, value in fields if name == FORM_TOKEN]
-    return len(given) == 1 and any(one and hmac.compare_digest(given[0].encode(), one.encode()) for one in expected)
+    return len(given) == 1 and _is_one_of(given[0], expected)
 
 
 class FormTokens:
@@ -61,6 +61,14 @@ class FormTokens:
         newest, oldest = _window(now + CLOCKS_APART), _window(now) - 1
         keys = {key.id: key for key in (self._keys.signing, *self._keys.published())}
         return [_make(key, window, purpose) for key in keys.values() for window in range(oldest, newest + 1)]
+
+    def counts(self, token: str, *purpose: str) -> bool:
+        """Tell whether a token counts now."""
+        return _is_one_of(token, self.good(*purpose))
+
+
+def _is_one_of(token: str, expected: Sequence[str]) -> bool:
+    return any(one and hmac.compare_digest(token.encode(), one.encode()) for one in expected)
 
 
 def _make(key: SigningKey, window: int, purpose: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, unique
 
-from policy.model import Account, AccountType, Duration, Grant, GrantId, Pairs, Permission, Roles
+from policy.model import Account, AccountType, Assumption, Duration, Grant, GrantId, Pairs, Permission, Roles
 from policy.setting import Setting
 
 _TRIAL = "trial"
@@ -123,6 +123,11 @@ def grant_in_force(account: Account, stored: Grant | None, trial: frozenset[Perm
         expires_at=None,
         given_by=_TRIAL,
     )
+
+
+def end_of(assumption: Assumption, grant: Grant) -> datetime:
+    """Return when an assumption ends by itself under a grant."""
+    return min(assumption.expires_at, _end(grant))
 
 
 def choose(

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import uvloop
 from hypothesis import HealthCheck, settings
 
@@ -45,22 +46,22 @@ def _read_size(text):
     return int(match[1]) * {"MiB": 2**20, "GiB": 2**30}[match[2]]
 
 
-# Few tests that take long: begun first, so that no core is left with one of them at the end.
-_LONG = {
-    f"test_{name}.py"
-    for name in (
-        *("bench_rows", "browser_for_real", "bulk", "certified_provider", "cli", "console_for_real", "demo"),
-        *("django_story", "framing", "history", "journal_crashes", "key_life", "late_store", "live_means_live"),
-        *("mutations", "operators_end", "readme", "reload", "selftest", "slow_clients", "supervisor", "verify"),
-        "workers",
-    )
-}
+# Files that take long, the longest first: begun before all others, so that no core is left with one of them at the end.
+_LONG = (
+    *("demo", "framing", "the_day", "workers", "accessibility", "journal_crashes", "django_story", "bench_rows"),
+    *("live_means_live", "cli", "late_store", "operators_end", "openapi", "sqlite_store", "postgres_store"),
+    *("security_log_for_real", "console_log_for_real", "stand_in_for_real", "browser_for_real", "django_helpdesk"),
+    *("verify", "telling_faults", "facts", "listener_limits", "console_for_real", "selftest", "history", "reload"),
+    *("certified_provider", "hang_up", "security_for_real", "every_page", "metrics", "readme", "mutations"),
+    *("slow_clients", "keys_everywhere", "key_life", "supervisor", "bulk"),
+)
+_PLACES = {f"test_{name}.py": place for place, name in enumerate(_LONG)}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """One more than there are cores: a third of the time a test waits for something."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two for each core: a third of the time a test waits for something, or for another process."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 # What is made until the tests begin is there to stay, and is not looked through for garbage again and again.
@@ -74,7 +75,7 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in _LONG)
+    items.sort(key=lambda item: _PLACES.get(item.path.name, len(_PLACES)))
 
 
 class NoSkips:
@@ -133,6 +134,19 @@ def pytest_asyncio_loop_factories(item):
         # The two differ in when and how a lost connection is told.
         factories["asyncio"] = asyncio.new_event_loop
     return factories
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def browser():
+    """Chromium, for this process of the run: it takes seconds to start. Each test opens contexts of its own in it.
+
+    Whoever asks for it runs on the session's loop.
+    """
+    # Only now, because it imports Playwright.
+    from tests.chromium import open_chromium  # noqa: PLC0415
+
+    async with open_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

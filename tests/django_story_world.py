@@ -19,8 +19,8 @@ from gateway.demo.django_helpdesk.runner import DjangoHelpdesk, HelpdeskNotInsta
 from gateway.demo.issuer import DemoIssuer
 from gateway.stores.store import Client
 from policy.model import ClientId
-from tests.chromium import open_chromium
 from tests.gateway_world import AUDIENCE, World
+from tests.patience import PATIENCE_SECONDS
 
 HOST = "acme.helpdesk.localhost"
 CONFIG = """
@@ -131,7 +131,7 @@ class Chain:
     async def visit(self, **headers):
         """Open a browser that sends `headers` with each request."""
         context = await self.browser.new_context(extra_http_headers=headers, viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(1000 * PATIENCE_SECONDS)
         try:
             yield Visit(context, await context.new_page(), self.origin)
         finally:
@@ -169,12 +169,11 @@ class Chain:
         return self.rows(f"{statement} WHERE comment = ?", comment)
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def chain(tmp_path_factory):
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def chain(tmp_path_factory, browser):
     directory, ticks = tmp_path_factory.mktemp("chain"), Ticks()
     async with AsyncExitStack() as stack:
         try:
-            browser = await stack.enter_async_context(open_chromium())
             world, helpdesk = await open_chain(stack, directory, ticks)
         except HelpdeskNotInstalledError as exc:
             if os.environ.get("CI") == "true":

@@ -30,9 +30,9 @@ async def claim(store, holder="one", *, now=NOW, until=LATER, most=50, **more):
     return await store.claim_notices(holder, now=now, until=until, most=most, **more)
 
 
-async def finish(store, claimed, *, noted=None, not_before=NOW, failures=0):
+async def finish(store, claimed, *, noted=None, not_before=NOW, failures=0, **more):
     names = [each.id for each in claimed.notices] if noted is None else noted
-    await store.finish_claim(claimed, noted=names, not_before=not_before, failures=failures)
+    await store.finish_claim(claimed, noted=names, not_before=not_before, failures=failures, **more)
 
 
 class OutboxContract:
@@ -191,3 +191,71 @@ class OutboxContract:
         assert 1 == await store.add_notices([a_notice()], now=NOW)
         found = {each.target: each.failures for each in (await claim(store), await claim(store, "two"))}
         assert {MAIL: 0, HOOK: 2} == found
+
+    async def test_what_is_refused_by_itself_holds_up_nothing_behind_it(self, store):
+        """It waits for its own time, the others of its target do not, and then it comes behind them, however old."""
+        late = NOW + timedelta(minutes=5)
+        await store.add_notices([a_notice(), a_notice("n2", at=LATER)], now=NOW)
+        claimed = await claim(store, most=1)
+        assert ["n1"] == [each.id for each in claimed.notices]
+        await finish(store, claimed, noted=[], put_off={"n1": late}, error="it answers 400")
+        claimed = await claim(store)
+        assert ["n2"] == [each.id for each in claimed.notices]
+        await finish(store, claimed)
+        assert (False, None) == (await store.is_due(now=LATER), await claim(store, now=LATER))
+        await store.add_notices([a_notice("n3", at=LATER, event="begun")], now=NOW)
+        claimed = await claim(store, now=late, until=late + timedelta(minutes=1))
+        assert [("n3", 0), ("n1", 1)] == [(each.id, each.tries) for each in claimed.notices]
+        ahead = NOW + timedelta(days=365)
+        await finish(store, claimed, noted=["n3"], not_before=late, put_off={"n1": ahead})
+        assert True is await store.is_due(now=late), "a clock was ahead"
+
+    async def test_what_waits_is_listed_with_what_went_wrong(self, store):
+        """The oldest first, of one account or of all, from when on it is due; what has its record does not wait."""
+        notices = [a_notice("n2", HOOK, account="beta"), a_notice("n1", at=LATER), a_notice("n3", at=LATER)]
+        await store.add_notices(notices, now=NOW)
+        claimed = await claim(store)
+        late = LATER + timedelta(minutes=1)
+        await finish(
+            store, claimed, noted=["n3"], not_before=LATER, failures=2, put_off={"n1": late}, error="it answers 400"
+        )
+        waiting = [(notices[0], 0, NOW, ""), (replace(notices[1], tries=1), 2, late, "it answers 400")]
+        for account, most, found in (("", 9, waiting), ("", 1, waiting[:1]), ("acme", 9, waiting[1:]), ("x", 9, [])):
+            listed = await store.list_pending(account=account, most=most)
+            assert found == [(each.notice, each.failures, each.not_before, each.error) for each in listed]
+
+    async def test_what_was_given_up_is_listed_while_it_is_kept(self, store):
+        """The newest first, without what it said and where it went; what was sent is not."""
+        notices = [a_notice(f"n{index}", at=NOW + timedelta(seconds=index)) for index in range(4)]
+        await store.add_notices(notices, now=NOW)
+        claimed = await claim(store)
+        for name, outcome in (("n0", "failed_refused"), ("n1", "sent"), ("n2", "failed_too_old"), ("n3", "failed")):
+            await store.settle_notices([name], outcome=outcome)
+        await finish(store, claimed, noted=["n0", "n1", "n2"])
+        listed = await store.list_given_up(most=9)
+        assert [("n2", "failed_too_old"), ("n0", "failed_refused")] == [(each.id, each.outcome) for each in listed]
+        assert {("", Target("mail", ""))} == {(each.facts, each.target) for each in listed}
+        assert ["n2"] == [each.id for each in await store.list_given_up(account="acme", most=1)]
+        assert [] == list(await store.list_given_up(account="beta", most=9))
+        await store.tidy_notices(before=LATER, contacts_before=LATER, now=LATER)
+        assert [] == list(await store.list_given_up(most=9))
+
+    async def test_what_waits_is_due_once_somebody_says_so(self, store):
+        """One of them, with its target, or all; what is nobody's, or on the record already, is not there."""
+        far = NOW + timedelta(minutes=30)
+        await store.add_notices([a_notice(), a_notice("n2"), a_notice("n3", HOOK), a_notice("n4", HOOK)], now=NOW)
+        for _ in range(2):
+            claimed = await claim(store)
+            names = [each.id for each in claimed.notices]
+            noted = ["n4"] if "n4" in names else []
+            put_off = {name: far for name in names if name not in noted}
+            await finish(store, claimed, noted=noted, not_before=far, failures=5, put_off=put_off)
+        assert (0, False) == (await store.retry_notices(["n4", "nobody's"], now=NOW), await store.is_due(now=NOW))
+        assert 1 == await store.retry_notices(["n2"], now=NOW)
+        claimed = await claim(store)
+        assert (5, ["n2"]) == (claimed.failures, [each.id for each in claimed.notices])
+        assert None is await claim(store)
+        assert 3 == await store.retry_notices(None, now=NOW)
+        claimed = await claim(store)
+        assert (HOOK, ["n3"]) == (claimed.target, [each.id for each in claimed.notices])
+        assert (0, []) == (await store.retry_notices([], now=NOW), list(await store.list_pending(account="x", most=1)))

@@ -135,6 +135,8 @@ async def open_pages(directory):
         live = await world.gateway.store.list_assumptions(at=world.clock.now)
         [one] = [one for one in live if one.ticket == TICKET]
         await _add_request(world, one.actor)
+        # Or there is no receipt yet.
+        await world.gateway.journal.checkpoint()
         journal = world.gateway.config.journal_directory
         with Builder(journal, beside(journal)) as builder:
             builder.catch_up()

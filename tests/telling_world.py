@@ -22,6 +22,7 @@ from gateway.stores.outbox import Contacts
 from gateway.telling.counts import NoticeCounts
 from gateway.telling.courier import Courier, NotNow
 from gateway.telling.sending import Sender
+from gateway.telling.spreading import Spreader
 from policy.model import AccountId
 from tests.gateway_world import open_world
 from tests.patience import PATIENCE_SECONDS
@@ -280,6 +281,7 @@ async def sending(store, courier, *, journal=None, clock=None, give_up=timedelta
         give_up=give_up,
         clock=clock or utc_now,
         counts=NoticeCounts(),
+        spreader=Spreader(store, kept_by_app=False, clock=clock or utc_now, most=3, pause=timedelta()),
         poll_seconds=0.01,
     )
     task = asyncio.ensure_future(sender.run())

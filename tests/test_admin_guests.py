@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.test_utils import make_mocked_request
 
 from gateway.admin_guests import AdminGuests
 from gateway.proxy.client import ClientLimits
@@ -12,9 +13,13 @@ from tests.gateway_world import open_world
 from tests.patience import PATIENCE_SECONDS
 from tests.security_world import security
 from tests.upstream_client import eventually
+from tests.virtual_loop import VirtualLoop
 
 HALF_HEAD = b"GET /console HT"
 HALF_BODY = b"POST /eat HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\na"
+ASK_BIG = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+BIG = bytes(16 * 1024 * 1024)
+"""More than sockets hold that nobody reads from."""
 LONG = ClientLimits(
     header_timeout_seconds=600, idle_timeout_seconds=600, body_idle_timeout_seconds=600, write_stall_timeout_seconds=600
 )
@@ -52,9 +57,12 @@ async def serving(limits=LONG, **most):
         while True:
             await response.write(bytes(64 * 1024))
 
+    async def big(_request):
+        return web.Response(body=BIG)
+
     guests = AdminGuests(lambda: limits, **most)
     app = web.Application(middlewares=[guests.watch])
-    app.add_routes([web.get("/healthz", quick), web.post("/eat", eat), web.get("/flood", flood)])
+    app.add_routes([web.get("/healthz", quick), web.post("/eat", eat), web.get("/flood", flood), web.get("/big", big)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     server = await asyncio.get_running_loop().create_server(guests.serving(runner.server), "127.0.0.1", 0)
@@ -145,6 +153,70 @@ async def test_from_many_addresses_the_places_are_those_of_who_waits_the_least()
             assert await healthy(connected)
         assert b"" == await end_of(held[0][0])
         assert guests.open_count <= 3
+
+
+async def test_who_reads_a_big_answer_slowly_gives_up_their_place_to_nobody():
+    """They keep us waiting for nothing: whoever comes takes the place of somebody who does, and the answer is whole."""
+    async with serving(most=3) as (guests, connected):
+        reader, _ = await connected(ASK_BIG, "127.0.0.2")
+        assert b"HTTP/1.1 200 OK\r\n" == await reader.readline()
+        held = [await connected(HALF_BODY, f"127.0.0.{number}") for number in (3, 4)]
+        await counted(guests, 3)
+        for _ in range(5):
+            assert await healthy(connected)
+        assert b"" == await end_of(held[0][0])
+        assert (await end_of(reader)).endswith(BIG)
+
+
+async def test_the_time_between_requests_begins_once_the_answer_is_taken():
+    """Somebody who came later and said nothing is cut, and whoever still reads their answer is not."""
+    async with serving(ClientLimits(idle_timeout_seconds=0.1)) as (_, connected):
+        reader, _ = await connected(ASK_BIG)
+        assert b"HTTP/1.1 200 OK\r\n" == await reader.readline()
+        for _ in range(2):
+            assert b"" == await end_of((await connected())[0])
+        assert (await end_of(reader)).endswith(BIG)
+
+
+WRITTEN = 1_000_000
+
+
+class Reading(asyncio.Transport):
+    """The other end takes so many bytes a second of what was written."""
+
+    def __init__(self, loop, speed):
+        super().__init__()
+        self._loop, self._speed, self._since = loop, speed, loop.time()
+        self.cut_at = None
+
+    def get_write_buffer_size(self):
+        return max(0, WRITTEN - int(self._speed * (self._loop.time() - self._since)))
+
+    def abort(self):
+        self.cut_at = self._loop.time() - self._since
+
+
+@pytest.mark.parametrize(("speed", "cut_at"), [(0, 60), (99, 60), (101, None), (50_000, None)])
+def test_who_takes_some_of_an_answer_all_the_time_is_not_cut(speed, cut_at):
+    """However long it is, at a hundred bytes a second; who takes less within a minute holds no place."""
+
+    async def work():
+        loop = asyncio.get_running_loop()
+        transport = Reading(loop, speed)
+        guest = AdminGuests(ClientLimits).serving(asyncio.Protocol)()
+        guest.connection_made(transport)
+        guest.data_received(b"GET")
+        guest.begin(make_mocked_request("GET", "/"))
+        guest._heard()
+        guest.pause_writing()
+        if speed:
+            loop.call_later(WRITTEN / speed, guest.resume_writing)
+        await asyncio.sleep(2 * WRITTEN / 100)
+        guest.connection_lost(None)
+        assert cut_at == (None if transport.cut_at is None else round(transport.cut_at))
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(work())
 
 
 @pytest.mark.parametrize("path", ["/console/end", "/console/log/export", "/console/log/export/0/delete"])

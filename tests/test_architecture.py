@@ -282,6 +282,16 @@ def test_imports_go_one_way():
         pytest.fail(f"an import cycle: {' -> '.join(exc.args[1])}")
 
 
+def test_the_pages_of_one_are_not_made_of_those_of_another():
+    """What accounts, staff and the security team have in common on their pages stands above all three."""
+    theirs = {"gateway/console/account/", "gateway/console/security/", "gateway/assumptions/"}
+    for name in CODE:
+        for folder in theirs:
+            if name.startswith(folder):
+                others = tuple(other.replace("/", ".") for other in theirs - {folder})
+                assert not [one for one in _imports(name) if one.startswith(others)], name
+
+
 _CHANGERS = {
     "append", "add", "update", "pop", "popitem", "clear", "extend", "insert", "remove", "discard", "setdefault",
     "appendleft", "popleft", "sort", "reverse",

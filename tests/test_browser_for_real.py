@@ -5,17 +5,17 @@ from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
+import pytest_asyncio
 
 from gateway.app import open_gateway
 from gateway.config.load import build
 from policy.model import Account, AccountId, AccountType
 from tests.browser_world import Browser, signing_in
-from tests.chromium import open_chromium
 from tests.gateway_world import TestClock, document
 from tests.rawwire import RecordingUpstream
 from tests.upstream_client import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="session")]
 
 ISSUER = "http://127.0.0.1:9"  # never asked: the sign-in is in the store
 RULES = """
@@ -55,8 +55,8 @@ def app(request):
     return page(b"<h1>Sent</h1>" if proved else b"<h1>Forged</h1>", status=200 if proved else 403)
 
 
-@pytest.fixture
-async def scene(tmp_path, request):
+@pytest_asyncio.fixture(loop_scope="session")
+async def scene(tmp_path, browser, request):
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(RecordingUpstream(app))
         with socket.socket() as held:
@@ -76,7 +76,6 @@ async def scene(tmp_path, request):
         world = SimpleNamespace(gateway=gateway, clock=TestClock(), issuer=SimpleNamespace(issuer=ISSUER))
         staff = Browser(world)
         await staff.sign_in()
-        browser = await stack.enter_async_context(open_chromium())
         context = await browser.new_context(viewport={"width": 320, "height": 640})
         stack.push_async_callback(context.close)
         session = {"name": "locum-staff", "value": staff.staff, "url": f"http://localhost:{port}"}

@@ -1,4 +1,7 @@
-"""Staff sign in with a real browser at a certified provider: in, out, out there, new keys, and the provider away."""
+"""Staff sign in with a real browser at a certified provider: in, out, out there, new keys, and the provider away.
+
+So does an administrator of a customer whose provider it is.
+"""
 
 import socket
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -10,13 +13,16 @@ import pytest_asyncio
 from gateway.app import open_gateway
 from gateway.clock import boot_seconds
 from gateway.config.load import build
+from policy.model import Account, AccountId, AccountType
+from tests.accessibility import faults_of, named_templates
 from tests.certified_provider import CertifiedProvider
-from tests.chromium import open_chromium
 from tests.gateway_world import document
+from tests.patience import PATIENCE_SECONDS
 from tests.provider_world import CLIENT_SECRET
 from tests.rawwire import RecordingUpstream
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+__all__ = ["named_templates"]  # the fixture
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
 
 
 @dataclass
@@ -28,6 +34,8 @@ class Scene:
     home: str
     browser: object
     ticks: "Skipping"
+    account: str
+    """The page of the customer's administrators."""
     faults: list = field(default_factory=list)
 
     @asynccontextmanager
@@ -35,7 +43,7 @@ class Scene:
         """Open a browser of somebody's own; yields its page."""
         context = await self.browser.new_context(**options)
         page = await context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(1000 * PATIENCE_SECONDS)
         page.on(
             "console", lambda message: self.faults.append(message.text) if "Content Security" in message.text else None
         )
@@ -47,10 +55,14 @@ class Scene:
     async def sign_in(self, page, name="dana"):
         await page.goto(self.home)
         await page.get_by_role("link", name="Sign in").click()
+        await self.say_who(page, name)
+        await page.get_by_role("heading", name=f"{name} by name").wait_for()
+
+    async def say_who(self, page, name):
+        """Sign in at the provider, which has asked."""
         await page.locator("[name=login]").fill(name)
         await page.locator("[name=password]").fill("x")
         await page.locator("button[type=submit]").click()
-        await page.get_by_role("heading", name=f"{name} by name").wait_for()
 
 
 def _hold(stack):
@@ -61,8 +73,8 @@ def _hold(stack):
     return held.getsockname()[1]
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def scene(tmp_path_factory):
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def scene(tmp_path_factory, browser):
     tmp_path = tmp_path_factory.mktemp("gateway")
     async with AsyncExitStack() as stack:
         with ExitStack() as ports:
@@ -77,15 +89,34 @@ async def scene(tmp_path_factory):
                 "id_token_signed_response_alg": "EdDSA",
                 "require_auth_time": True,
             }
-            provider = await stack.enter_async_context(CertifiedProvider(provider_port, [client]))
+            account = f"http://acme.localhost:{port}/.locum/account"
+            customers = {
+                "client_id": "locum-at-acme",
+                "client_secret": CLIENT_SECRET,
+                "redirect_uris": [f"{account}/sign-in/callback"],
+                "post_logout_redirect_uris": [account],
+                "id_token_signed_response_alg": "EdDSA",
+            }
+            provider = await stack.enter_async_context(CertifiedProvider(provider_port, [client, customers]))
             upstream = await stack.enter_async_context(RecordingUpstream())
             wanted = document(tmp_path, upstream=upstream.url, issuer=provider.issuer)
             wanted["server"] |= {"issuer": home, "listen": f"127.0.0.1:{port}"}
             wanted["staff"]["sign_in"] = {"client_id": "locum", "client_secret": CLIENT_SECRET}
+            wanted["accounts"] = {"host": "{account}.localhost"}
+            table = {"issuer": provider.issuer, "client_id": "locum-at-acme", "client_secret": CLIENT_SECRET}
+            table |= {"accounts": ["acme"], "claim": "name", "administrators": ["olivia by name"]}
+            wanted["console"] = {"account": {"sign_in": [table]}}
             skipping = Skipping()
             gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path), ticks=skipping))
-        browser = await stack.enter_async_context(open_chromium())
-        yield Scene(gateway=gateway, provider=provider, home=f"{home}/.locum/", browser=browser, ticks=skipping)
+        await gateway.store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
+        yield Scene(
+            gateway=gateway,
+            provider=provider,
+            home=f"{home}/.locum/",
+            browser=browser,
+            ticks=skipping,
+            account=account,
+        )
 
 
 class Skipping:
@@ -117,8 +148,36 @@ async def test_signing_in_and_out_and_out_at_the_provider(scene):
         assert "locum-staff" not in {cookie["name"] for cookie in await page.context.cookies(scene.home)}
 
         # The provider has told us by the back channel before it led the browser back.
-        await other.reload()
+        await other.goto(scene.home)
         await other.get_by_role("link", name="Sign in").wait_for()
+        assert [] == scene.faults
+
+
+async def test_a_customers_administrator_signs_in(scene):
+    """Whoever is none is told so, and can sign in as somebody else; who is one turns it on, and signs out there as well."""
+    async with scene.person(viewport={"width": 320, "height": 640}) as page:
+        await page.goto(f"{scene.account}?history=all")
+        assert [] == await faults_of(page, "account_own_sign_in.html")
+        await page.get_by_role("link", name="Sign in at 127.0.0.1").click()
+        await scene.say_who(page, "mallory")
+        await page.get_by_role("heading", name="This page is not for you").wait_for()
+        assert [] == await page.context.cookies(scene.account)
+        assert [] == await faults_of(page, "account_own_sign_in.html")
+        # Asked for anew, though the provider knows mallory still.
+        await page.get_by_role("link", name="Sign in as somebody else").click()
+        await scene.say_who(page, "olivia")
+        await page.get_by_role("heading", name="Account assumption").wait_for()
+        assert page.url == f"{scene.account}?history=all"
+        assert [] == await faults_of(page)
+        await page.get_by_role("button", name="Turn on").click()
+        await page.get_by_text("Saved. It counts from now on.").wait_for()
+        grant = (await scene.gateway.store.find_account(AccountId("acme"))).grant
+        assert f"{scene.provider.issuer}#olivia" == grant.given_by
+        await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("link", name="sign out there as well").click()
+        await page.get_by_role("button", name="Yes, sign me out").click()
+        await page.wait_for_url(scene.account)
+        await page.get_by_role("heading", name="Sign in with your company").wait_for()
         assert [] == scene.faults
 
 
@@ -127,7 +186,7 @@ async def test_new_keys_and_an_outage_of_the_provider(scene):
     async with scene.person() as page, scene.person() as other:
         await scene.sign_in(page)
         await scene.provider.stop()
-        await page.reload()
+        await page.goto(scene.home)
         await page.get_by_role("heading", name="dana by name").wait_for()
 
         await scene.provider.start("second")

@@ -20,9 +20,9 @@ def named(*lines):
     headers = tuple(tuple(line.split(b": ", 1)) for line in lines)
     head = RequestHead(method=b"GET", target=b"/", headers=headers)
     trusts = trusting(build(document("server.trusted_proxies", PROXIES), {}, base=BASE))
-    assert "192.0.2.200" == client_address(head, "192.0.2.200", trusts), "a stranger's word"
-    assert "" == client_address(head, "", trusts)
-    return client_address(head, PEER, trusts)
+    assert "192.0.2.200" == client_address(head.headers, "192.0.2.200", trusts), "a stranger's word"
+    assert "" == client_address(head.headers, "", trusts)
+    return client_address(head.headers, PEER, trusts)
 
 
 GOOD = {

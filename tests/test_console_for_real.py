@@ -21,22 +21,16 @@ from policy.model import (
     Permission,
     Staff,
 )
-from tests.chromium import evaluate, open_chromium
+from tests.chromium import evaluate
 from tests.console_world import App, console
 from tests.gateway_world import TestClock, document
 from tests.rawwire import RecordingUpstream
 from tests.test_browser_for_real import ISSUER
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser():
-    async with open_chromium() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def scene(tmp_path, browser, request):
     async with AsyncExitStack() as stack:
         app = App()

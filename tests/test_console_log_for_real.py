@@ -10,11 +10,11 @@ from gateway.audit.index.building import Builder
 from gateway.audit.index.database import beside
 from gateway.audit.segment import build_line
 from gateway.clock import utc_now
-from tests.test_console_for_real import browser, come_in, open_page, scene
+from tests.test_console_for_real import come_in, open_page, scene
 
-__all__ = ["browser", "scene"]
+__all__ = ["scene"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="session")]
 
 LONG = 60_000
 """Milliseconds, for what is asked for every few seconds, or made behind everything else."""

@@ -128,10 +128,10 @@ class SlowIndex(LogIndex):
         await self.let.wait()
         return Page(found=[], more=False), None
 
-    async def stats(self, query, *, account):
+    async def stats(self, query, *, account, less=None):
         return Tally(), None
 
-    async def overview(self, query, *, step, account):
+    async def overview(self, query, *, step, account, less=None):
         raise NotImplementedError
 
 
@@ -264,6 +264,24 @@ async def test_a_receipt_that_takes_long_is_fetched_later(desk):
     assert (Ending.MADE, b'["acme", "as_1"]') == await desk.fetch("acme", "as_1")
     assert (Ending.MADE, b'["globex", "as_1"]') == await desk.fetch("globex", "as_1")
     assert [("acme", "as_1"), ("globex", "as_1")] == desk.orders
+
+
+@pytest.mark.parametrize(("unsigned", "status"), [(1, Ending.MADE), (2, Ending.MADE), (3, Ending.NOT_SIGNED_YET)])
+async def test_a_receipt_waits_for_the_checkpoint_that_is_due(tmp_path, unsigned, status):
+    """Whoever asks within the second after somebody came in is not told that there is nothing."""
+    tasks, ticks, endings = Tasks(), Ticks(), [Ending.NOT_SIGNED_YET] * unsigned + [Ending.MADE]
+
+    async def make(_order):
+        return endings.pop(0), b""
+
+    turns = Turns(ticks)
+    desk = ReceiptDesk(
+        tmp_path, tmp_path / "key", tasks=tasks, turns=turns, ticks=ticks, make=make, until_signed=(0, 0)
+    )
+    try:
+        assert (status, b"") == await desk.fetch("acme", "as_1")
+    finally:
+        await tasks.close()
 
 
 async def test_a_receipt_is_made_out_of_the_accounts_share(desk):

@@ -12,12 +12,14 @@ from gateway.devices.codes import LETTERS, new_user_code, read_user_code
 from gateway.devices.desk import DeviceDesk
 from gateway.devices.guesses import NetworkTries, Tries, network_of, site_of
 from gateway.stores.store import StoreError
+from policy.asking import GrantRequest, GrantRequestId, read_wish
 from policy.devices import (
     INTERVAL,
     LIFETIME,
     NOTED,
     SLOWER,
     SLOWEST,
+    WAITS,
     DeviceRequest,
     DeviceState,
     PollError,
@@ -26,7 +28,7 @@ from policy.devices import (
     settle,
 )
 from policy.exchange import ExchangeRequest
-from policy.model import ClientId
+from policy.model import ActorId, ClientId
 from policy.scopes import parse_scopes
 from tests.memory_store import MemoryStore
 from tests.store_examples import AWKWARD, NOW
@@ -51,14 +53,31 @@ REQUEST = DeviceRequest(
     expires_at=NOW + LIFETIME,
 )
 SESSION = bytes(range(32))
+WISH = read_wish(account="acme", permissions=["test_tickets"], duration="week", ticket="SUP-1", reason="a reason")
+CUSTOMERS = GrantRequest(
+    id=GrantRequestId("ask_1"),
+    account=WISH.account,
+    actor=ActorId("https://id.vendor.example", "dana"),
+    name="Dana",
+    permissions=WISH.permissions,
+    duration=WISH.duration,
+    ticket=WISH.ticket,
+    reason=WISH.reason,
+    asked_at=NOW,
+    expires_at=NOW + timedelta(days=4),
+)
 
 
 @pytest.mark.parametrize(("state", "word"), list(product(DeviceState, Word)))
 def test_what_was_said_once_is_said(state, word):
     """Only what waits can be approved or declined, and an approval alone has a session."""
-    then = settle(replace(REQUEST, state=state), word, now=NOW, session=SESSION)
+    asked = CUSTOMERS if word is Word.ASK else None
+    then = settle(replace(REQUEST, state=state), word, now=NOW, session=SESSION, asked=asked)
     if state is not DeviceState.PENDING:
         assert None is then
+    elif word is Word.ASK:
+        found = {"state": DeviceState.ASKED, "session": SESSION, "asked_customer": CUSTOMERS.id}
+        assert replace(REQUEST, **found, expires_at=NOW + WAITS) == then
     elif word is Word.APPROVE:
         assert replace(REQUEST, state=DeviceState.APPROVED, session=SESSION) == then
     else:
@@ -68,8 +87,17 @@ def test_what_was_said_once_is_said(state, word):
 @pytest.mark.parametrize("word", Word)
 def test_nothing_is_said_after_the_end(word):
     """At the end it is too late, a moment before it is not."""
-    assert None is not settle(REQUEST, word, now=REQUEST.expires_at - MOMENT)
-    assert None is settle(REQUEST, word, now=REQUEST.expires_at)
+    asked = CUSTOMERS if word is Word.ASK else None
+    assert None is not settle(REQUEST, word, now=REQUEST.expires_at - MOMENT, asked=asked)
+    assert None is settle(REQUEST, word, now=REQUEST.expires_at, asked=asked)
+
+
+def test_a_device_waits_for_the_customer_no_longer_than_what_they_were_asked():
+    """Nor for more than an hour; and nothing waits for somebody who was not asked, or is asked where nobody is to be."""
+    soon = replace(CUSTOMERS, expires_at=NOW + MOMENT)
+    assert NOW + MOMENT == settle(REQUEST, Word.ASK, now=NOW, asked=soon).expires_at
+    assert None is settle(REQUEST, Word.ASK, now=NOW)
+    assert None is settle(REQUEST, Word.APPROVE, now=NOW, asked=CUSTOMERS)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +106,7 @@ def test_nothing_is_said_after_the_end(word):
         (DeviceState.PENDING, PollError.PENDING, PollError.EXPIRED),
         (DeviceState.APPROVED, None, PollError.EXPIRED),
         (DeviceState.DECLINED, PollError.DECLINED, PollError.EXPIRED),
+        (DeviceState.ASKED, PollError.ASKED, PollError.EXPIRED),
     ],
 )
 def test_what_a_device_is_told(state, before, after):
@@ -219,3 +248,19 @@ def test_whoever_has_many_addresses_is_one_network():
     assert ("192.0.2.7", "192.0.2.7", "") == (site_of("::ffff:192.0.2.7"), site_of("192.0.2.7"), site_of(None))
     assert ("192.0.2.7", "192.0.2.7") == (network_of("::ffff:192.0.2.7"), network_of("192.0.2.7"))
     assert ("", "") == (network_of(None), network_of("unix:"))
+
+
+async def test_what_the_customer_is_to_be_asked_for_comes_back_as_it_was_kept():
+    """Beside the rest, and kept for as long as they may be waited for; its device is given it until it is fetched."""
+    times, store = [NOW], MemoryStore()
+    desk = DeviceDesk(store, lambda: times[0])
+    asked = replace(ASKED, reason=WISH.reason)
+    device_code, request = await desk.open(REQUEST.client, asked, address="", user_agent="", wish=WISH)
+    assert WISH == (await desk.find(request.user_code)).wish
+    assert True is await desk.settle(request.user_code, Word.ASK, session=SESSION, asked=CUSTOMERS)
+    assert None is await desk.find(request.user_code)
+    times[0] = NOW + WAITS - MOMENT
+    found = await desk.poll(device_code, REQUEST.client)
+    assert (DeviceState.ASKED, CUSTOMERS.id, WISH) == (found.state, found.asked_customer, found.wish)
+    times[0] = NOW + WAITS
+    assert PollError.EXPIRED == await desk.poll(device_code, REQUEST.client)

@@ -8,7 +8,7 @@ from gateway.demo.django_helpdesk.runner import PASSWORD
 from tests.patience import within
 
 pytest_plugins = ["tests.django_story_world"]
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 SEATS = ("users", "sessions", "logins")
 # From the end of the command that revokes to the first refusal.

@@ -5,6 +5,7 @@ from tests.pages_world import ACME, GLOBEX, open_pages
 
 ANYBODY = "anybody"
 STREAMS = {
+    "/.locum/live",
     *("/.locum/account/live", "/.locum/account/live/log", "/.locum/account/live/last"),
     *("/console/live", "/console/log/tail/events"),
 }
@@ -28,6 +29,7 @@ MAY = {
     "POST /.locum/assumptions/end": "",
     "POST /.locum/assumptions/end-all": "",
     "POST /.locum/requests": "",
+    "GET /.locum/live": "staff",
     "POST /.locum/requests/withdraw": "",
     "GET /.locum/session": ANYBODY,
     "POST /.locum/session/end": ANYBODY,
@@ -35,6 +37,11 @@ MAY = {
     "POST /.locum/device": "",
     "POST /.locum/hooks/grants": "",
     "GET /.locum/account": "owner",
+    # The app's sign-in is what counts here; those of a customer's own provider are in tests/test_owner_sign_in.py.
+    "GET /.locum/account/sign-in": "",
+    "GET /.locum/account/sign-in/callback": "",
+    "POST /.locum/account/sign-out": "",
+    "POST /.locum/account/backchannel-logout": "",
     "GET /.locum/account/contacts": "owner",
     "POST /.locum/account/contacts": "",
     "POST /.locum/account/setting": "",
@@ -98,7 +105,17 @@ MAY = {
     "GET /console/log/export/{id:[0-9a-f]+}/data": "",
     "POST /console/log/export/{id:[0-9a-f]+}/delete": "",
 }
-ONE_PLACE = {"GET /.locum/device": STAFF_HOST}
+KEPT = {
+    "GET /.locum/jwks.json",
+    "GET /.locum/openapi.json",
+    "GET /.well-known/oauth-authorization-server{path:.*}",
+    "GET /.locum/oauth-protected-resource",
+    "GET /.locum/log/checkpoint",
+    "GET /.locum/log/checkpoint/{origin}",
+    "GET /.locum/log/key",
+}
+"""What caches may keep, because it is the same for everybody."""
+ONE_PLACE = {"GET /.locum/device": STAFF_HOST, "GET /.locum/live": STAFF_HOST}
 """The host of what is not at the account's, where one of the two is all that may answer."""
 KNOW = {"owner", "auditor", "operator", "app"}
 """Who may know of what Dana does at acme; the owner is acme's."""
@@ -130,6 +147,17 @@ def is_refusal(answer):
     return answer.status in (400, 401, 403, 404)
 
 
+def unsafe_parts(key, answer):
+    """Name what is wrong with an answer's head: nobody keeps what is somebody's, and no page stands in another's frame."""
+    if key not in KEPT and "no-store" not in answer.headers.get("cache-control", ""):
+        yield "may be kept"
+    if answer.headers.get("content-type", "").startswith("text/html"):
+        if "frame-ancestors 'none'" not in answer.headers.get("content-security-policy", ""):
+            yield "may be framed"
+        if answer.headers.get("x-content-type-options") != "nosniff":
+            yield "may be taken for something else"
+
+
 async def test_everybody_gets_what_is_theirs_and_nothing_else(tmp_path):
     """A route that is not in the table fails; nothing is changed by an empty form, whoever sends it."""
     async with open_pages(tmp_path) as pages:
@@ -154,6 +182,7 @@ async def test_everybody_gets_what_is_theirs_and_nothing_else(tmp_path):
                         wrong.append((key, host, name, "knows"))
                     if knows:
                         told.add(name)
+                    wrong.extend((key, host, name, answer.status, part) for part in unsafe_parts(key, answer))
 
         for key in found:
             if key not in LAST:
@@ -165,7 +194,8 @@ async def test_everybody_gets_what_is_theirs_and_nothing_else(tmp_path):
             if path.startswith("/.locum/account") and path not in STREAMS:
                 target = pages.fill(path)
                 answer = await pages.ask(method, target, pages.people["other owner"], host=GLOBEX)
-                right = 200 if MAY[key] and "{sid}" not in path else 404 if MAY[key] else 403
+                is_there = "{sid}" not in path and "/sign-" not in path and "logout" not in path
+                right = 404 if not is_there else 200 if MAY[key] else 403
                 if (right, False) != (answer.status, pages.tells(answer, target)):
                     wrong.append((key, GLOBEX, answer.status))
         for key in LAST:

@@ -35,10 +35,10 @@ class SlowIndex(LogIndex):
         await self.let.wait()
         return Page(found=[], more=False), None
 
-    async def stats(self, query, *, account):
+    async def stats(self, query, *, account, less=None):
         return Tally(), None
 
-    async def overview(self, query, *, step, account):
+    async def overview(self, query, *, step, account, less=None):
         raise NotImplementedError
 
 

@@ -48,15 +48,16 @@ async def _receipt(world, assumption: str, auth):
         return answer.status, await answer.read()
 
 
-async def _stand_in(world) -> str:
-    """Let a staff member look at a ticket; return the assumption, once it is under a checkpoint."""
+async def _stand_in(world, *, signed=True) -> str:
+    """Let a staff member look at a ticket; return the assumption, once it is under a checkpoint if it is to be."""
     await world.choose()
     token = await world.token()
     status, _, _ = await world.get(token)
     assert 200 == status
     await until(lambda: world.records(kind="completion"))
     [record] = world.records(kind="decision", decision="allow", account="acme")
-    await world.gateway.journal.checkpoint()
+    if signed:
+        await world.gateway.journal.checkpoint()
     return record["assumption"]
 
 
@@ -220,6 +221,22 @@ async def test_a_journal_that_was_altered_gives_no_receipt(tmp_path):
         path.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
         status, body = await _receipt(world, assumption, await _reader(world))
         assert (500, "journal_altered") == (status, json.loads(body)["reason"])
+
+
+async def test_what_is_not_signed_yet_is_not_said_to_be_missing(tmp_path):
+    """Whoever asks before the checkpoint that is due is told to come again; of another account's, nothing."""
+
+    def rarely(wanted):
+        wanted["audit"] |= {"checkpoint_seconds": 3600}
+
+    async with open_world(tmp_path, change=rarely) as world:
+        assumption = await _stand_in(world, signed=False)
+        status, body = await _receipt(world, assumption, await _reader(world))
+        assert (503, "not_signed_yet") == (status, json.loads(body)["reason"])
+        other = await _reader(world, account="globex", name="other")
+        assert 404 == (await _receipt(world, assumption, other))[0]
+        await world.gateway.journal.checkpoint()
+        assert 200 == (await _receipt(world, assumption, _basic("reader")))[0]
 
 
 @pytest.mark.parametrize("fault", ["missing", "no key"])

@@ -69,7 +69,7 @@ TAKES_NOTHING = {
 NOT_DESCRIBED = {
     "a page or form for people": {
         "/.locum/", "/.locum/sign-in", "/.locum/sign-in/callback", "/.locum/sign-out", "/.locum/assumptions", "/.locum/assumptions/end",
-        "/.locum/assumptions/end-all", "/.locum/requests", "/.locum/requests/withdraw", "/.locum/enter", "/.locum/device",
+        "/.locum/assumptions/end-all", "/.locum/requests", "/.locum/requests/withdraw", "/.locum/enter", "/.locum/device", "/.locum/live",
     },
     "the description itself": {"/.locum/openapi.json"},
     "for whoever holds the signing key: no token that is issued has its scope": {

@@ -11,7 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from locum_verify import receipt as alone
 
 from gateway.audit.evidence.checkpoint import Checkpoint, NoteSigner, open_note, read_newest
-from gateway.audit.evidence.proofs import Consistency, ProofError, find_source, prove_consistency
+from gateway.audit.evidence.proofs import (
+    Consistency,
+    NothingToProve,
+    NotSignedYet,
+    ProofError,
+    find_source,
+    prove_consistency,
+)
 from gateway.audit.evidence.receipt_check import check_receipt
 from gateway.audit.evidence.receipts import build_receipt
 from gateway.audit.evidence.sources import JournalFiles
@@ -276,6 +283,18 @@ def test_what_is_not_under_a_checkpoint_yet_is_counted_and_left_out(tmp_path, jo
     assert receipt == receipt_of(journal)
 
 
+def test_what_is_under_no_checkpoint_at_all_is_not_said_to_be_missing(tmp_path, journal):
+    """But only of the account that asks: of another's nothing is told, as of none."""
+    unsigned = Path(shutil.copytree(journal, tmp_path / "journal"))
+    for checkpoint in unsigned.glob("*.checkpoint"):
+        checkpoint.unlink()
+    for account in (None, "globex"):
+        with pytest.raises(NotSignedYet, match="try again in a moment"):
+            build_receipt(JournalFiles(unsigned), THEIRS, key=PUBLIC, account=account)
+    with pytest.raises(NothingToProve):
+        build_receipt(JournalFiles(unsigned), THEIRS, key=PUBLIC, account="acme")
+
+
 def test_what_was_erased_is_named_and_the_rest_still_holds(journal, whole):
     """Openings can be taken out of a receipt as out of the journal: nothing else of it changes."""
 
@@ -311,3 +330,21 @@ def test_no_other_opening_passes(whole):
 
     for change in (salt_anew, rename, invent):
         assert not _holds(_changed(whole, change))
+
+
+async def test_a_receipt_names_no_other_account(tmp_path):
+    """That its token was refused at another account's host is in the log, and in no receipt: it would say whose."""
+    journal = await open_journal(tmp_path, origin="gateway")
+    await journal.append(entry(request_id="req_1"))
+    elsewhere = {"asked_account": "globex", "host": "globex.helpdesk.example", "path": "/tickets/815"}
+    await journal.append(entry(decision="deny", reason="wrong_account", **elsewhere))
+    await journal.append(entry(THEIRS, decision="deny", reason="wrong_account", **elsewhere))
+    await journal.append(entry(request_id="req_2"))
+    await journal.close()
+    for account in (None, "acme"):
+        receipt, later = build_receipt(JournalFiles(tmp_path), OURS, key=PUBLIC, account=account)
+        assert (0, 2) == (later, receipt.summary["records"])
+        assert b"globex" not in receipt.encode()
+        assert _holds(receipt.encode())
+    with pytest.raises(NothingToProve):
+        build_receipt(JournalFiles(tmp_path), THEIRS, key=PUBLIC)

@@ -87,7 +87,8 @@ async def test_a_repeated_head_is_judged_anew_each_time(tmp_path):
 
 async def test_what_is_kept_ends_with_the_configuration_it_was_made_under(tmp_path):
     """However often it is renewed, a connection that repeats its head holds no more than the last ones alive."""
-    before = count_handlers()  # of other tests, whatever still holds them
+    # Of other tests: aiohttp remembers, for all applications of a process, the handlers that it has put middlewares around.
+    before = count_handlers()
     async with open_attack(tmp_path) as attacker:
         world = attacker.world
         raw = request(attacker.token)

@@ -10,7 +10,7 @@ from gateway.console.security.visit import PATH
 from policy.model import ActorId
 from tests.patience import PATIENCE_SECONDS
 from tests.security_log_world import make_entries, open_security_log, progress_of
-from tests.security_world import at_provider, open_guard, open_guard_at_provider, security
+from tests.security_world import CLIENT_ID, open_guard, open_guard_at_provider, security
 from tests.test_cli import Shell
 from tests.upstream_client import eventually
 
@@ -44,25 +44,77 @@ async def test_the_command_line_locks_out_the_unseen_only_when_told_to(tmp_path,
     assert "sam: unlocked" in await locum("staff", "unlock", "sam")
 
 
+def few_tries(document):
+    document["console"]["security"]["sign_in_tries"] = 1
+
+
+async def junk(guard, attempt, *lines, code="junk"):
+    """Come back with a code that nobody gave, for a sign-in that has begun; returns the answer's status."""
+    location = guard.world.issuer.consent(attempt, "sam")
+    state, iss = (location.partition(f"{name}=")[2].partition("&")[0] for name in ("state", "iss"))
+    return (await guard.come_back(f"code={code}&state={state}&iss={iss}", *lines)).status
+
+
 async def test_codes_that_somebody_makes_up_are_not_redeemed_without_end(tmp_path):
     """So many, and the provider is asked no more, nor is anything recorded; a good one does not count."""
 
-    def change(document):
-        at_provider(document)
-        document["console"]["security"]["sign_in_tries"] = 1
-
-    async with open_guard_at_provider(tmp_path, change=change) as guard:
+    async with open_guard_at_provider(tmp_path, change=few_tries) as guard:
         for _ in range(12):
             assert 303 == (await guard.another().enter_at_provider()).status
         asked = len(guard.world.issuer.asked)
         for wanted in (*[400] * 10, 429, 429):
             other = guard.another()
-            location = guard.world.issuer.consent(await other.begin(), "sam")
-            state = location.partition("state=")[2].partition("&")[0]
-            iss = location.partition("iss=")[2].partition("&")[0]
-            assert wanted == (await other.come_back(f"code=junk&state={state}&iss={iss}")).status
+            assert wanted == await junk(other, await other.begin())
         assert asked + 10 == len(guard.world.issuer.asked)
         assert 10 == len(guard.world.records(kind="audit", reason="code_refused"))
+
+
+async def test_one_sign_in_is_not_good_for_any_number_of_codes(tmp_path):
+    """Whoever has begun one, and keeps its cookie, asks the provider once: all else takes nobody's turn."""
+    async with open_guard_at_provider(tmp_path, change=few_tries) as guard:
+        stranger = guard.another()
+        attempt = await stranger.begin()
+        cookies, asked = dict(stranger.cookies), len(guard.world.issuer.asked)
+        for number in range(30):
+            stranger.cookies = dict(cookies)
+            assert 400 == await junk(stranger, attempt, code=f"junk{number}")
+        assert asked + 1 == len(guard.world.issuer.asked)
+        assert 1 == len(guard.world.records(kind="audit", reason="code_refused"))
+        assert 303 == (await guard.another().enter_at_provider()).status
+
+
+async def test_behind_a_front_a_stranger_uses_up_only_their_own_turns(tmp_path):
+    """By what the front says, whatever somebody has put before it; and nobody else's word on the address counts."""
+
+    def change(document):
+        few_tries(document)
+        document["server"]["trusted_proxies"] = ["127.0.0.1/32"]
+
+    said = "X-Forwarded-For: {}198.51.100.7"
+    async with open_guard_at_provider(tmp_path, change=change) as guard:
+        answers = []
+        for number in range(12):
+            other = guard.another()
+            answers.append(await junk(other, await other.begin(), said.format(f"192.0.2.{number}, ")))
+        assert [*[400] * 10, 429, 429] == answers
+        person, query = guard.another(), {"audience": CLIENT_ID, "groups": ["security"]}
+        location = guard.world.issuer.consent(await person.begin(), "sam", **query)
+        assert 303 == (await person.come_back(location, "X-Forwarded-For: 203.0.113.9")).status
+        # And their wrong secrets are their own as well.
+        wrong = ("sign-in/client", {"client_id": "guard", "client_secret": "wrong"})
+        for wanted in (403, 429):
+            assert wanted == (await guard.another().post(*wrong, said.format(""))).status
+        assert 403 == (await guard.another().post(*wrong, "X-Forwarded-For: 203.0.113.9")).status
+
+
+async def test_without_a_trusted_front_nobody_says_who_they_are(tmp_path):
+    """Another address in each request, and all of them are one stranger's."""
+    async with open_guard_at_provider(tmp_path, change=few_tries) as guard:
+        answers = []
+        for number in range(12):
+            other = guard.another()
+            answers.append(await junk(other, await other.begin(), f"X-Forwarded-For: 192.0.2.{number}"))
+        assert [*[400] * 10, 429, 429] == answers
 
 
 async def test_what_an_operator_does_to_the_kill_switch_says_from_where(tmp_path):

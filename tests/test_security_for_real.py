@@ -6,21 +6,15 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.chromium import open_chromium
+from tests.patience import PATIENCE_SECONDS
 from tests.security_world import PATH, open_guard
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
-_PATIENCE_MS = 30_000
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="session")]
+_PATIENCE_MS = 1000 * PATIENCE_SECONDS
+expect.set_options(timeout=_PATIENCE_MS)
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser():
-    expect.set_options(timeout=_PATIENCE_MS)
-    async with open_chromium() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def scene(tmp_path, browser):
     async with open_guard(tmp_path) as guard:
         await guard.world.choose("week")

@@ -46,11 +46,14 @@ async def test_what_changes_elsewhere_is_silent(tmp_path):
         await caught_up(world)
 
         assert seen == await mark_of(guard)
-        # The first look is at once, so whatever the stream has to tell is in what it says until its end.
+        # The first look of a stream is at once. Of one that comes behind this one it is seen, for it may tell of it.
         others, second = await stream(guard, seen)
+        everything, third = await stream(await guard.another().enter("boss", "operate"), "0")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await everything.readuntil(CHANGED)
         await world.gateway.close_doors()
         assert b"changed" not in await others.read()
-        for writer in (first, second):
+        for writer in (first, second, third):
             writer.close()
             await writer.wait_closed()
 

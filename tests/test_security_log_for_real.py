@@ -4,26 +4,20 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-import pytest_asyncio
 
 from gateway import cookie_names
 from gateway.console.security.export_process import Writer
 from gateway.console.security.tail import TailTerms
-from tests.accessibility import faults_of
-from tests.chromium import open_chromium
+from tests.accessibility import faults_of, named_templates
+from tests.patience import PATIENCE_SECONDS
 from tests.security_log_world import make_entries, open_security_log
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="module")]
+__all__ = ["named_templates"]  # the fixture
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="session")]
 
 LOG = "/console/log"
-LONG = 30_000
+LONG = 1000 * PATIENCE_SECONDS
 """Milliseconds."""
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser():
-    async with open_chromium() as browser:
-        yield browser
 
 
 async def open_page(browser, world, path, *, scripts=False, width=320, **options):
@@ -81,7 +75,13 @@ async def test_the_log_comes_live_and_can_be_paused(browser, tmp_path):
         await page.get_by_role("button", name="Pause").focus()
         await page.keyboard.press("Enter")
         await page.get_by_text("Paused.").wait_for()
-        come(2)
+        # Another page is told of both, the first long since, before it is said that this one was not.
+        other = await open_page(browser, world, f"{LOG}/tail?q=account:acme", scripts=True, width=1280)
+        await other.get_by_text("Live: what happens").wait_for()
+        for number in (2, 3):
+            come(number)
+            await other.get_by_text(f"/live/{number}", exact=True).wait_for()
+        await other.context.close()
         assert 0 == await page.get_by_text("/live/2", exact=True).count()
         await page.get_by_role("button", name="Resume").focus()
         await page.keyboard.press("Enter")
@@ -117,11 +117,37 @@ async def test_an_export_is_watched_until_it_is_ready(browser, tmp_path):
 
 
 async def test_nobody_is_kept_out_of_any_page(browser, tmp_path):
-    """In light and dark, and at every width."""
-    async with open_security_log(tmp_path) as world:
+    """In light and dark, and at every width; of an export while it is written, and once it is ready."""
+    ready = asyncio.Event()
+
+    async def write(order):
+        await ready.wait()
+        await asyncio.to_thread(Writer(order).run)
+
+    async with open_security_log(tmp_path, entries=make_entries(14), write=write) as world:
         record = (await world.get(LOG, q="path:/tickets/8"))[1].partition(f'href="{LOG}/record/')[2].partition('"')[0]
         page = await open_page(browser, world, LOG, scripts=True)
-        for path in ("", "?q=colour:red", f"/record/{record}", "/assumption/as_acme", "/tail", "/export"):
+        for path, template in (
+            ("", "security_log.html"),
+            ("?q=colour:red", "security_log.html"),
+            (f"/record/{record}", "security_log_record.html"),
+            (f"/record/{'0' * len(record)}", "security_log_message.html"),
+            ("/assumption/as_acme", "security_log_assumption.html"),
+            ("/export", "security_log_exports.html"),
+        ):
             await page.goto(world.origin + LOG + path)
-            assert [] == await faults_of(page), path
+            assert [] == await faults_of(page, template), path
+        await page.goto(f"{world.origin}{LOG}/tail")
+        await page.get_by_text("Live: what happens").wait_for()
+        at = (world.clock() - timedelta(seconds=4)).isoformat()
+        world.add({"kind": "decision", "decision": "allow", "account": "acme", "path": "/live", "at": at})
+        await page.get_by_text("/live", exact=True).wait_for()
+        assert [] == await faults_of(page, "security_log_tail.html", "security_log_row.html")
+        await page.goto(world.origin + LOG)
+        await page.get_by_role("button", name="Export").click()
+        await page.get_by_text("It is being written").wait_for()
+        assert [] == await faults_of(page, "security_log_export.html"), "being written"
+        ready.set()
+        await page.get_by_role("link", name="Download").wait_for()
+        assert [] == await faults_of(page, "security_log_export.html"), "ready"
         await page.context.close()

@@ -160,7 +160,7 @@ async def test_too_many_do_not_follow(world):
             async with follow(world, visitor="acme") as fourth:
                 assert 503 == fourth.status
         second.close()
-        await eventually(lambda: world.tail._following.total() < 2)
+        await eventually(lambda: world.tail.streams.places.count < 2)
         async with follow(world) as third:
             assert 200 == third.status
 
@@ -212,10 +212,10 @@ async def test_who_does_not_read_is_cut(tmp_path):
         lines = [f"GET {TAIL}/events?after={after} HTTP/1.1", f"Host: 127.0.0.1:{world.port}"]
         lines += [f"{name}: {value}" for name, value in world.headers("all").items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
-        await eventually(world.tail._following.total)
+        await eventually(lambda: world.tail.streams.places.count)
         number = 0
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while world.tail._following.total():
+            while world.tail.streams.places.count:
                 world.add(*(_entry(world, number + more, **long) for more in range(500)))
                 number += 500
                 await asyncio.sleep(0.1)

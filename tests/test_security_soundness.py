@@ -84,13 +84,17 @@ def test_each_key_that_signs_is_named_with_its_age():
 @pytest.mark.parametrize(("seconds", "how"), [(2.5, "ok"), (31.0, "degraded")])
 @pytest.mark.parametrize("own", [True, False])
 def test_the_index_tells_how_far_it_is_behind(seconds, how, own):
-    """Whichever worker keeps it; a search that misses the newest records is no sound one."""
+    """Whichever worker keeps it; a search that misses the newest records, or some for good, is no sound one."""
     samples = {"locum_index_lag_seconds": [((), seconds)], "locum_index_lag_bytes": [((), 512.0)]}
     fellows = {"gateway-2": None, "gateway-3": Reading(samples=samples)}
     told = Told(behind_bytes=512, behind_seconds=seconds) if own else None
     part = describe_index(told, {} if own else fellows, is_on=True)
     assert how == part.how
     assert [("Not in it yet", "512 bytes"), ("For", f"{seconds} s")] == part.facts
+    samples["locum_index_unread_lines"] = [((), 3.0)]
+    told = Told(behind_bytes=512, behind_seconds=seconds, unread_lines=3) if own else None
+    part = describe_index(told, {} if own else fellows, is_on=True)
+    assert ("failing", ("Cannot be read", "3 lines, 0 files")) == (part.how, part.facts[-1])
     assert "degraded" == describe_index(None, {"gateway-2": None}, is_on=True).how
     assert "off" == describe_index(None, {}, is_on=False).how
 

@@ -26,6 +26,7 @@ from gateway.telling.mail import MailCourier
 from gateway.telling.opening import begin
 from gateway.telling.reading import Enqueuer, wants
 from gateway.telling.sending import Sender
+from gateway.telling.spreading import Spreader
 from gateway.telling.text import clean
 from gateway.telling.wording import Wording
 from tests.memory_store import MemoryStore
@@ -166,6 +167,32 @@ async def test_a_webhook_that_refuses_one_gets_the_next_one():
         assert ["n1", "n2"] == [name for _, name in hands.brought]
 
 
+async def test_ten_that_a_webhook_refuses_hold_up_the_rest_for_a_minute_at_most():
+    """Each waits by itself then and comes behind the others, so with thirty the rest is told after three minutes."""
+    store, clock, log = MemoryStore(), Time(), Log()
+    hands, began = Stubborn(refuses={f"n{index:02}" for index in range(30)}), clock.now
+    stuck = [a_notice(f"n{index:02}", at=clock.now) for index in range(30)]
+    rest = [a_notice(f"r{index}", at=clock.now + timedelta(seconds=1)) for index in range(3)]
+    await store.add_notices([*stuck, *rest], now=clock.now)
+    async with sending(store, hands, journal=log, clock=clock):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(log.records) < 3:
+                if await rests(store, clock.now):
+                    clock.now += timedelta(seconds=5)
+                await asyncio.sleep(0.002)
+        await until_waiting(store, lambda count: count == 30)
+        assert clock.now - began <= timedelta(minutes=3, seconds=15)
+        assert ["r0", "r1", "r2"] == [name for _, name in hands.brought]
+        # And what is refused is tried all the same, later and later.
+        hands.refuses = set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(log.records) < 33:
+                if await rests(store, clock.now):
+                    clock.now += timedelta(seconds=60)
+                await asyncio.sleep(0.002)
+    assert {"sent"} == {record.reason for record in log.records}
+
+
 async def test_a_flood_hides_nothing_that_is_urgent():
     """It comes first, in a mail of its own; what one person does again and again is one paragraph."""
     with Relay() as relay:
@@ -201,7 +228,17 @@ class Held(Hands):
 
 
 def senders(store, couriers, **more):
-    return Sender(store, Log(), couriers, give_up=timedelta(hours=96), clock=utc_now, counts=NoticeCounts(), **more)
+    spreader = Spreader(store, kept_by_app=False, clock=utc_now)
+    return Sender(
+        store,
+        Log(),
+        couriers,
+        give_up=timedelta(hours=96),
+        clock=utc_now,
+        counts=NoticeCounts(),
+        spreader=spreader,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("accounts", [1, 30])
@@ -290,7 +327,8 @@ async def test_a_store_that_is_away_for_long_loses_nothing(tmp_path):
     store = Away()
     write_records(tmp_path / "journal", 5, kind="kill_switch", reason="on")
     async with reading(tmp_path, store) as status:
-        await until_waiting(store, lambda count: count == 5)
+        # The team's, and each time the one of which those of accounts are made.
+        await until_waiting(store, lambda count: count == 2 * 5)
     assert 0 == status.refused
     assert status.failures > 50
 
@@ -302,7 +340,7 @@ async def test_a_record_of_no_time_that_can_be_is_told(tmp_path, at):
     write_records(tmp_path / "journal", 1, kind="kill_switch", reason="on", at=at)
     write_records(tmp_path / "journal", 1, first=1, kind="kill_switch", reason="on")
     async with reading(tmp_path, store):
-        await until_waiting(store, lambda count: count == 2)
+        await until_waiting(store, lambda count: count == 2 * 2)
 
 
 async def test_a_row_whose_time_is_none_stops_no_other(tmp_path):

@@ -6,20 +6,12 @@ import io
 from contextlib import suppress
 
 import pytest
-import pytest_asyncio
 
 from gateway.demo.story.journal import check_whole
 from tests import day_world as world
-from tests.chromium import open_chromium
 from tests.patience import PATIENCE_SECONDS, within
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150), pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser():
-    async with open_chromium() as browser:
-        yield browser
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150), pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest.mark.parametrize(("scripts", "width"), [(True, 1280), (False, 320)], ids=["with scripts", "small and without"])

@@ -20,7 +20,7 @@ from gateway.audit.evidence.checkpoint import (
     split_notes,
 )
 from gateway.audit.evidence.verify import Report, verify
-from gateway.audit.segment import build_line, split_line
+from gateway.audit.segment import build_line, parse_line
 from policy.merkle import Frontier
 from tests.journals import ENTRY, KEY, NOON, SecondHand, only_segment, open_journal, write_journal
 
@@ -57,7 +57,7 @@ def _rewrite(directory: Path, lines: list[bytes]) -> None:
 
 def _forge(line: bytes, old: bytes, new: bytes) -> bytes:
     """Change a record and hash it anew, as somebody does who knows the format."""
-    _, record = split_line(line)
+    record = parse_line(line).record
     assert old in record
     return build_line(record.replace(old, new))[1]
 
@@ -66,7 +66,7 @@ def _hash_anew(lines: list[bytes]) -> list[bytes]:
     """Number the records from 0 again and hash them anew."""
     forged = []
     for seq, line in enumerate(lines):
-        _, record = split_line(line)
+        record = parse_line(line).record
         value = msgspec.json.decode(record)
         forged.append(build_line(msgspec.json.encode({**value, "seq": seq}, order="sorted"))[1])
     return forged
@@ -234,7 +234,7 @@ def test_a_forger_cannot_sign_a_checkpoint_of_their_own(journal):
     _rewrite(journal, lines)
     tree = Frontier()
     for line in lines:
-        tree.append(bytes.fromhex(split_line(line)[0].decode()))
+        tree.append(bytes.fromhex(parse_line(line).leaf.decode()))
     text = Checkpoint(origin="node", size=tree.size, root=tree.root()).text()
     note = NoteSigner(Ed25519PrivateKey.generate(), name="node")(text)
     (journal / "node.checkpoint").write_bytes(note)
@@ -250,7 +250,7 @@ def test_the_checkpoints_cannot_be_swapped_for_an_older_one(journal, name):
     tree = Frontier()
     lines = _lines(journal)[:40]
     for line in lines:
-        tree.append(bytes.fromhex(split_line(line)[0].decode()))
+        tree.append(bytes.fromhex(parse_line(line).leaf.decode()))
     older = NoteSigner(KEY, name="node")(Checkpoint(origin="node", size=40, root=tree.root()).text())
     (journal / name).write_bytes(older + (b"\n" if name.endswith("s") else b""))
     _rewrite(journal, lines)

@@ -17,9 +17,10 @@ from gateway.audit.log import JournalError
 from gateway.bodies import FormError, read_form
 from gateway.caller import Caller
 from gateway.clock import Clock
-from gateway.console.account.view import DURATIONS, PERMISSIONS
-from gateway.grants.asking import SAID, GrantRequests
+from gateway.grants.asking import GrantRequests
+from gateway.grants.request_refusals import SAID
 from gateway.pages.render import Pages
+from gateway.pages.words import DURATIONS, PERMISSIONS
 from gateway.proxy.cookies import OurCookies
 from gateway.staff.sign_in.returning import HOME
 from gateway.staff.sign_in.visitors import Visitor, Visitors

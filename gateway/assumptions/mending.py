@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.grants.asking import SAID
+from gateway.grants.request_refusals import SAID
 from gateway.refusals import REFUSALS
 from policy.asking import RequestRefusal
 from policy.model import Deny, DenyReason

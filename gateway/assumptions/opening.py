@@ -12,6 +12,7 @@ from gateway.assumptions.enter import EnterEndpoint
 from gateway.assumptions.finding import Finder
 from gateway.assumptions.handing import HandOvers
 from gateway.assumptions.holder import Holder
+from gateway.assumptions.live import LiveOwn, LivePart, OwnMarks
 from gateway.assumptions.own import EndOwnEndpoint, OwnAssumptions
 from gateway.assumptions.painting import Painter
 from gateway.assumptions.session import SessionEndpoint
@@ -101,11 +102,13 @@ def open_browser_service(
     own = OwnAssumptions(state.store, pages, places, most=config.staff.max_assumptions, clock=state.clock)
     required = {"ticket": config.tokens.require_ticket, "reason": config.tokens.require_reason}
     asks = not config.grants.kept_by_app
+    marks = OwnMarks(state.store, requests, state.clock)
+    listed = (LivePart(marks, pages), own)
     stand_in = StandIn(
         pages=pages,
         finder=finder,
         profile=profile,
-        beside=(own, AskedRequests(requests, pages, clock=state.clock)) if asks else (own,),
+        beside=(*listed, AskedRequests(requests, pages, clock=state.clock)) if asks else listed,
         asking=AskForm(requests, pages, required=required, clock=state.clock) if asks else None,
         required=required,
         kept_by_app=config.grants.kept_by_app,
@@ -129,6 +132,13 @@ def open_browser_service(
             pages=pages,
             staff_origin=visitors.origin,
             clock=state.clock,
+        ),
+        LiveOwn(
+            visitors=visitors,
+            marks=marks,
+            pages=pages,
+            position=lambda: state.follower.position,
+            leaving=state.leaving,
         ),
         EndOwnEndpoint(visitors=visitors, store=state.store, ender=ender, pages=pages, clock=state.clock),
         AskEndpoint(visitors=visitors, stand_in=stand_in, requests=requests, pages=pages, cookies=browsers.cookies),

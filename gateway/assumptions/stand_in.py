@@ -11,8 +11,8 @@ from gateway.assumptions.finding import Finder
 from gateway.assumptions.mending import TOO_OFTEN, Wrong, mend
 from gateway.assumptions.standing import Standing, choices
 from gateway.assumptions.typed import Typed
-from gateway.console.account.view import PERMISSIONS
 from gateway.pages.render import Pages
+from gateway.pages.words import PERMISSIONS
 from gateway.proxy.triage import is_account_name
 from gateway.refusals import REFUSALS
 from gateway.staff.sign_in.home import HomePart

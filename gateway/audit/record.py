@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gateway.audit.cutting import MAX_CHARACTERS, cut_all, without_surrogates
 from gateway.audit.sealed import GROUPS, commit, encode_bytes, join_openings
 from policy.model import AccountId, ActorId, AgentId, Assumption, AssumptionId, ClientId, GrantId, TokenId
 
@@ -31,10 +32,6 @@ Kind = Literal[
     "token",
 ]
 
-MAX_CHARACTERS = 2048
-"""The longest text value that is kept whole: a URL's practical limit, so only padding is ever cut."""
-MAX_ITEMS = 64
-"""The longest list that is kept whole in a long record."""
 _SEALS_REMEMBERED = 4096
 """Assumptions, each from one place, that can be busy at once without their commitments being made again."""
 _LONGEST_AGENT = 256
@@ -306,18 +303,20 @@ def to_json(document: Mapping[str, Any] | msgspec.Struct) -> bytes:
     Characters that could steer a terminal, break a line or reorder text are written `\uXXXX`. A lone surrogate, which
     strict JSON readers refuse (RFC 7493 section 2.1), becomes the six characters of its escape; the value that had it
     is marked, and its backslashes are doubled, so that nobody takes it for another. Where the whole is longer than
-    `MAX_CHARACTERS` bytes, long values are cut and marked.
+    `MAX_CHARACTERS` bytes, long values are cut and marked (`gateway.audit.cutting`).
     """
     try:
         data = _encoder.encode(document)
     except UnicodeEncodeError:
-        document = _without_surrogates(msgspec.to_builtins(document))
-        data = _encoder.encode(document)
+        data = _encoder.encode(without_surrogates(msgspec.to_builtins(document)))
     if len(data) > MAX_CHARACTERS:
-        data = _encoder.encode(_bounded(msgspec.to_builtins(document)))
-    if data.isascii() and 0x7F not in data:
-        return data
-    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
+        data = _encoder.encode(cut_all(msgspec.to_builtins(document)))
+    return _without_steering(data)
+
+
+def to_whole_json(document: Mapping[str, Any]) -> bytes:
+    """Return what `to_json` does, with nothing cut: for showing what was cut, if it had to be, when it was written."""
+    return _without_steering(_encoder.encode(without_surrogates(document)))
 
 
 def to_json_of_each(documents: Sequence[msgspec.Struct | msgspec.Raw]) -> list[bytes]:
@@ -344,32 +343,9 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 # DEL and the C1 controls, Arabic letter mark, zero-width and bidi marks, line and paragraph separators, bidi
 # embeddings and isolates, invisible operators, byte order mark, interlinear annotation. JSON itself escapes C0.
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _bounded(value: Any) -> Any:
-    match value:
-        case str() if len(value) > MAX_CHARACTERS:
-            return f"{value[:MAX_CHARACTERS]}…[cut, {len(value)} characters]"
-        case dict():
-            return {key: _bounded(item) for key, item in value.items()}
-        case tuple() | list():
-            items = [_bounded(item) for item in value[:MAX_ITEMS]]
-            return items if len(value) <= MAX_ITEMS else [*items, f"…[cut, {len(value)} items]"]
-        case _:
-            return value
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            if _SURROGATE.search(value) is None:
-                return value
-            escaped = value.replace("\\", "\\\\").encode(errors="backslashreplace").decode()
-            return f"{escaped}…[escaped]"
-        case dict():
-            return {key: _without_surrogates(item) for key, item in value.items()}
-        case tuple() | list():
-            return [_without_surrogates(item) for item in value]
-        case _:
-            return value
+def _without_steering(data: bytes) -> bytes:
+    if data.isascii() and 0x7F not in data:
+        return data
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()

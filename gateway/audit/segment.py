@@ -116,12 +116,6 @@ def parse_line(line: bytes) -> Line | None:
     return None
 
 
-def split_line(line: bytes) -> tuple[bytes, bytes] | None:
-    """Return the leaf hash that a whole line states, in hexadecimal, and the record; None if it has none."""
-    parts = parse_line(line)
-    return None if parts is None or not parts.record else (parts.leaf, parts.record)
-
-
 class Gone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What stands in the place of a record whose content retention has taken away."""
 

@@ -8,19 +8,27 @@ import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
+from gateway.cli.assume_asking import (
+    CUSTOMER_DECLINED,
+    CustomerDeclined,
+    NoAnswerYet,
+    asking_options,
+    tell_asked,
+)
 from gateway.clock import utc_now
 from gateway.config.model import ConfigError
 from gateway.remote import running
 from gateway.remote.server import Codes, Refused, Server, ServerFault, Token, Wish
 from gateway.remote.signals import Signals
 from gateway.remote.tokens import Said, Unreadable, read
-from gateway.remote.waiting import Stopped, wait_for_token
+from gateway.remote.waiting import NotAnswered, Stopped, wait_for_token
 
 CLIENT = "locum-cli"
 _TOKEN = "LOCUM_TOKEN"  # noqa: S105 - a name
@@ -67,6 +75,7 @@ def _server_options(command: F) -> F:
 @click.option("--ticket", default="", help="The ticket that this is for.")
 @click.option("--reason", default="", help="Why it has to be done; the customer may read it.")
 @click.option("--scope", "scopes", multiple=True, help="May be given twice; without any, what only reads.")
+@asking_options
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print all that is answered with the token.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND …]")
@@ -79,6 +88,9 @@ def begin(
     ticket: str,
     reason: str,
     scopes: tuple[str, ...],
+    ask_duration: str | None,
+    ask_permissions: tuple[str, ...],
+    wait_minutes: int | None,
     in_browser: bool,
     as_json: bool,
     command: tuple[str, ...],
@@ -87,17 +99,35 @@ def begin(
 
     With a COMMAND, run that with the token as LOCUM_TOKEN in its environment instead, end the assumption when it
     ends, and pass its exit code on.
+
+    With --ask the exit code is 3 if the customer was asked and has not answered yet, and 4 if they have declined.
     """
     if as_json and command:
         raise click.UsageError("--json prints the token; a COMMAND gets it in its environment")
-    wish = Wish(account=account, agent=agent, ticket=ticket, reason=reason, scopes=scopes)
+    if ask_duration is None and (ask_permissions or wait_minutes):
+        raise click.UsageError("--ask-for and --wait go with --ask: say for how long the customer is asked")
+    wish = Wish(
+        account=account,
+        agent=agent,
+        ticket=ticket,
+        reason=reason,
+        scopes=scopes,
+        ask_duration=ask_duration or "",
+        ask_permissions=ask_permissions,
+    )
     with Signals() as signals:
         gateway = _server(server, client, is_over=lambda: bool(signals.came))
         codes = _asked(lambda: gateway.ask(wish))
         with _told_or_taken_back(gateway, codes.device_code):
             _tell(codes, in_browser=in_browser)
         try:
-            token = _asked(lambda: wait_for_token(gateway, codes, signals))
+            customer_seconds = 60.0 * (wait_minutes or 0)
+            tell = partial(tell_asked, gateway.url, account, wait_minutes)
+            token = _asked(
+                lambda: wait_for_token(gateway, codes, signals, customer_seconds=customer_seconds, tell=tell)
+            )
+        except NotAnswered as exc:
+            raise NoAnswerYet("the customer has not answered yet; what they were asked for goes on waiting") from exc
         except Stopped as exc:
             raise click.ClickException("stopped; the gateway knows that nothing is wanted any more") from exc
         with _told_or_taken_back(gateway, token.access_token):
@@ -179,6 +209,8 @@ def _asked(question: Callable[[], T]) -> T:
                 f"{exc}; the gateway's operator has to run `locum client add NAME --public --role device` and to let"
                 " staff sign in with a browser"
             ) from exc
+        if exc.error == CUSTOMER_DECLINED:
+            raise CustomerDeclined(str(exc)) from exc
         raise click.ClickException(f"{exc} ({exc.error})") from exc
     except ServerFault as exc:
         raise click.ClickException(str(exc)) from exc

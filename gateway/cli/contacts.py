@@ -5,12 +5,10 @@ import click
 from gateway.cli.context import Context, by_option, open_office, open_store, run_async
 from gateway.clock import utc_now
 from gateway.config.model import Config
-from gateway.config.notices import NoticesSecurity
 from gateway.proxy.triage import is_account_name
 from gateway.stores.outbox import Contacts
 from gateway.stores.store import StoreConflict
-from gateway.telling.addressing import Addressing
-from gateway.telling.contacts import BadContact, ContactBook
+from gateway.telling.contacts import BadContact, open_book
 from gateway.telling.secret import derive
 from policy.model import AccountId
 
@@ -54,9 +52,7 @@ def set_command(context: Context, name: str, *, addresses: tuple[str, ...], by: 
 
     async def work() -> None:
         async with open_office(context.config) as office:
-            addressing = Addressing(NoticesSecurity() if notices is None else notices.security)
-            signs = notices is not None and notices.webhooks.secret is not None
-            book = ContactBook(office.store, office.journal, addressing, signs=signs, clock=utc_now)
+            book = open_book(notices, office.store, office.journal, clock=utc_now)
             mail = [each for each in addresses if "://" not in each]
             try:
                 after = await book.change(AccountId(name), mail=mail, webhooks=webhooks, by=by)

@@ -65,7 +65,7 @@ def recover(context: Context, *, beyond: int, by: str) -> None:
 async def _end_assumptions(office: Office, by: str) -> int:
     begun = await office.store.list_assumptions(at=utc_now())
     for one in begun:
-        await office.journal.append(record_end(one, by=by))
+        await office.journal.append(record_end(one, by=by), durable=True)
     for actor in {one.actor for one in begun}:
         await office.store.end_assumptions_of(actor, at=utc_now())
     return len(begun)

@@ -33,7 +33,7 @@ _COMMANDS = frozenset(
         "keys",
         "kill-switch",
     }
-    | {"policy", "recover", _RUN, "selftest", "staff"}
+    | {"notices", "policy", "recover", _RUN, "selftest", "staff"}
 )
 
 

@@ -4,6 +4,7 @@ import re
 
 import msgspec
 
+from gateway.config.check_account_sign_in import check_account_sign_in
 from gateway.config.console import ConsoleAccount, WhoFields
 from gateway.config.model import Config, ConfigError
 from policy.documents import is_pointer
@@ -26,9 +27,10 @@ def check_console(config: Config) -> None:
     section = config.console.account
     if section is None:
         return
-    if _TARGET.fullmatch(section.who_am_i) is None or section.who_am_i.startswith("/."):
-        raise ConfigError(f"{_WHERE}.who_am_i: must be a path of the app such as /api/whoami, without a host")
-    _check_fields(section.fields, is_one_account=config.accounts.source == "fixed")
+    check_account_sign_in(config)
+    # Where every account has a provider of its own, the app need not be asked.
+    if section.who_am_i or not section.sign_in:
+        _check_question(section, is_one_account=config.accounts.source == "fixed")
     if not config.grants.administrator_roles:
         raise ConfigError("grants.administrator_roles: without a role nobody could ever use [console.account]")
     identity = config.identity
@@ -42,6 +44,12 @@ def check_console(config: Config) -> None:
     for name, (least, most) in _SECONDS.items():
         if not least <= getattr(section, name) <= most:
             raise ConfigError(f"{_WHERE}.{name}: must be at least {least} and at most {most}")
+
+
+def _check_question(section: ConsoleAccount, *, is_one_account: bool) -> None:
+    if _TARGET.fullmatch(section.who_am_i) is None or section.who_am_i.startswith("/."):
+        raise ConfigError(f"{_WHERE}.who_am_i: must be a path of the app such as /api/whoami, without a host")
+    _check_fields(section.fields, is_one_account=is_one_account)
 
 
 def _check_fields(fields: WhoFields, *, is_one_account: bool) -> None:

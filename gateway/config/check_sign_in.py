@@ -2,6 +2,7 @@
 
 import re
 
+from gateway.config.account_sign_in import AccountSignIn
 from gateway.config.model import Config, ConfigError, SignIn
 from gateway.config.security import SecuritySignIn
 from gateway.origin import Origin
@@ -36,7 +37,7 @@ def _check_origin(issuer: str) -> None:
         raise ConfigError(f"{_WHERE}: staff sign in at server.issuer, which must be `{origin.text}`, without a path")
 
 
-def check_client(section: SignIn | SecuritySignIn, where: str) -> None:
+def check_client(section: SignIn | SecuritySignIn | AccountSignIn, where: str) -> None:
     """Raise ConfigError for what `where` says of us as a client of the provider, if it could be none."""
     if _CLIENT.fullmatch(section.client_id) is None:
         raise ConfigError(f"{where}.client_id: must be printable ASCII, and not empty")

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from gateway.config.account_sign_in import AccountSignIn
 from gateway.config.section import Section
 from gateway.config.security import ConsoleSecurity
 
@@ -17,14 +18,15 @@ class WhoFields(Section, frozen=True, kw_only=True):
 
 
 class ConsoleAccount(Section, frozen=True, kw_only=True):
-    """The page of an account's own administrators, and how the app is asked who they are."""
+    """The page of an account's own administrators: how the app is asked who they are, or where they sign in."""
 
-    who_am_i: str
+    who_am_i: str = ""
     fields: WhoFields = WhoFields()
     pass_headers: tuple[str, ...] = ()
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     timeout_seconds: float = 2.0
     remember_seconds: float = 3.0
+    sign_in: tuple[AccountSignIn, ...] = ()
 
 
 class Console(Section, frozen=True, kw_only=True):
@@ -39,4 +41,4 @@ class Console(Section, frozen=True, kw_only=True):
 
         Where it does not, staff must never hold one: it would be an administrator's, to whoever asks the app.
         """
-        return self.account is None or bool(self.account.fields.acting)
+        return self.account is None or not self.account.who_am_i or bool(self.account.fields.acting)

@@ -7,6 +7,7 @@ Precedence: environment (`LOCUM__SECTION__KEY`), then the file, then the default
 import os
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -21,6 +22,8 @@ from gateway.config.notices import resolve_notices
 from gateway.config.section import Secret, Section
 
 _PREFIX = "LOCUM__"
+# It resolves annotations each time.
+_fields_of = cache(msgspec.structs.fields)
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -92,7 +95,7 @@ def _scalar(text: str, kind: Any) -> Any:
 
 
 def _read_secrets(document: dict[str, Any], struct: type[Section], base: Path, where: str = "") -> None:
-    for field in msgspec.structs.fields(struct):
+    for field in _fields_of(struct):
         section = _section(field.type)
         for place, table in _tables(document.get(field.name), f"{where}{field.name}"):
             if section is not None:

@@ -22,6 +22,7 @@ from gateway.stores.store import Client, Store, StoreError
 from gateway.tokens import answers
 from gateway.tokens.callers import ClientRefused, Fields, OAuthCallers
 from gateway.tokens.starting import Attempt, Starter
+from policy.asking import Wish, read_wish
 from policy.exchange import ExchangeError, ExchangeRequest, ExchangeTerms, request_of_device
 from policy.model import AccountId, Deny, DenyReason
 
@@ -110,6 +111,7 @@ class DeviceAuthorizationEndpoint:
         try:
             asked = request_of_device(fields)
             attempt = replace(attempt, asked=asked)
+            wish = _read_wish(fields, asked)
             refused = self._check(asked)
         except ExchangeError as exc:
             deny = Deny(reason=DenyReason.EXCHANGE_MALFORMED, detail=str(exc))
@@ -121,7 +123,7 @@ class DeviceAuthorizationEndpoint:
         asked = replace(asked, audience=self._places.host_of(AccountId(asked.account)))
         user_agent = _NOT_PLAIN.sub("?", caller.user_agent or "")[:_LONGEST_AGENT]
         device_code, waiting = await self._desk.open(
-            client.id, asked, address=caller.client_ip or "", user_agent=user_agent
+            client.id, asked, address=caller.client_ip or "", user_agent=user_agent, wish=wish
         )
         await self._journal.append(structs.replace(record_device(waiting, caller), reason="device_asked"))
         page = self._places.origin + VERIFICATION_PATH
@@ -158,6 +160,23 @@ class DeviceAuthorizationEndpoint:
         if not asked.scopes <= self._terms.known_scopes:
             return Deny(reason=DenyReason.INVALID_SCOPE)
         return None
+
+
+def _read_wish(fields: Fields, asked: ExchangeRequest) -> Wish | None:
+    """Return what the account is to be asked for if it does not allow this, None: nothing; raises ExchangeError.
+
+    These two parameters are ours: `ask_duration`, and `ask_permissions` with one space between, or only to look.
+    """
+    named = dict(fields)
+    if not named.get("ask_duration"):
+        return None
+    return read_wish(
+        account=asked.account,
+        permissions=named.get("ask_permissions", "").split(),
+        duration=named["ask_duration"],
+        ticket=asked.ticket,
+        reason=asked.reason,
+    )
 
 
 def _too_many() -> web.Response:

@@ -10,8 +10,9 @@ import msgspec
 from gateway.clock import Clock
 from gateway.devices.codes import digest_of_device, digest_of_user, new_device_code, new_user_code
 from gateway.stores.store import Store, StoreConflict, StoreError
-from policy.devices import LIFETIME, DeviceRequest, DeviceState, PollError, Word, poll, settle
-from policy.exchange import ExchangeRequest
+from policy.asking import GrantRequest, GrantRequestId, Wish, read_wish
+from policy.devices import LIFETIME, WAITS, DeviceRequest, DeviceState, PollError, Word, poll, settle
+from policy.exchange import ExchangeError, ExchangeRequest
 from policy.model import ClientId
 from policy.scopes import format_scopes, parse_scopes
 
@@ -29,9 +30,12 @@ class DeviceDesk:
         self._clock = clock
 
     async def open(
-        self, client: ClientId, asked: ExchangeRequest, *, address: str, user_agent: str
+        self, client: ClientId, asked: ExchangeRequest, *, address: str, user_agent: str, wish: Wish | None = None
     ) -> tuple[str, DeviceRequest]:
-        """Keep a new request and return its device code; raises StoreError."""
+        """Keep a new request and return its device code; with a `wish`, so long as the customer may be waited for.
+
+        Raises StoreError.
+        """
         now = self._clock()
         device_code = new_device_code()
         digest = digest_of_device(device_code)
@@ -44,7 +48,9 @@ class DeviceDesk:
                 user_agent=user_agent,
                 asked_at=now,
                 expires_at=now + LIFETIME,
+                wish=wish,
             )
+            last = request.expires_at if wish is None else now + WAITS
             try:
                 # First what people type, which is not so long that it could not be another's.
                 await self._store.add_one_time(
@@ -52,9 +58,7 @@ class DeviceDesk:
                 )
             except StoreConflict:
                 continue
-            await self._store.add_one_time(
-                digest, _encode(request), expires_at=request.expires_at + KEPT_LONGER, now=now
-            )
+            await self._store.add_one_time(digest, _encode(request), expires_at=last + KEPT_LONGER, now=now)
             return device_code, request
         raise StoreError("no user code is free")
 
@@ -63,17 +67,25 @@ class DeviceDesk:
         found = await self._find(user_code)
         return None if found is None else found[1]
 
-    async def settle(self, user_code: str, word: Word, *, session: bytes = b"") -> bool:
-        """Store what a staff member says; False if it is too late for it. Raises StoreError."""
+    async def settle(
+        self, user_code: str, word: Word, *, session: bytes = b"", asked: GrantRequest | None = None
+    ) -> bool:
+        """Store what a staff member says, see `policy.devices.settle`; False if it is too late for it.
+
+        Raises StoreError.
+        """
         found = await self._find(user_code)
         if found is None:
             return False
-        return await self._change(found[0], lambda request: settle(request, word, now=self._clock(), session=session))
+        return await self._change(
+            found[0], lambda request: settle(request, word, now=self._clock(), session=session, asked=asked)
+        )
 
     async def poll(self, device_code: str, client: ClientId) -> PollError | DeviceRequest | None:
         """Return what a device is told that asks; the request if its token may be fetched; None if it has none.
 
-        Raises StoreError.
+        It may be fetched as well if the account was asked (`DeviceState.ASKED`) and has approved by now. Raises
+        StoreError.
         """
         digest = digest_of_device(device_code)
         for _ in range(_MOST_TRIES):
@@ -84,7 +96,7 @@ class DeviceDesk:
                 return None
             error, then = poll(request, now=now)
             if then is request or await self._store.swap_one_time(digest, _encode(then), known=known, now=now):
-                return error or request
+                return then if error is PollError.ASKED else error or request
         return PollError.SLOW_DOWN
 
     async def redeem(self, device_code: str) -> DeviceRequest | None:
@@ -132,7 +144,7 @@ class DeviceDesk:
         raise StoreError("the device request changes all the time")
 
 
-class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A request as it is kept."""
 
     client: str
@@ -151,6 +163,10 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     polled_at: datetime | None
     state: DeviceState
     session: bytes
+    # Left out where there is none, so that a node of an earlier version reads what is nothing new to it.
+    duration: str = ""
+    permissions: tuple[str, ...] = ()
+    asked_customer: str = ""
 
 
 def _encode(request: DeviceRequest) -> str:
@@ -172,6 +188,9 @@ def _encode(request: DeviceRequest) -> str:
         polled_at=request.polled_at,
         state=request.state,
         session=request.session,
+        duration=request.wish.duration if request.wish else "",
+        permissions=tuple(sorted(request.wish.permissions)) if request.wish else (),
+        asked_customer=request.asked_customer or "",
     )
     return msgspec.json.encode(stored).decode("utf-8")
 
@@ -181,7 +200,8 @@ def _decode(text: str) -> DeviceRequest:
     try:
         stored = msgspec.json.decode(text, type=_Stored)
         scopes = parse_scopes(stored.scopes)
-    except ValueError as exc:
+        wish = None if not stored.duration else _wish(stored)
+    except (ValueError, ExchangeError) as exc:
         raise StoreError("a device request cannot be read") from exc
     return DeviceRequest(
         client=ClientId(stored.client),
@@ -203,4 +223,16 @@ def _decode(text: str) -> DeviceRequest:
         polled_at=stored.polled_at,
         state=stored.state,
         session=stored.session,
+        wish=wish,
+        asked_customer=GrantRequestId(stored.asked_customer) if stored.asked_customer else None,
+    )
+
+
+def _wish(stored: _Stored) -> Wish:
+    return read_wish(
+        account=stored.account,
+        permissions=stored.permissions,
+        duration=stored.duration,
+        ticket=stored.ticket,
+        reason=stored.reason,
     )

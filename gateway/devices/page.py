@@ -18,13 +18,18 @@ from gateway.devices.desk import DeviceDesk
 from gateway.devices.guesses import NetworkTries, Tries
 from gateway.devices.record import record_device
 from gateway.forms import NOT_A_PERSON
+from gateway.grants.asking import GrantRequests
+from gateway.grants.request_refusals import SAID
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages
+from gateway.pages.words import DURATIONS, PERMISSIONS
 from gateway.proxy.cookies import OurCookies
 from gateway.staff.sign_in.home import sign_in_link
+from gateway.staff.sign_in.returning import HOME
 from gateway.staff.sign_in.visitors import Visitor, Visitors
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.starting import Attempt, Starter
+from policy.asking import RequestRefusal, Wish
 from policy.devices import DeviceRequest, Word
 from policy.model import Deny, DenyReason
 from policy.routes import Profile
@@ -35,6 +40,16 @@ MOST_OF_A_NETWORK: Final = 40
 """Likewise from one network, in which several people may sit."""
 WITHIN: Final = timedelta(minutes=10)
 _MOST_FORM_BYTES = 4096
+_WORDS = frozenset({str(Word.APPROVE), str(Word.DECLINE)})
+_ASKED_FOR = frozenset(
+    {
+        DenyReason.GRANT_OFF,
+        DenyReason.GRANT_REVOKED,
+        DenyReason.GRANT_EXPIRED,
+        DenyReason.PERMISSION_NOT_GRANTED,
+    }
+)
+"""What the account's administrators can change."""
 
 
 class DevicePage:
@@ -46,6 +61,7 @@ class DevicePage:
         visitors: Visitors,
         desk: DeviceDesk,
         starter: Starter,
+        requests: GrantRequests,
         pages: Pages,
         profile: Profile,
         cookies: OurCookies,
@@ -56,6 +72,7 @@ class DevicePage:
         self._visitors = visitors
         self._desk = desk
         self._starter = starter
+        self._requests = requests
         self._pages = pages
         self._scopes = profile.scopes
         self._cookies = cookies
@@ -163,12 +180,14 @@ class DevicePage:
             visitor=visitor,
             found=found,
             scopes=sorted((str(scope), self._scopes.get(scope, "")) for scope in wanted),
+            durations=DURATIONS,
+            permissions=PERMISSIONS,
             is_same_address=bool(found.address) and found.address == caller.client_ip,
         )
 
     async def _decline(self, found: DeviceRequest, visitor: Visitor, caller: Caller) -> web.Response:
         record = _record(found, visitor, caller, allowed=False)
-        await self._journal.append(record)
+        await self._journal.append(record, durable=True)
         if not await self._settle(found, Word.DECLINE, record):
             return self._too_late()
         said = "The device is told so. If you did not ask for this yourself, tell your security team."
@@ -178,12 +197,31 @@ class DevicePage:
         attempt = Attempt(caller=caller, client=found.client)
         judged = await self._starter.judge(attempt, found.asked, visitor.signed_in, client=found.client)
         if isinstance(judged, Deny):
+            if found.wish is not None and judged.reason in _ASKED_FOR:
+                return await self._ask(found, found.wish, visitor, caller, session)
             return self._pages.refusal(judged, again=VERIFICATION_PATH, request_id=caller.request_id)
         record = _record(found, visitor, caller, allowed=True)
         await self._journal.append(record, durable=True)
         if not await self._settle(found, Word.APPROVE, record, session=session):
             return self._too_late()
         return self._pages.message("Approved", "Go back to where you asked. You may close this page.", status=200)
+
+    async def _ask(
+        self, found: DeviceRequest, wish: Wish, visitor: Visitor, caller: Caller, session: bytes
+    ) -> web.Response:
+        """Have the account asked for what it does not allow, and have the device wait for it."""
+        asked = await self._requests.ask(wish, visitor.signed_in, caller=caller, client=found.client)
+        if isinstance(asked, RequestRefusal):
+            # The device waits for nothing any more.
+            await self._desk.settle(found.user_code, Word.DECLINE)
+            said = SAID[asked]
+            code = f"{asked} · {caller.request_id}"
+            again = f"{said[:1].upper()}{said[1:]}."
+            return self._pages.message("The customer was not asked", again, status=409, again=HOME, code=code)
+        waits = await self._desk.settle(found.user_code, Word.ASK, session=session, asked=asked)
+        said = f"The administrators of {asked.account} are asked, and this waits for them on your own page."
+        then = "Your terminal is told so." if waits else "Your terminal does not wait for it any more."
+        return self._pages.message("The customer was asked", said, then, status=200, again=HOME)
 
     async def _settle(self, found: DeviceRequest, word: Word, record: Record, *, session: bytes = b"") -> bool:
         """Do what the record says was done; where that fails, the journal says so, too."""
@@ -192,7 +230,8 @@ class DevicePage:
             settled = await self._desk.settle(found.user_code, word, session=session)
         finally:
             if not settled:
-                await self._journal.append(structs.replace(record, decision="deny", reason="device_answer_failed"))
+                failed = structs.replace(record, decision="deny", reason="device_answer_failed")
+                await self._journal.append(failed, durable=True)
         return settled
 
     def _too_late(self) -> web.Response:
@@ -204,7 +243,7 @@ def _read(fields: Sequence[tuple[str, str]]) -> tuple[str | None, Word]:
     """Return the code and what is said to it, or raise FormError."""
     codes = [value for name, value in fields if name == "user_code"]
     words = [value for name, value in fields if name == "word"]
-    if len(codes) != 1 or len(words) != 1 or words[0] not in {str(word) for word in Word}:
+    if len(codes) != 1 or len(words) != 1 or words[0] not in _WORDS:
         raise FormError("one `user_code` and one `word` must be there")
     return read_user_code(codes[0]), Word(words[0])
 

@@ -1,12 +1,15 @@
 """How the APIs of the admin listener answer: JSON, or a problem (RFC 9457), never to be kept."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway import problems
+
+Problem = Callable[[int, str, str], web.Response]
+"""Makes the answer to what is refused in one family, of its status, its reason and a line for people."""
 
 
 def problem(family: str, status: int, reason: str, title: str) -> web.Response:

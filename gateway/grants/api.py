@@ -13,6 +13,7 @@ from gateway.audit.log import JournalError
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
+from gateway.grants.admitting import GRANTS_ROLE, UNKNOWN_ACCOUNT, Faults, Handler, Work, admitting
 from gateway.grants.answers import answer, problem
 from gateway.grants.service import ChangeRequest, GrantService, UnknownAccount
 from gateway.grants.source import AccountSource
@@ -21,7 +22,6 @@ from gateway.stores.store import AccountRecord, Client, StoreError
 from policy.grants import Administrator, GrantRefusal, GrantState, grant_in_force, state
 from policy.model import AccountId, AccountType, Duration, Permission
 
-_MOST_BODY_BYTES = 16 * 1024
 _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
     GrantRefusal.NOT_ADMINISTRATOR: (403, "only an administrator of a product of the account may change this"),
     GrantRefusal.TRIAL_ACCOUNT: (409, "a trial account is always assumable and has no setting until it is converted"),
@@ -32,6 +32,12 @@ _REFUSALS: dict[GrantRefusal, tuple[int, str]] = {
     GrantRefusal.ACCOUNT_SUSPENDED: (409, "the account is suspended: nothing is approved until it is resumed"),
     GrantRefusal.WOULD_SHORTEN: (409, "the grant would end earlier than it does: choose longer, or say `shorten`"),
     GrantRefusal.UNKNOWN_PERMISSION: (422, f"`permissions` must be some of {', '.join(Permission)}"),
+}
+
+_FAULTS: Faults = {
+    UnknownAccount: UNKNOWN_ACCOUNT,
+    StoreError: (503, "store_unavailable", "the setting cannot be had or kept now: try again in a moment"),
+    JournalError: (503, "journal_unavailable", "this could not be recorded, so nothing was changed"),
 }
 
 
@@ -65,31 +71,15 @@ class GrantsApi:
         self._clock = clock
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return the routes of the admin listener that this serves."""
+        """Return the routes of the admin listener that this serves: read the setting, carry out a choice."""
         path = "/api/v1/accounts/{account}/assumption"
-        return [web.get(path, self.show, allow_head=False), web.put(path, self.change)]
+        return [
+            web.get(path, self._admitting(self._show), allow_head=False),
+            web.put(path, self._admitting(self._change)),
+        ]
 
-    async def show(self, request: web.Request) -> web.Response:
-        """Return the account's setting."""
-        return await self._answer(request, self._show)
-
-    async def change(self, request: web.Request) -> web.Response:
-        """Carry out an administrator's choice and return the new setting."""
-        return await self._answer(request, self._change)
-
-    async def _answer(self, request: web.Request, work: Any) -> web.Response:
-        try:
-            client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
-            if client is None:
-                return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
-            answer: web.Response = await work(request, client)
-        except UnknownAccount:
-            return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
-        except StoreError:
-            return _problem(503, "store_unavailable", "the setting cannot be had or kept now: try again in a moment")
-        except JournalError:
-            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was changed")
-        return answer
+    def _admitting(self, work: Work) -> Handler:
+        return admitting(work, clients=self._clients, role=GRANTS_ROLE, problem=_problem, faults=_FAULTS)
 
     async def _show(self, request: web.Request, _client: Client) -> web.Response:
         account = _account(request)
@@ -101,7 +91,7 @@ class GrantsApi:
     async def _change(self, request: web.Request, client: Client) -> web.Response:
         if self._kept_by_app:
             return _problem(409, "kept_by_app", "the app keeps this setting, and is asked for it: change it there")
-        wish = await read_wish(request, _Wish, refuse=_problem, most_bytes=_MOST_BODY_BYTES)
+        wish = await read_wish(request, _Wish, refuse=_problem)
         if isinstance(wish, web.Response):
             return wish
         if wish.assumption_duration not in list(Duration):

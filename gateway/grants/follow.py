@@ -7,8 +7,8 @@ there is no push. While they cannot be read, facts go on growing old, and what i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from gateway.clock import Ticks
 from gateway.grants.facts import FactCache
@@ -168,14 +168,12 @@ class Follower:
     async def _follow(self) -> None:
         pauses = Pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
-            try:
+            with self._losing():
                 async with self._store.listen() as push:
                     await self.hear()
                     self._found()
                     pauses.reset()
                     await self._hear_on(push)
-            except Exception as exc:  # noqa: BLE001 - whatever it was, it must not be the last change that is heard of
-                self._lose(exc)
             await self._rest(pauses.next())
 
     async def _rest(self, seconds: float) -> None:
@@ -183,10 +181,16 @@ class Follower:
         while seconds > 0:
             await asyncio.sleep(min(seconds, _BEAT_SECONDS))
             seconds -= _BEAT_SECONDS
-            try:
+            with self._losing():
                 await self.hear()
-            except Exception as exc:  # noqa: BLE001 - likewise
-                self._lose(exc)
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """Have what fails end the listening, and nothing else: another change must be heard of."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - whatever it was, it must not be the last change that is heard of
+            self._lose(exc)
 
     async def _hear_on(self, push: Push) -> None:
         waiting = asyncio.ensure_future(push.wait())

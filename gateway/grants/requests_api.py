@@ -1,6 +1,5 @@
 """The grants API's part about what staff ask for: the app's own back end lists and answers it for an administrator."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -11,9 +10,11 @@ from aiohttp import web
 from gateway.audit.log import JournalError
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
+from gateway.grants.admitting import GRANTS_ROLE, UNKNOWN_ACCOUNT, Faults, Handler, Work, admitting
 from gateway.grants.answers import answer, problem
-from gateway.grants.asking import SAID, Answerer, Approval, GrantRequests
+from gateway.grants.asking import Answerer, Approval, GrantRequests
 from gateway.grants.certain import Uncertain
+from gateway.grants.request_refusals import SAID, status_of
 from gateway.grants.service import GrantService, UnknownAccount
 from gateway.grants.wishes import Who, read_wish
 from gateway.stores.store import Client, StoreError
@@ -22,14 +23,14 @@ from policy.grants import Administrator
 from policy.model import AccountId, Duration, Permission
 
 PATH: Final = "/api/v1/accounts/{account}/assumption/requests"
-_MOST_BODY_BYTES = 16 * 1024
 KEEP: Final = "keep"
 """In place of a duration: the grant, which has to be on, ends when it would have."""
-_STATUSES: Final = {
-    RequestRefusal.REQUEST_UNKNOWN: 404,
-    RequestRefusal.NOT_ADMINISTRATOR: 403,
-    RequestRefusal.ACTING_STAFF: 403,
-    RequestRefusal.UNKNOWN_DURATION: 422,
+
+_FAULTS: Final[Faults] = {
+    UnknownAccount: UNKNOWN_ACCOUNT,
+    Uncertain: (503, "unknown", "it is not known whether that was done: read the requests again"),
+    StoreError: (503, "store_unavailable", "requests cannot be read or answered now: try again in a moment"),
+    JournalError: (503, "journal_unavailable", "this could not be recorded, so nothing was done"),
 }
 
 
@@ -62,27 +63,13 @@ class RequestsApi:
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
         return [
-            web.get(PATH, partial(self._serve, self._list), allow_head=False),
-            web.post(f"{PATH}/{{request}}/approve", partial(self._serve, self._approve)),
-            web.post(f"{PATH}/{{request}}/decline", partial(self._serve, self._decline)),
+            web.get(PATH, self._admitting(self._list), allow_head=False),
+            web.post(f"{PATH}/{{request}}/approve", self._admitting(self._approve)),
+            web.post(f"{PATH}/{{request}}/decline", self._admitting(self._decline)),
         ]
 
-    async def _serve(
-        self, work: Callable[[web.Request, Client], Awaitable[web.Response]], request: web.Request
-    ) -> web.Response:
-        try:
-            client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
-            if client is None:
-                return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
-            return await work(request, client)
-        except UnknownAccount:
-            return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
-        except Uncertain:
-            return _problem(503, "unknown", "it is not known whether that was done: read the requests again")
-        except StoreError:
-            return _problem(503, "store_unavailable", "requests cannot be read or answered now: try again in a moment")
-        except JournalError:
-            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was done")
+    def _admitting(self, work: Work) -> Handler:
+        return admitting(work, clients=self._clients, role=GRANTS_ROLE, problem=_problem, faults=_FAULTS)
 
     async def _list(self, request: web.Request, _client: Client) -> web.Response:
         account = (await self._grants.find(_account(request))).account
@@ -92,7 +79,7 @@ class RequestsApi:
         return answer({"account": account.id, "epoch": account.epoch, "requests": views})
 
     async def _decline(self, request: web.Request, client: Client) -> web.Response:
-        body = await read_wish(request, _Decline, refuse=_problem, most_bytes=_MOST_BODY_BYTES, does="answers")
+        body = await read_wish(request, _Decline, refuse=_problem, does="answers")
         if isinstance(body, web.Response):
             return body
         outcome = await self._requests.decline(_named(request), _answerer(request, body.administrator, client))
@@ -101,7 +88,7 @@ class RequestsApi:
         return answer({"id": outcome.id, "answer": str(outcome.answer)})
 
     async def _approve(self, request: web.Request, client: Client) -> web.Response:
-        body = await read_wish(request, _Approve, refuse=_problem, most_bytes=_MOST_BODY_BYTES, does="answers")
+        body = await read_wish(request, _Approve, refuse=_problem, does="answers")
         if isinstance(body, web.Response):
             return body
         if body.assumption_duration not in {*Duration, KEEP} - {Duration.OFF}:
@@ -167,7 +154,7 @@ def _time(at: datetime) -> str:
 
 
 def _refusal(refusal: RequestRefusal) -> web.Response:
-    return _problem(_STATUSES.get(refusal, 409), str(refusal), SAID[refusal])
+    return _problem(status_of(refusal), str(refusal), SAID[refusal])
 
 
 _problem = partial(problem, "grant")

@@ -182,6 +182,18 @@ METRICS = (
         lambda process: _of_index(process, lambda told: told.behind_seconds),
     ),
     Metric(
+        "locum_index_unread_lines",
+        "gauge",
+        "How many lines of the journal the index has stepped over because they cannot be read; likewise.",
+        lambda process: _of_index(process, lambda told: told.unread_lines),
+    ),
+    Metric(
+        "locum_index_unread_files",
+        "gauge",
+        "How many of its files cannot be read now; likewise.",
+        lambda process: _of_index(process, lambda told: told.unread_files),
+    ),
+    Metric(
         "locum_key_created_timestamp_seconds",
         "gauge",
         "When the key that signs was made, in seconds since 1970; missing for one that the operator gives.",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import cache
 from importlib.metadata import version
 
 from aiohttp import web
@@ -34,7 +35,7 @@ class Metrics:
         self._post = post
         self._upstream_connections = upstream_connections
         self._keys = keys
-        self._version = version("locum")
+        self._version = _own_version()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes that this serves."""
@@ -69,3 +70,9 @@ class Metrics:
                 system=system,
             )
         )
+
+
+@cache
+def _own_version() -> str:
+    # Another one comes with another process, and to read it takes milliseconds.
+    return version("locum")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from jinja2 import BaseLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
@@ -17,14 +17,18 @@ from policy.texts import shown
 
 log = logging.getLogger(__name__)
 
-_HEADERS = {
+SAFE_HEADERS: Final = {
     "Cache-Control": "no-store",
-    "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Of whatever a page of ours asks for: kept nowhere, taken for nothing else, shown to no other site."""
+_HEADERS = {
+    **SAFE_HEADERS,
+    "X-Frame-Options": "DENY",
     # Not less: without a referrer browsers would send `Origin: null` with a form that goes to an account's host.
     "Referrer-Policy": "strict-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 

@@ -297,7 +297,7 @@ class AssumedTraffic:
             facts,
             claims,
             account=account,
-            client_ip=lambda: client_address(head, inbound.peer, self._trusts) or None,
+            client_ip=lambda: client_address(head.headers, inbound.peer, self._trusts) or None,
             request_id=request_id,
             where=self._where,
         )

@@ -5,14 +5,14 @@ import re
 
 from gateway.proxy.headers import values
 from gateway.proxy.peers import Trusts
-from gateway.proxy.wire import RequestHead
+from gateway.proxy.wire import Headers
 
 # As proxies write them: IPv4 and IPv6 bare, IPv4 with a port, IPv6 in brackets with or without one. No zone: that is
 # free text.
 _HOP = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 
 
-def client_address(head: RequestHead, peer: str, trusts: Trusts) -> str:
+def client_address(headers: Headers, peer: str, trusts: Trusts) -> str:
     """Return the client's address, for the record and for limits; never what decides about access.
 
     It is the peer's, unless that is a trusted proxy: then it is the rightmost hop in `X-Forwarded-For` that is none,
@@ -22,7 +22,7 @@ def client_address(head: RequestHead, peer: str, trusts: Trusts) -> str:
     address = peer
     if not trusts(peer):
         return address
-    for hop in reversed(b",".join(values(head.headers, b"x-forwarded-for")).split(b",")):
+    for hop in reversed(b",".join(values(headers, b"x-forwarded-for")).split(b",")):
         said = _read(hop.strip(b" \t"))
         if said is None:
             break

@@ -1,10 +1,10 @@
 """What one address may have of the control plane, so that it keeps nobody else from a sign-out, a notice or a token."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.proxy.peers import Trusts, network_of
+from gateway.shares import Shares
 
 PER_ADDRESS = 96
 """Requests at a time: more than a whole office has, or an app that tells of many changes at once."""
@@ -17,7 +17,7 @@ class ControlShares:
 
     def __init__(self, trusts: Trusts) -> None:
         self._trusts = trusts
-        self._taken: Counter[str] = Counter()
+        self._shares = Shares(PER_ADDRESS)
 
     @contextmanager
     def share(self, address: str) -> Iterator[bool]:
@@ -25,14 +25,5 @@ class ControlShares:
         if not address or self._trusts(address):
             yield True
             return
-        key = network_of(address)
-        if self._taken[key] >= PER_ADDRESS:
-            yield False
-            return
-        self._taken[key] += 1
-        try:
-            yield True
-        finally:
-            self._taken[key] -= 1
-            if not self._taken[key]:
-                del self._taken[key]
+        with self._shares.place(network_of(address)) as is_left:
+            yield is_left

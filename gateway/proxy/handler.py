@@ -150,7 +150,7 @@ class ProxyHandler:
         """Hand what is for Locum itself to the control plane, and say whose it is and for which account."""
         self._counts.control += 1
         lines = headers.for_upstream(inbound.head.headers, self._known, reading.kinds)
-        client = client_address(inbound.head, inbound.peer, self._trusts)
+        client = client_address(inbound.head.headers, inbound.peer, self._trusts)
         lines.append((_CLIENT_HEADER, client.encode("ascii")))
         # Ours is no account's, even where every other host is one's: a customer's page is never there, beside staff's.
         account = None if reading.is_own_host else self._accounts.read(inbound.head, inbound.peer)

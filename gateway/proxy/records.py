@@ -9,6 +9,7 @@ import msgspec
 from msgspec import structs
 
 from gateway import refusals
+from gateway.audit.cutting import cut_text, mark_cut
 from gateway.audit.record import Record, name_actor, seal, sealing_epoch
 from gateway.caller import describe_agent
 from gateway.proxy import headers
@@ -63,7 +64,8 @@ def record_decision(
         record.decision, record.reason, record.rule = "deny", str(decision.reason), decision.rule
         if claims is None:
             # Of those who can send as many as they like; that they did matters more than what exactly.
-            path, names = _cut(path), tuple(map(_cut, names[:_MOST_STRANGE_NAMES])) if names else None
+            path = cut_text(path, _LONGEST_STRANGE)
+            names = tuple(cut_text(name, _LONGEST_STRANGE) for name in names[:_MOST_STRANGE_NAMES]) if names else None
         record.method, record.path, record.query_names, record.request_id = method, path, names, request_id
         record.status = refusals.REFUSALS[decision.reason].status
         if claims is not None and claims.account == account:
@@ -99,12 +101,6 @@ def _describe(target: bytes) -> tuple[str, tuple[str, ...] | None]:
     """Return the path of a request target, and the names in its query if it has one."""
     path, _, query = hide_tokens(target).decode("latin-1").partition("?")
     return path, tuple(part.partition("=")[0] for part in query.split("&") if "=" in part) if query else None
-
-
-def _cut(text: str) -> str:
-    """Return the beginning of what a stranger wrote, and how long it was."""
-    longest = _LONGEST_STRANGE
-    return text if len(text) <= longest else f"{text[:longest]}…[cut, {len(text)} characters]"
 
 
 def _values(target: bytes, recorded: frozenset[str]) -> tuple[str, ...] | None:
@@ -143,7 +139,7 @@ def _record(
         granted_by=grant.given_by if grant else None,
         ticket=started.ticket if started else None,
         stated_reason=started.reason if started else None,
-        host=hide_tokens(hosts[0][:_LONGEST_HOST]).decode("latin-1") if hosts else None,
+        host=_describe_host(hosts[0]) if hosts else None,
         client_ip=client_ip(),
         user_agent=describe_agent(agents[0]) if agents else None,
         token_id=claims.token_id if claims else None,
@@ -151,6 +147,11 @@ def _record(
         client_id=claims.client if claims else None,
         assumption=claims.assumption if claims else None,
     )
+
+
+def _describe_host(value: bytes) -> str:
+    text = hide_tokens(value[:_LONGEST_HOST]).decode("latin-1")
+    return text if len(value) <= _LONGEST_HOST else text + mark_cut(value, len(value), "bytes")
 
 
 # W3C Trace Context, section 3.2.2: of a later version more may follow, which is nobody's business here.

@@ -44,6 +44,7 @@ async def refuse(
         lines = [
             *refusals.headers(deny, said),
             (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"),
+            (b"X-Content-Type-Options", b"nosniff"),
         ]
         lines += [] if farewell is None else farewell.lines
     else:

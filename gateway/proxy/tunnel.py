@@ -38,7 +38,7 @@ class Tunnel:
         self._up = FrameMarks() if follows else None
         self._down = FrameMarks() if follows else None
         self._cut = asyncio.Event()
-        self._ended = False
+        self._is_ending = False
 
     def cut(self) -> None:
         """End both sides now; from this call on not a byte goes either way.
@@ -49,7 +49,7 @@ class Tunnel:
         if self._cut.is_set():
             return
         self._cut.set()
-        if self._ended:
+        if self._is_ending:
             # Both have been told of the end already, but what was sent before it may still be on its way.
             self._client.abort()
             self._upstream.abort()
@@ -66,22 +66,22 @@ class Tunnel:
             asyncio.ensure_future(self._carry(self._upstream, self._client, self._down)),
         ]
         over = asyncio.ensure_future(self._cut.wait())
-        ended = False
+        closed = False
         try:
             done, _ = await asyncio.wait([*ways, over], return_when=asyncio.FIRST_COMPLETED)
             broken = next((error for way in ways if way in done and (error := way.exception()) is not None), None)
             if over in done or broken is None:
                 # What came before the end is delivered, at the pace of whoever takes it.
-                self._ended = True
+                self._is_ending = True
                 with suppress(ConnectionError, UpstreamFault):
                     await self._upstream.close()
                     await self._client.close()
-                    ended = True
+                    closed = True
         finally:
             for task in (*ways, over):
                 task.cancel()
             await asyncio.gather(*ways, over, return_exceptions=True)
-            if not ended:
+            if not closed:
                 self._client.abort()
                 self._upstream.abort()
         return broken if isinstance(broken, ConnectionError | UpstreamFault) and over not in done else None

@@ -23,6 +23,7 @@ TIMEOUT_SECONDS: Final = 20.0
 _MOST_BYTES = 64 * 1024
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _LONGEST_SAID = 300
+_MOST_PERMISSIONS = 10
 T = TypeVar("T")
 
 
@@ -33,9 +34,13 @@ class ServerFault(Exception):
 class Refused(Exception):
     """The server has answered with an error; the message is for people."""
 
-    def __init__(self, error: str, said: str) -> None:
+    def __init__(self, error: str, said: str, *, asked: "Asked | None" = None, interval: int | None = None) -> None:
         super().__init__(said or error)
         self.error = error
+        self.asked = asked
+        """What the account was asked for, where that is what it waits for."""
+        self.interval = interval
+        """Between two questions, in seconds, from now on; None: as before."""
 
 
 class Codes(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,9 +69,21 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         return f"Token(expires_in={self.expires_in})"
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account's administrators were asked for; each text is for people, and bounded."""
+
+    id: str
+    account: str
+    assumption_duration: str
+    permissions: list[str]
+    expires_at: str
+
+
 class _Error(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     error_description: str = ""
+    asked: Asked | None = None
+    interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +95,9 @@ class Wish:
     ticket: str
     reason: str
     scopes: tuple[str, ...]
+    ask_duration: str = ""
+    """For how long the account is asked if it does not allow it; empty: it is not asked."""
+    ask_permissions: tuple[str, ...] = ()
 
 
 class Server:
@@ -131,6 +151,8 @@ class Server:
             "reason": wish.reason,
         }
         fields = {"authorization_details": json.dumps([entry]), "scope": " ".join(wish.scopes)}
+        if wish.ask_duration:
+            fields |= {"ask_duration": wish.ask_duration, "ask_permissions": " ".join(wish.ask_permissions)}
         codes = self._post("/.locum/oauth/device", fields, Codes)
         page = f"{self._origin.text}/.locum/device"
         good = (
@@ -192,7 +214,8 @@ class Server:
         said = _plain(found.error_description)
         if status >= 500:
             return ServerFault(f"{self.url} cannot answer now: {said}")
-        return Refused(_plain(found.error), said)
+        interval = found.interval if found.interval is None or 1 <= found.interval <= 300 else None
+        return Refused(_plain(found.error), said, asked=found.asked and _plainly(found.asked), interval=interval)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -207,6 +230,16 @@ def _decode(body: bytes, type_: type[T]) -> T:
     if len(body) > _MOST_BYTES:
         raise ValueError(f"the answer is longer than {_MOST_BYTES} bytes")
     return msgspec.json.decode(body, type=type_)
+
+
+def _plainly(asked: Asked) -> Asked:
+    return Asked(
+        id=_plain(asked.id),
+        account=_plain(asked.account),
+        assumption_duration=_plain(asked.assumption_duration),
+        permissions=[_plain(each) for each in asked.permissions[:_MOST_PERMISSIONS]],
+        expires_at=_plain(asked.expires_at),
+    )
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,8 @@
 """Waiting for staff to approve: as often as the server says, until they have, or nobody wants it any more."""
 
-from gateway.remote.server import Codes, Refused, Server, ServerFault, Token
+from collections.abc import Callable
+
+from gateway.remote.server import Asked, Codes, Refused, Server, ServerFault, Token
 from gateway.remote.signals import Signals
 from policy.devices import SLOWER, PollError
 
@@ -11,14 +13,26 @@ class Stopped(Exception):
     """The caller wants nothing any more; the server has been told."""
 
 
-def wait_for_token(server: Server, codes: Codes, signals: Signals) -> Token:
-    """Return the token once there is one; raises Refused, Stopped, and ServerFault once it is too late.
+class NotAnswered(Exception):
+    """The customer was asked, and has not answered while somebody waited; what they were asked for goes on waiting."""
 
-    RFC 8628 section 3.5. However it ends, nothing of it stays open at the server that this knows of.
+
+def wait_for_token(
+    server: Server,
+    codes: Codes,
+    signals: Signals,
+    *,
+    customer_seconds: float = 0.0,
+    tell: Callable[[Asked], None] = lambda _asked: None,
+) -> Token:
+    """Return the token once there is one; raises Refused, Stopped, NotAnswered, and ServerFault once it is too late.
+
+    RFC 8628 section 3.5. Once the customer was asked, `tell` is called with what for, and they are waited for
+    `customer_seconds`. However it ends, nothing of it stays open at the server that this knows of.
     """
-    pause, left, fault = float(codes.interval), float(codes.expires_in), None
+    pause, left, fault, asked = float(codes.interval), float(codes.expires_in), None, False
     while left > 0:
-        if signals.wait(pause):
+        if signals.wait(min(pause, left) if asked else pause):
             _withdraw(server, codes.device_code)
             raise Stopped
         left -= pause
@@ -35,14 +49,21 @@ def wait_for_token(server: Server, codes: Codes, signals: Signals) -> Token:
             pause, fault = min(2 * pause, _LONGEST_PAUSE_SECONDS), exc
             continue
         except Refused as exc:
-            if exc.error not in (PollError.PENDING, PollError.SLOW_DOWN):
+            if exc.error not in (PollError.PENDING, PollError.SLOW_DOWN) and exc.asked is None:
                 raise
+            if exc.asked is not None and not asked:
+                asked, left = True, customer_seconds
+                tell(exc.asked)
+            pause = pause if exc.interval is None else max(pause, float(exc.interval))
             pause += SLOWER.total_seconds() if exc.error == PollError.SLOW_DOWN else 0
             continue
         if signals.came:
             _withdraw(server, token.access_token)
             raise Stopped
         return token
+    if asked:
+        _withdraw(server, codes.device_code)
+        raise NotAnswered
     raise fault or Refused(PollError.EXPIRED, "nobody has approved it in time: ask anew")
 
 

@@ -4,6 +4,7 @@ OpenID Connect Back-Channel Logout 1.0 sections 2.5 to 2.8.
 """
 
 import logging
+from typing import Protocol
 
 from aiohttp import web
 
@@ -12,9 +13,8 @@ from gateway.caller import Caller
 from gateway.staff.answers import Answers
 from gateway.staff.issuer import IssuerError
 from gateway.staff.notices import Notices, UnderWay
-from gateway.staff.sign_outs import SignOuts
 from gateway.stores.store import StoreError
-from policy.events import NoticeError
+from policy.events import Notice, NoticeError
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +23,20 @@ _MOST_FORM_BYTES = 16 * 1024
 _ANSWERS = Answers(code="error", description="error_description")
 
 
-class LogoutEndpoint:
-    """Ends all that a staff member has begun when a logout token of theirs comes in."""
+class SignsOut(Protocol):
+    """Who ends what a logout token says is over; `gateway.staff.sign_outs.SignOuts` for staff."""
 
-    def __init__(self, notices: Notices, sign_outs: SignOuts) -> None:
+    async def name(self, notice: Notice) -> Notice:
+        """Return the notice with what has to be known to carry it out; raises NoticeError, StoreError."""
+
+    async def carry_out(self, notice: Notice, caller: Caller) -> None:
+        """End what the notice says; it is stored when this returns. Raises StoreError. Twice does no harm."""
+
+
+class LogoutEndpoint:
+    """Ends all that somebody has begun when a logout token of theirs comes in."""
+
+    def __init__(self, notices: Notices, sign_outs: SignsOut) -> None:
         self._notices = notices
         self._sign_outs = sign_outs
 

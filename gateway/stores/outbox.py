@@ -1,11 +1,12 @@
 """The store's contract for notices: who is to be told of what, until somebody was told or that was given up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from policy.model import AccountId
+from policy.model import Account, AccountId, Grant
 
 WAITING: Final = ""
 """The outcome of a notice that nobody has been sent yet."""
@@ -53,6 +54,15 @@ class Contacts:
         return [*self.targets, *(each.target for each in self.former if at < each.until)]
 
 
+class Concerned(NamedTuple):
+    """An account's contacts, with what the store knows of the account itself."""
+
+    contacts: Contacts
+    account: Account | None
+    grant: Grant | None
+    """The newest, ended or not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """One event for one recipient."""
@@ -69,6 +79,8 @@ class Notice:
     """What there is to say, as a JSON object; empty once it is on the record what came of the notice."""
     happened_at: datetime
     outcome: str = WAITING
+    tries: int = 0
+    """So often it was refused by itself: it is not the target that takes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +102,19 @@ class Waiting:
     """Notices of which it is not on the record yet what came of them."""
     oldest: datetime | None = None
     """When the oldest of them happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A notice that waits, as the operator sees it."""
+
+    notice: Notice
+    failures: int
+    """So often its target has failed one after the other."""
+    not_before: datetime
+    """From then on it is due, once nobody is at its target."""
+    error: str
+    """What went wrong there last; empty if nothing did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +141,9 @@ class Outbox(Protocol):
     async def list_contacts(self) -> Sequence[Contacts]:
         """Return all contacts, by account."""
 
+    async def page_contacts(self, after: str, *, most: int) -> Sequence[Concerned]:
+        """Return at most `most` of the contacts of accounts behind `after`, by account."""
+
     async def save_contacts(self, contacts: Contacts, *, tell: Sequence[Notice], now: datetime) -> None:
         """Put these in the place of those one version older, and add the notices that say so, in one step.
 
@@ -136,18 +164,41 @@ class Outbox(Protocol):
     ) -> Claim | None:
         """Take the target that has waited longest, with up to `most` of its notices; None if nothing is due.
 
-        Nobody else is given that target `until` then, or until `finish_claim`. `holder` is told from all others. What
-        is held or put off for longer than anybody does is due: a clock was ahead.
+        Those that were put off and are due again come last. Nobody else is given that target `until` then, or until
+        `finish_claim`. `holder` is told from all others. What is held or put off for longer than anybody does is due: a
+        clock was ahead.
         """
 
     async def settle_notices(self, ids: Sequence[str], *, outcome: str) -> None:
         """Keep what came of notices, of which a first outcome stays; they are not to be sent again."""
 
-    async def finish_claim(self, claim: Claim, *, noted: Sequence[str], not_before: datetime, failures: int) -> None:
+    async def finish_claim(
+        self,
+        claim: Claim,
+        *,
+        noted: Sequence[str],
+        not_before: datetime,
+        failures: int,
+        error: str = "",
+        put_off: Mapping[str, datetime] = MappingProxyType({}),
+    ) -> None:
         """Let go of the target, unless it is another's by now: nothing is sent there `not_before` then.
 
-        Of the notices named as `noted`, whose outcome is on the record, only that they were there is kept.
+        Of the notices named as `noted`, whose outcome is on the record, only that they were there is kept. Those that
+        are `put_off` were tried once more, and are not claimed before their time.
         """
+
+    async def list_pending(self, *, account: str = "", most: int) -> Sequence[Pending]:
+        """Return up to `most` that wait, oldest first; of one account, unless that is empty."""
+
+    async def list_given_up(self, *, account: str = "", most: int) -> Sequence[Notice]:
+        """Return up to `most` that were given up, by the record, newest first, while they are kept.
+
+        Where they went is not kept any more.
+        """
+
+    async def retry_notices(self, ids: Sequence[str] | None, *, now: datetime) -> int:
+        """Have notices that wait be due, None: all, with their targets; returns how many there were of them."""
 
     async def count_waiting(self) -> Waiting:
         """Return how much waits."""

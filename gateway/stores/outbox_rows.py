@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.stores.outbox import URGENT, Claim, Contacts, Former, Notice, Room, Target, Waiting
-from gateway.stores.rows import Row, write_time
+from gateway.stores.outbox import URGENT, Claim, Concerned, Contacts, Former, Notice, Pending, Room, Target, Waiting
+from gateway.stores.rows import RECORD, Row, read_record, write_time
 from policy.model import AccountId
 
 Values = Mapping[str, Any]
@@ -23,10 +23,16 @@ _VALUE = re.compile(r":([a-z_]+)")
 
 _URGENT = ", ".join(f"'{event}'" for event in URGENT)
 CONTACTS = "account, mail, webhooks, set_by, set_at, version, former"
-NOTICE = "id, about, event, account, channel, address, facts, happened_at, outcome"
+NOTICE = "id, about, event, account, channel, address, facts, happened_at, outcome, tries"
 
 FIND_CONTACTS = f"SELECT {CONTACTS} FROM {{s}}notice_contacts WHERE account = :account"  # noqa: S608 - our own words
 LIST_CONTACTS = f"SELECT {CONTACTS} FROM {{s}}notice_contacts ORDER BY account"  # noqa: S608 - our own words
+PAGE_CONTACTS = f"""
+    SELECT {", ".join(f"c.{name}" for name in CONTACTS.split(", "))}, {RECORD}
+    FROM {{s}}notice_contacts AS c
+    LEFT JOIN {{s}}accounts AS a ON a.id = c.account LEFT JOIN {{s}}grants AS g ON g.id = a.grant_id
+    WHERE c.account > :after ORDER BY c.account LIMIT :most
+"""  # noqa: S608 - our own words
 SAVE_CONTACTS = """
     INSERT INTO {s}notice_contacts AS c (account, mail, webhooks, set_by, set_at, version, former)
     SELECT :account, :mail, :webhooks, :set_by, :set_at, :version, :former
@@ -52,6 +58,7 @@ _DUE = """
     AND t.channel NOT IN ({full}) AND EXISTS (
         SELECT 1 FROM {s}notices AS n WHERE n.channel = t.channel AND n.address = t.address AND n.is_noted = 0
         AND (n.account NOT IN ({busy}) OR n.address IN ({spared}))
+        AND (n.not_before <= :now OR n.not_before > :latest)
     )
 """
 IS_DUE = f"SELECT 1 {_DUE} LIMIT 1"
@@ -63,14 +70,36 @@ CLAIM_TARGET = f"""
 """  # noqa: S608 - our own words
 CLAIMED = f"""
     SELECT {NOTICE} FROM {{s}}notices WHERE channel = :channel AND address = :address AND is_noted = 0
-    ORDER BY CASE WHEN event IN ({_URGENT}) THEN 0 ELSE 1 END, happened_at, id LIMIT :most
+    AND (not_before <= :now OR not_before > :latest)
+    ORDER BY tries > 0, CASE WHEN event IN ({_URGENT}) THEN 0 ELSE 1 END, happened_at, id LIMIT :most
 """  # noqa: S608 - our own words
 SETTLE = "UPDATE {s}notices SET outcome = :outcome WHERE id IN ({ids}) AND outcome = '' RETURNING 1"
 NOTE = "UPDATE {s}notices SET is_noted = 1, facts = '', address = '' WHERE id IN ({ids}) RETURNING 1"
 RELEASE = """
-    UPDATE {s}notice_targets SET not_before = :not_before, failures = :failures, held_until = 0, holder = ''
+    UPDATE {s}notice_targets
+    SET not_before = :not_before, failures = :failures, error = :error, held_until = 0, holder = ''
     WHERE channel = :channel AND address = :address AND holder = :holder RETURNING 1
 """
+PUT_OFF = "UPDATE {s}notices SET not_before = :not_before, tries = tries + 1 WHERE id = :id RETURNING 1"
+PENDING = f"""
+    SELECT {", ".join(f"n.{name}" for name in NOTICE.split(", "))}, t.failures, n.not_before, t.not_before, t.error
+    FROM {{s}}notices AS n JOIN {{s}}notice_targets AS t ON n.channel = t.channel AND n.address = t.address
+    WHERE n.is_noted = 0 AND (:account = '' OR n.account = :account) ORDER BY n.happened_at, n.id LIMIT :most
+"""  # noqa: S608 - our own words
+GIVEN_UP = f"""
+    SELECT {NOTICE} FROM {{s}}notices
+    WHERE is_noted = 1 AND outcome <> 'sent' AND (:account = '' OR account = :account)
+    ORDER BY happened_at DESC, id LIMIT :most
+"""  # noqa: S608 - our own words
+_RETRIED = "is_noted = 0 AND (:every = 1 OR id IN ({ids}))"
+RETRY_TARGETS = f"""
+    UPDATE {{s}}notice_targets SET not_before = :now WHERE not_before > :now AND EXISTS (
+        SELECT 1 FROM {{s}}notices AS n
+        WHERE n.channel = notice_targets.channel AND n.address = notice_targets.address AND {_RETRIED}
+    )
+    RETURNING 1
+"""  # noqa: S608 - our own words
+RETRY = f"UPDATE {{s}}notices SET not_before = 0 WHERE {_RETRIED} RETURNING 1"  # noqa: S608 - our own words
 COUNT = "SELECT count(*), min(happened_at) FROM {s}notices WHERE is_noted = 0"
 FORGET = "DELETE FROM {s}notices WHERE is_noted = 1 AND happened_at < :before"
 FORGET_FORMER = "UPDATE {s}notice_contacts SET former = '[]' WHERE set_at < :before AND former <> '[]'"
@@ -110,6 +139,21 @@ def read_contacts(row: Row) -> Contacts:
     )
 
 
+def page_values(after: str, *, most: int) -> Values:
+    """Return the values that PAGE_CONTACTS takes."""
+    return {"after": after, "most": most}
+
+
+def read_concerned(row: Row) -> Concerned:
+    """Return what PAGE_CONTACTS has found; raises ValueError."""
+    count = len(CONTACTS.split(", "))
+    contacts, record = read_contacts(row[:count]), row[count:]
+    if record[0] is None:
+        return Concerned(contacts, None, None)
+    found = read_record(record)
+    return Concerned(contacts, found.account, found.grant)
+
+
 def notice_values(notice: Notice) -> Values:
     """Return the values that ADD_NOTICE takes."""
     return {
@@ -132,7 +176,7 @@ def target_values(target: Target, *, now: datetime) -> Values:
 
 def read_notice(row: Row) -> Notice:
     """Return the notice of NOTICE's columns, whatever is wrong with its time: no other waits for its sake."""
-    name, about, event, account, channel, address, facts, at, outcome = row
+    name, about, event, account, channel, address, facts, at, outcome, tries = row
     return Notice(
         id=name,
         about=about,
@@ -142,6 +186,7 @@ def read_notice(row: Row) -> Notice:
         facts=facts,
         happened_at=_nearest(at),
         outcome=outcome,
+        tries=tries,
     )
 
 
@@ -162,9 +207,9 @@ def claim_values(holder: str, *, now: datetime, until: datetime, room: Room) -> 
     return {**due_values(now, room), "holder": holder, "until": write_time(until)}
 
 
-def claimed_values(row: Row, *, most: int) -> Values:
-    """Return the values that CLAIMED takes, of what CLAIM_TARGET has found."""
-    return {"channel": row[0], "address": row[1], "most": most}
+def claimed_values(row: Row, *, claim: Values, most: int) -> Values:
+    """Return the values that CLAIMED takes, of what CLAIM_TARGET has found by the values of `claim`."""
+    return {"channel": row[0], "address": row[1], "most": most, "now": claim["now"], "latest": claim["latest"]}
 
 
 def read_claim(row: Row, holder: str, notices: Sequence[Row]) -> Claim:
@@ -178,7 +223,7 @@ def read_claim(row: Row, holder: str, notices: Sequence[Row]) -> Claim:
     )
 
 
-def release_values(claim: Claim, *, not_before: datetime, failures: int) -> Values:
+def release_values(claim: Claim, *, not_before: datetime, failures: int, error: str) -> Values:
     """Return the values that RELEASE takes."""
     return {
         "channel": claim.target.channel,
@@ -186,7 +231,32 @@ def release_values(claim: Claim, *, not_before: datetime, failures: int) -> Valu
         "holder": claim.holder,
         "not_before": write_time(not_before),
         "failures": failures,
+        "error": error,
     }
+
+
+def put_off_values(put_off: Mapping[str, datetime]) -> list[Values]:
+    """Return the values that PUT_OFF takes, for each."""
+    return [{"id": name, "not_before": write_time(at)} for name, at in put_off.items()]
+
+
+def listed_values(account: str, *, most: int) -> Values:
+    """Return the values that PENDING and GIVEN_UP take."""
+    return {"account": account, "most": most}
+
+
+def read_pending(row: Row) -> Pending:
+    """Return what PENDING has found."""
+    *notice, failures, own, targets, error = row
+    return Pending(
+        notice=read_notice(tuple(notice)), failures=failures, not_before=_nearest(max(own, targets)), error=error
+    )
+
+
+def retry_values(ids: Sequence[str] | None, *, now: datetime) -> tuple[Values, Values]:
+    """Return the values that RETRY_TARGETS and RETRY take."""
+    which = {"ids": ids_value(ids or ()), "every": 1 if ids is None else 0}
+    return {**which, "now": write_time(now)}, which
 
 
 def ids_value(ids: Sequence[str]) -> str:

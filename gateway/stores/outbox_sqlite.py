@@ -1,14 +1,15 @@
 """The embedded store's part about notices."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from gateway.stores import outbox_rows as rows
 from gateway.stores.lane import Lane
-from gateway.stores.outbox import ALL, Claim, Contacts, Notice, Outbox, Room, Waiting
+from gateway.stores.outbox import ALL, Claim, Concerned, Contacts, Notice, Outbox, Pending, Room, Waiting
 from gateway.stores.rows import Row, write_time
 from gateway.stores.store import StoreConflict
 from policy.model import AccountId
@@ -36,6 +37,9 @@ class SqliteOutbox(Outbox):
     async def list_contacts(self) -> Sequence[Contacts]:
         return await self._reader.run(partial(_contacts, sql=rows.LIST_CONTACTS, values={}))
 
+    async def page_contacts(self, after: str, *, most: int) -> Sequence[Concerned]:
+        return await self._reader.run(partial(_page, values=rows.page_values(after, most=most)))
+
     async def save_contacts(self, contacts: Contacts, *, tell: Sequence[Notice], now: datetime) -> None:
         await self._write(partial(_save_contacts, contacts=contacts, tell=tell, now=now))
 
@@ -55,13 +59,44 @@ class SqliteOutbox(Outbox):
         values = {"ids": rows.ids_value(ids), "outcome": outcome}
         await self._write(partial(_run, sql=rows.SETTLE, values=values))
 
-    async def finish_claim(self, claim: Claim, *, noted: Sequence[str], not_before: datetime, failures: int) -> None:
+    async def finish_claim(
+        self,
+        claim: Claim,
+        *,
+        noted: Sequence[str],
+        not_before: datetime,
+        failures: int,
+        error: str = "",
+        put_off: Mapping[str, datetime] = MappingProxyType({}),
+    ) -> None:
         def finish(connection: sqlite3.Connection) -> None:
             _run(connection, sql=rows.NOTE, values={"ids": rows.ids_value(noted)})
-            values = rows.release_values(claim, not_before=not_before, failures=failures)
+            for values in rows.put_off_values(put_off):
+                _run(connection, sql=rows.PUT_OFF, values=values)
+            values = rows.release_values(claim, not_before=not_before, failures=failures, error=error)
             _run(connection, sql=rows.RELEASE, values=values)
 
         await self._write(finish)
+
+    async def list_pending(self, *, account: str = "", most: int) -> Sequence[Pending]:
+        values = rows.listed_values(account, most=most)
+        return [
+            rows.read_pending(row) for row in await self._reader.run(partial(_run, sql=rows.PENDING, values=values))
+        ]
+
+    async def list_given_up(self, *, account: str = "", most: int) -> Sequence[Notice]:
+        values = rows.listed_values(account, most=most)
+        found = await self._reader.run(partial(_run, sql=rows.GIVEN_UP, values=values))
+        return [rows.read_notice(row) for row in found]
+
+    async def retry_notices(self, ids: Sequence[str] | None, *, now: datetime) -> int:
+        of_targets, of_notices = rows.retry_values(ids, now=now)
+
+        def retry(connection: sqlite3.Connection) -> int:
+            _run(connection, sql=rows.RETRY_TARGETS, values=of_targets)
+            return len(_run(connection, sql=rows.RETRY, values=of_notices))
+
+        return await self._write(retry)
 
     async def count_waiting(self) -> Waiting:
         [row] = await self._reader.run(partial(_run, sql=rows.COUNT, values={}))
@@ -82,6 +117,10 @@ def _run(connection: sqlite3.Connection, *, sql: str, values: rows.Values) -> li
 
 def _contacts(connection: sqlite3.Connection, *, sql: str, values: rows.Values) -> list[Contacts]:
     return [rows.read_contacts(row) for row in _run(connection, sql=sql, values=values)]
+
+
+def _page(connection: sqlite3.Connection, *, values: rows.Values) -> list[Concerned]:
+    return [rows.read_concerned(row) for row in _run(connection, sql=rows.PAGE_CONTACTS, values=values)]
 
 
 def _save_contacts(
@@ -105,5 +144,5 @@ def _claim(connection: sqlite3.Connection, *, holder: str, values: rows.Values, 
     found = _run(connection, sql=rows.CLAIM_TARGET, values=values)
     if not found:
         return None
-    claimed = _run(connection, sql=rows.CLAIMED, values=rows.claimed_values(found[0], most=most))
+    claimed = _run(connection, sql=rows.CLAIMED, values=rows.claimed_values(found[0], claim=values, most=most))
     return rows.read_claim(found[0], holder, claimed)

@@ -104,12 +104,12 @@ TABLES = (
     _table("notice_contacts", outbox_rows.CONTACTS.replace(",", ""), outbox_rows.read_contacts, key="account"),
     _table(
         "notices",
-        f"{outbox_rows.NOTICE.replace(',', '')} is_noted",
-        lambda row: outbox_rows.read_notice(row[:-1]),
+        f"{outbox_rows.NOTICE.replace(',', '')} is_noted not_before",
+        lambda row: outbox_rows.read_notice(row[:-2]),
     ),
     _table(
         "notice_targets",
-        "channel address not_before held_until holder failures",
+        "channel address not_before held_until holder failures error",
         outbox_rows.read_target,
         key="channel address",
     ),

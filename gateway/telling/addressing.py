@@ -44,7 +44,7 @@ def make_notices(event: Event, targets: Sequence[Target], *, about: str) -> list
     facts = msgspec.json.encode(event.facts).decode()
     return [
         Notice(
-            id=_id(about, target),
+            id=make_id(about=about, target=target),
             about=about,
             event=event.name,
             account=event.account,
@@ -66,6 +66,7 @@ def is_older(notice: Notice, than: datetime) -> bool:
     return notice.happened_at < than
 
 
-def _id(about: str, target: Target) -> str:
+def make_id(*, about: str, target: Target) -> str:
+    """Return the id of the notice that tells a target about something."""
     text = f"{about}\0{target.channel}\0{target.address}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,7 +1,8 @@
 """Contacts on the admin listener: the app's own back end reads and changes who of an account is told."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -10,6 +11,7 @@ from gateway.audit.log import JournalError
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.config.section import Secret
+from gateway.grants.admitting import GRANTS_ROLE, UNKNOWN_ACCOUNT, Faults, Handler, admitting
 from gateway.grants.answers import answer, problem
 from gateway.grants.source import AccountSource
 from gateway.grants.wishes import Who, read_wish
@@ -21,6 +23,14 @@ from policy.grants import Administrator
 from policy.model import AccountId
 
 _MOST_BODY_BYTES = 32 * 1024
+
+_FAULTS: Final[Faults] = {
+    BadContact: (422, "bad_contact", ""),
+    StoreConflict: (409, "overtaken", "the contacts have changed meanwhile: read them again, and decide anew"),
+    StoreError: (503, "store_unavailable", "the contacts cannot be had or kept now: try again in a moment"),
+    JournalError: (503, "journal_unavailable", "this could not be recorded, so nothing was changed"),
+}
+How = Callable[[web.Request, Client, AccountId, ContactBook], Awaitable[web.Response]]
 
 
 class _Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,39 +66,23 @@ class ContactsApi:
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
         path = "/api/v1/accounts/{account}/contacts"
-        return [web.get(path, self.show, allow_head=False), web.put(path, self.change)]
+        return [
+            web.get(path, self._admitting(self._show), allow_head=False),
+            web.put(path, self._admitting(self._change)),
+        ]
 
-    async def show(self, request: web.Request) -> web.Response:
-        """Return who is told."""
-        return await self._answer(request, self._show)
+    def _admitting(self, work: How) -> Handler:
+        async def answer_of_account(request: web.Request, client: Client) -> web.Response:
+            if self._book is None:
+                return _problem(
+                    404, "no_notices", "nobody is told of anything here: set [notices] in the configuration"
+                )
+            account = AccountId(request.match_info["account"])
+            if await self._accounts.find_account(account) is None:
+                return _problem(*UNKNOWN_ACCOUNT)
+            return await work(request, client, account, self._book)
 
-    async def change(self, request: web.Request) -> web.Response:
-        """Carry out an administrator's choice, and return it with the secrets of the webhooks."""
-        return await self._answer(request, self._change)
-
-    async def _answer(self, request: web.Request, work: Any) -> web.Response:
-        try:
-            return await self._admit(request, work)
-        except BadContact as exc:
-            return _problem(422, "bad_contact", str(exc))
-        except StoreConflict:
-            return _problem(409, "overtaken", "the contacts have changed meanwhile: read them again, and decide anew")
-        except StoreError:
-            return _problem(503, "store_unavailable", "the contacts cannot be had or kept now: try again in a moment")
-        except JournalError:
-            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was changed")
-
-    async def _admit(self, request: web.Request, work: Any) -> web.Response:
-        client = await self._clients.authenticate(request.headers.getall("Authorization", []), "grants")
-        if client is None:
-            return _problem(401, "unauthenticated", "authenticate with HTTP Basic as a client with role `grants`")
-        if self._book is None:
-            return _problem(404, "no_notices", "nobody is told of anything here: set [notices] in the configuration")
-        account = AccountId(request.match_info["account"])
-        if await self._accounts.find_account(account) is None:
-            return _problem(404, "unknown_account", "there is no such account: add it with `locum account add`")
-        answered: web.Response = await work(request, client, account, self._book)
-        return answered
+        return admitting(answer_of_account, clients=self._clients, role=GRANTS_ROLE, problem=_problem, faults=_FAULTS)
 
     async def _show(
         self, _request: web.Request, _client: Client, account: AccountId, book: ContactBook

@@ -12,6 +12,7 @@ from msgspec import structs
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.clock import Clock
+from gateway.config.notices import Notices, NoticesSecurity
 from gateway.stores.outbox import Contacts, Former, Notice, Target
 from gateway.stores.store import Store, StoreConflict, StoreError
 from gateway.telling.addresses import MOST, is_mail, is_webhook, shown
@@ -33,6 +34,13 @@ class BadContact(Exception):
     """Theirs: an address that nothing can be sent to. The message says which kind, and is fit for the caller."""
 
 
+def open_book(notices: Notices | None, store: Store, journal: AuditLog, *, clock: Clock) -> ContactBook:
+    """Return who of each account is told by `notices`; without them, who would be."""
+    signs = notices is not None and notices.webhooks.secret is not None
+    addressing = Addressing(NoticesSecurity() if notices is None else notices.security)
+    return ContactBook(store, journal, addressing, signs=signs, clock=clock)
+
+
 class ContactBook:
     """Keeps who of each account is told."""
 
@@ -41,7 +49,7 @@ class ContactBook:
         self._store = store
         self._signs = signs
         self._journal = journal
-        self._addressing = addressing
+        self.addressing = addressing
         self._clock = clock
 
     async def find(self, account: AccountId) -> Contacts | None:
@@ -108,8 +116,8 @@ class ContactBook:
         told = ", ".join(shown(*target) for target in after.targets)
         event = Event(name="contacts", account=after.account, at=now, facts={"by": after.by, "now": told})
         targets: list[Target] = [*(before.targets if before else []), *after.targets]
-        if "contacts" in self._addressing.security.events:
-            targets += self._addressing.targets
+        if "contacts" in self.addressing.security.events:
+            targets += self.addressing.targets
         return make_notices(event, targets, about=f"contacts:{after.account}:{after.version}")
 
     async def _undo(self, record: Record) -> None:

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.audit.hand import Hand
@@ -35,8 +35,10 @@ _FIRST_PAUSE: Final = timedelta(seconds=5)
 _LONGEST_PAUSE: Final = timedelta(minutes=15)
 _STUCK: Final = 3
 """After so many failures one after the other it is tried without the words of strangers, whatever the reason."""
-_MOST_MISSED: Final = 10
-"""Of notices that are not taken without such words either: by then it is the receiver, who takes nothing now."""
+_MOST_REFUSED: Final = 10
+"""Of notices that are not taken without such words either: by then it may be the receiver, who takes nothing now."""
+_REFUSED_PAUSE: Final = timedelta(minutes=1)
+"""So long those behind them wait at the most; each of them is put off by itself, and comes after those."""
 
 
 @dataclass(slots=True)
@@ -48,8 +50,10 @@ class _Turn:
     outcomes: dict[str, str]
     left: deque[tuple[Parcel, str]] = field(default_factory=deque)
     pause: timedelta = timedelta()
-    missed: int = 0
-    """Notices that were passed over, and wait."""
+    put_off: dict[str, datetime] = field(default_factory=dict)
+    """Notices that were passed over, and until when each waits."""
+    error: str = ""
+    """What went wrong last."""
 
     @property
     def is_over(self) -> bool:
@@ -96,13 +100,20 @@ class Deliverer:
                 await self._go_on(turn)
         except NotNow as error:
             failed = True
-            self._fail(claim, error)
+            self._fail(turn, error)
         known = [each for each in claim.notices if each.id in turn.outcomes]
         noted = await self._note(known, turn.outcomes)
-        failed |= turn.missed > 0 or len(noted) < len(known)
-        pause = min(_FIRST_PAUSE * 2 ** min(claim.failures, 20), _LONGEST_PAUSE) if failed else turn.pause
+        failed |= len(noted) < len(known)
+        pause = _pause_after(claim.failures) if failed else turn.pause
+        if len(turn.put_off) >= _MOST_REFUSED:
+            pause = min(pause, _REFUSED_PAUSE)
         await self._store.finish_claim(
-            claim, noted=noted, not_before=self._clock() + pause, failures=claim.failures + 1 if failed else 0
+            claim,
+            noted=noted,
+            not_before=self._clock() + pause,
+            failures=claim.failures + 1 if failed else 0,
+            error=turn.error,
+            put_off=turn.put_off,
         )
 
     async def _go_on(self, turn: _Turn) -> None:
@@ -117,10 +128,11 @@ class Deliverer:
             if not parcel.is_bare:
                 turn.put_first([replace(parcel, is_bare=True)])
                 return
-            self._fail(turn.claim, error)
+            self._fail(turn, error)
             if not error.for_good:
-                turn.missed += 1
-                if turn.missed >= _MOST_MISSED:
+                [notice] = parcel.notices
+                turn.put_off[notice.id] = self._clock() + _pause_after(notice.tries)
+                if len(turn.put_off) >= _MOST_REFUSED:
                     raise NotNow(str(error)) from None
                 return
             found = REFUSED
@@ -134,9 +146,10 @@ class Deliverer:
         if found == SENT:
             turn.pause = timedelta(seconds=self._couriers[parcel.target.channel].pause_seconds)
 
-    def _fail(self, claim: Claim, error: Exception) -> None:
+    def _fail(self, turn: _Turn, error: Exception) -> None:
+        turn.error = str(error)
         self._counts.failures += 1
-        self._rarely.warning("notices by %s wait: %s", claim.target.channel, error)
+        self._rarely.warning("notices by %s wait: %s", turn.claim.target.channel, error)
 
     def _judged(self, claim: Claim) -> Iterator[tuple[Parcel, str]]:
         """Yield what is to be brought, in parcels, and what is not, with its outcome."""
@@ -192,6 +205,10 @@ class Deliverer:
             noted.append(notice.id)
             self._counts.outcomes[notice.target.channel, outcome] += 1
         return noted
+
+
+def _pause_after(failures: int) -> timedelta:
+    return min(_FIRST_PAUSE * (1 << min(failures, 20)), _LONGEST_PAUSE)
 
 
 def record_of(notice: Notice, outcome: str) -> Record:

@@ -37,6 +37,8 @@ UNKNOWN: Final = _EPOCH
 """When something happened that does not say when, or says no time that can be."""
 _LONGEST_ACCOUNT: Final = 500
 """Characters: no account has more, and a store could not look for more."""
+TO_ALL: Final = frozenset({"kill_switch", "evidence"})
+"""What is no account's own, and concerns many."""
 _TEXTS: Final[tuple[str, ...]] = (
     "subject",
     "ticket",
@@ -55,7 +57,9 @@ class Event:
 
     name: EventName
     account: str = ""
-    """Whose administrators are told, too; empty: the security team alone."""
+    """Whose administrators are told, too; empty: it is no account's own."""
+    to_all: bool = False
+    """Whether the administrators of each account are told that it concerns."""
     at: datetime
     facts: dict[str, str] = field(default_factory=dict)
     """What there is to say of it. Some of it is in strangers' words, as they are."""
@@ -66,8 +70,9 @@ def read_event(entry: Entry) -> Event | None:
     name = _name(entry)
     if name is None:
         return None
-    account = "" if name in ("kill_switch", "evidence") else _text(entry.get("account", ""))[:_LONGEST_ACCOUNT]
-    return Event(name=name, account=account, at=_moment(entry), facts=_facts(entry))
+    to_all = name in TO_ALL
+    account = "" if to_all else _text(entry.get("account", ""))[:_LONGEST_ACCOUNT]
+    return Event(name=name, account=account, to_all=to_all, at=_moment(entry), facts=_facts(entry))
 
 
 def _name(entry: Entry) -> EventName | None:

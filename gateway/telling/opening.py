@@ -36,6 +36,7 @@ from gateway.telling.ends import Ends
 from gateway.telling.mail import MailCourier
 from gateway.telling.reading import Enqueuer, wants
 from gateway.telling.sending import Sender
+from gateway.telling.spreading import Spreader
 from gateway.telling.text import clean
 from gateway.telling.webhook import WebhookCourier
 from gateway.telling.wording import Wording
@@ -56,17 +57,18 @@ async def open_notices(
     config: Config,
     state: State,
     *,
+    book: ContactBook | None,
     clients: ClientAuthenticator,
     accounts: AccountSource,
     places: Places,
 ) -> list[web.AbstractRouteDef]:
     """Tell people from now on, if that is configured; return the routes of the admin listener. Raises ConfigError.
 
-    They are the same ones whether that is configured or not.
+    They are the same ones whether that is configured, and so whether there is a `book`, or not.
     """
-    section, book = config.notices, None
-    if section is not None:
-        book = await _open_book(stack, config, section, state, places)
+    section = config.notices
+    if section is not None and book is not None:
+        await _tell(stack, config, section, state, places, addressing=book.addressing)
     return ContactsApi(
         book,
         clients,
@@ -76,11 +78,9 @@ async def open_notices(
     ).routes()
 
 
-async def _open_book(
-    stack: AsyncExitStack, config: Config, section: Notices, state: State, places: Places
-) -> ContactBook:
-    """Tell people from now on, and return who is told."""
-    addressing = Addressing(section.security)
+async def _tell(
+    stack: AsyncExitStack, config: Config, section: Notices, state: State, places: Places, *, addressing: Addressing
+) -> None:
     sender = Sender(
         state.store,
         state.journal,
@@ -88,6 +88,7 @@ async def _open_book(
         give_up=timedelta(hours=section.give_up_hours),
         clock=state.clock,
         counts=state.counts.notices,
+        spreader=Spreader(state.store, kept_by_app=config.grants.kept_by_app, clock=state.clock),
         own=[target.address for target in addressing.targets],
     )
     directory = Path(config.server.data_directory) / _NAME
@@ -116,9 +117,6 @@ async def _open_book(
     _run_thread(stack, runner)
     run_on(stack, sender.run(), name="send notices")
     run_on(stack, Ends(state.store, state.journal, clock=state.clock).run(), name="record what time has ended")
-    return ContactBook(
-        state.store, state.journal, addressing, signs=section.webhooks.secret is not None, clock=state.clock
-    )
 
 
 def _couriers(config: Config, section: Notices, places: Places, state: State) -> dict[str, Courier]:

@@ -18,6 +18,7 @@ from gateway.stores.outbox import Contacts, Notice
 from gateway.stores.store import Store, StoreError
 from gateway.telling.addressing import Addressing
 from gateway.telling.events import UNKNOWN, Event, read_event
+from gateway.telling.spreading import begin_round
 from policy.model import AccountId
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class Enqueuer(Answered):
             if event.account not in known:
                 known[event.account] = await self._contacts(event)
             notices += self._addressing.notices(event, known[event.account], about=one.id)
+            if (link := begin_round(event, about=one.id)) is not None:
+                notices.append(link)
         if notices and await self._store.add_notices(notices, now=now):
             self._enqueued()
 

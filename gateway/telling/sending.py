@@ -24,6 +24,7 @@ from gateway.telling.courier import Courier
 from gateway.telling.delivering import Deliverer
 from gateway.telling.occupied import Occupied
 from gateway.telling.reading import KEPT
+from gateway.telling.spreading import CHANNEL, Spreader
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +50,20 @@ class Sender:
         give_up: timedelta,
         clock: Clock,
         counts: NoticeCounts,
+        spreader: Spreader,
         own: Sequence[str] = (),
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
         """By channel, who brings notices; those older than `give_up` are brought no more.
 
-        `own` are the operator's addresses, which wait for no account's.
+        `spreader` makes the notices of what concerns many accounts. `own` are the operator's addresses, which wait for
+        no account's.
         """
         self._store = store
         self._give_up = give_up
         self._clock = clock
         self._counts = counts
+        self._spreader = spreader
         self._poll_seconds = poll_seconds
         self._woken = asyncio.Event()
         self._occupied = Occupied(own)
@@ -120,7 +124,7 @@ class Sender:
 
     async def _deal(self, claim: Claim) -> None:
         try:
-            await self._deliverer.deal(claim)
+            await (self._spreader if claim.target.channel == CHANNEL else self._deliverer).deal(claim)
         except StoreError as error:
             self._rarely.warning("what came of notices cannot be kept, so some may be sent twice: %s", error)
         finally:

@@ -9,6 +9,7 @@ import msgspec
 from gateway.pages.render import Texts
 from gateway.stores.outbox import Notice
 from gateway.telling.addressing import read_facts
+from gateway.telling.events import TO_ALL
 from gateway.telling.text import clean
 
 _TYPES: Final = {
@@ -28,6 +29,10 @@ _KINDS: Final = {
     "kill_switch": "The kill-switch was used",
     "evidence": "The journal is not what it was",
     "contacts": "Who is told has changed",
+}
+_KINDS_TO_ALL: Final = {
+    "kill_switch": "Account assumption was stopped, or may go on, at every account",
+    "evidence": "The record of what staff did could not be verified",
 }
 _REPEATED: Final = frozenset({"begun", "ended"})
 _LONGEST_SUBJECT: Final = 160
@@ -100,7 +105,7 @@ class Wording:
 
     def _one(self, notice: Notice) -> Words:
         facts = _Facts(read_facts(notice))
-        text = self._texts.text(f"{notice.event}.txt", fact=facts, account=notice.account, at=notice.happened_at)
+        text = self._texts.text(_template(notice), fact=facts, account=notice.account, at=notice.happened_at)
         subject, _, body = text.strip().partition("\n")
         return Words(clean(subject)[:_LONGEST_SUBJECT], f"{body.strip()}\nWhen: {_when(notice)}")
 
@@ -116,7 +121,19 @@ def _grouped(notices: Sequence[Notice]) -> list[list[Notice]]:
     return list(groups.values())
 
 
+def _template(notice: Notice) -> str:
+    """Return which text it is: what concerns many is said to an account in words of its own."""
+    return f"{'account_' if _is_to_all(notice) else ''}{notice.event}.txt"
+
+
+def _is_to_all(notice: Notice) -> bool:
+    return notice.account != "" and notice.event in TO_ALL
+
+
 def _bare(notice: Notice) -> Words:
+    if _is_to_all(notice):
+        kind = _KINDS_TO_ALL[notice.event]
+        return Words(kind, "\n".join([f"{kind}.", "", f"Account: {clean(notice.account)}", f"When: {_when(notice)}"]))
     kind = _KINDS.get(notice.event, "Something was recorded")
     account = [f"Account: {clean(notice.account)}"] if notice.account else []
     why = "What belongs to it was left out, because it was not taken with it: the account's log has it."

@@ -1,6 +1,5 @@
 """The description of our endpoints for programs: `GET /.locum/openapi.json` (OpenAPI 3.1), from the file beside."""
 
-import json
 from importlib import resources
 
 import msgspec
@@ -16,7 +15,7 @@ class OpenApiEndpoint:
     """Serves the description, with our own address in it."""
 
     def __init__(self, places: Places) -> None:
-        described = json.loads(resources.files("gateway.tokens").joinpath("openapi.json").read_text(encoding="utf-8"))
+        described = msgspec.json.decode(resources.files("gateway.tokens").joinpath("openapi.json").read_bytes())
         self._body = msgspec.json.encode(described | {"servers": [{"url": places.origin}]})
 
     def routes(self) -> list[web.AbstractRouteDef]:

@@ -96,7 +96,7 @@ def open_token_service(
             verifier=verifier,
             staff=staff,
             starter=starter,
-            devices=DeviceGrant(devices, starter, visitors),
+            devices=DeviceGrant(devices, starter, visitors, state.store, state.clock),
             challenges=Challenges(places, acr=config.staff.require_acr, max_age_seconds=config.staff.max_age_seconds),
             counts=state.counts,
         ),

@@ -74,7 +74,8 @@ class RevocationEndpoint:
         if withdrawn is None:
             return
         try:
-            await self._journal.append(structs.replace(record_device(withdrawn, caller), reason="device_withdrawn"))
+            record = structs.replace(record_device(withdrawn, caller), reason="device_withdrawn")
+            await self._journal.append(record, durable=True)
         except JournalError:
             # It took nothing but a question away, which would have expired unheard as well.
             log.exception("that a device request was withdrawn could not be recorded")

@@ -20,6 +20,7 @@ from gateway.audit.segment import Entry
 from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
 from gateway.clock import Ticks
+from gateway.grants.admitting import Faults, Handler, admitting
 from gateway.grants.answers import answer, problem
 from gateway.stores.store import Client, StoreError
 from policy.model import AssumptionId
@@ -35,7 +36,7 @@ class _Malformed(Exception):
     """The caller's fault: the message says what to write instead."""
 
 
-_FAULTS: Mapping[type[Exception], tuple[int, str, str]] = {
+_FAULTS: Faults = {
     QueryError: (400, "malformed", ""),
     _Malformed: (400, "malformed", ""),
     TooCostly: (422, "too_costly", ""),
@@ -44,7 +45,6 @@ _FAULTS: Mapping[type[Exception], tuple[int, str, str]] = {
     StoreError: (503, "store_unavailable", "nobody can be let in now: try again in a moment"),
     JournalError: (503, "journal_unavailable", "this could not be recorded, so it was not done"),
 }
-"""How each fault is answered; without a text, by its own."""
 How = Callable[[web.Request, Client, LogIndex], Awaitable[web.Response]]
 
 
@@ -67,24 +67,19 @@ class LogApi:
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
         return [
-            web.get(f"{PATH}/records", partial(self._answer, self._records), allow_head=False),
-            web.get(f"{PATH}/assumptions/{{sid}}", partial(self._answer, self._assumption), allow_head=False),
-            web.get(f"{PATH}/stats", partial(self._answer, self._stats), allow_head=False),
+            web.get(f"{PATH}/records", self._admitting(self._records), allow_head=False),
+            web.get(f"{PATH}/assumptions/{{sid}}", self._admitting(self._assumption), allow_head=False),
+            web.get(f"{PATH}/stats", self._admitting(self._stats), allow_head=False),
         ]
 
-    async def _answer(self, how: How, request: web.Request) -> web.Response:
-        try:
-            client = await self._clients.authenticate(request.headers.getall("Authorization", []), AUDIT_ROLE)
-            if client is None:
-                title = f"authenticate with HTTP Basic as a client with role `{AUDIT_ROLE}`"
-                return _problem(401, "unauthenticated", title)
+    def _admitting(self, how: How) -> Handler:
+        async def ask(request: web.Request, client: Client) -> web.Response:
             if self._index is None:
                 return _problem(503, "no_index", "there is no index to ask: set `index = true` in [audit]")
             async with self._turns.turn(client.id):
                 return await how(request, client, self._index)
-        except tuple(_FAULTS) as exc:
-            status, reason, title = next(said for kind, said in _FAULTS.items() if isinstance(exc, kind))
-            return _problem(status, reason, title or str(exc))
+
+        return admitting(ask, clients=self._clients, role=AUDIT_ROLE, problem=_problem, faults=_FAULTS)
 
     async def _records(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
         given = _read(request, "q", "limit", "before", "after")
@@ -129,11 +124,9 @@ class LogApi:
             raise _Malformed(f"`by` knows {', '.join(DIMENSIONS)}, and not `{min(unknown)}`")
         await self._record(request, client, "counted", query, given.get("q", ""))
         query = _of_client(query, client)
-        tally, lag = await index.stats(query, account=client.account)
-        if client.account is not None and not HIDDEN.isdisjoint(by):
-            hidden, _ = await index.stats(elsewhere(query), account=client.account)
-            for name in HIDDEN & tally.by.keys() & hidden.by.keys():
-                tally.by[name] = tally.by[name] - hidden.by[name]
+        hides = client.account is not None and not HIDDEN.isdisjoint(by)
+        less = elsewhere(query) if hides else None
+        tally, lag = await index.stats(query, account=client.account, less=less)
         return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(lag)})
 
     async def _record(
@@ -173,8 +166,11 @@ def _counts(tally: Tally, by: tuple[str, ...]) -> dict[str, dict[str, int]]:
 
 
 def _behind(lag: Lag | None) -> dict[str, int] | None:
-    """Return how much of the files is not in the index yet; of all accounts, for that is how files are read."""
-    return None if lag is None else {"bytes": lag.bytes, "files": lag.segments}
+    """Return how much of the files is not in the index, yet or at all; of all accounts, as files are read."""
+    if lag is None:
+        return None
+    lines, files = lag.unread
+    return {"bytes": lag.bytes, "files": lag.segments, "unread_lines": lines, "unread_files": files}
 
 
 _problem = partial(problem, "log")

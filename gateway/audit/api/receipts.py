@@ -17,12 +17,18 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.caller import Caller
 from gateway.clients import AUDIT_ROLE, ClientAuthenticator
+from gateway.grants.admitting import Faults, admitting
 from gateway.grants.answers import problem
 from gateway.stores.store import Client, StoreError
 from policy.model import AssumptionId
 
 PATH = "/.locum/log/receipts/{assumption}"
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+
+_FAULTS: Faults = {
+    StoreError: (503, "store_unavailable", "clients cannot be told apart now: try again in a moment"),
+    JournalError: (503, "journal_unavailable", "this could not be recorded, so nothing was read"),
+}
 
 
 class ReceiptApi:
@@ -38,26 +44,19 @@ class ReceiptApi:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
-        return [web.get(PATH, self.show, allow_head=False)]
+        show = admitting(self._show, clients=self._clients, role=AUDIT_ROLE, problem=_problem, faults=_FAULTS)
+        return [web.get(PATH, show, allow_head=False)]
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def _show(self, request: web.Request, client: Client) -> web.Response:
         """Return the receipt of an assumption."""
-        try:
-            client = await self._clients.authenticate(request.headers.getall("Authorization", []), AUDIT_ROLE)
-            if client is None:
-                return _problem(401, "unauthenticated", f"authenticate with HTTP Basic as a client with `{AUDIT_ROLE}`")
-            assumption = request.match_info["assumption"]
-            if _ASSUMPTION.fullmatch(assumption) is None:
-                return _not_found()
-            if self._turn.locked():
-                return _problem(503, "busy", "another receipt is being made: try again in a moment")
-            async with self._turn:
-                await self._journal.append(_record(client, Caller.direct(request), assumption))
-                return await self._make(assumption, client)
-        except StoreError:
-            return _problem(503, "store_unavailable", "clients cannot be told apart now: try again in a moment")
-        except JournalError:
-            return _problem(503, "journal_unavailable", "this could not be recorded, so nothing was read")
+        assumption = request.match_info["assumption"]
+        if _ASSUMPTION.fullmatch(assumption) is None:
+            return _not_found()
+        if self._turn.locked():
+            return _problem(503, "busy", "another receipt is being made: try again in a moment")
+        async with self._turn:
+            await self._journal.append(_record(client, Caller.direct(request), assumption), durable=True)
+            return await self._make(assumption, client)
 
     async def _make(self, assumption: str, client: Client) -> web.Response:
         order = Order(journal=str(self._directory), key=str(self._key), assumption=assumption, account=client.account)
@@ -70,6 +69,8 @@ class ReceiptApi:
             status, receipt = Ending.FAILED, b""
         if status == Ending.NOTHING_TO_PROVE:
             return _not_found()
+        if status == Ending.NOT_SIGNED_YET:
+            return _problem(503, "not_signed_yet", "its records are under no checkpoint yet: try again in a moment")
         if status == Ending.ALTERED:
             return _problem(500, "journal_altered", "the journal does not bear it out: run `locum audit verify`")
         if status != Ending.MADE:

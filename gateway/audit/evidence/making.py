@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gateway.audit.evidence.proofs import NothingToProve, ProofError
+from gateway.audit.evidence.proofs import NothingToProve, NotSignedYet, ProofError
 from gateway.audit.evidence.receipts import build_receipt
 from gateway.audit.evidence.sources import JournalFiles
 from gateway.audit.search import printable
@@ -32,6 +32,15 @@ class Ending(IntEnum):
     """There is no record of the assumption."""
     ALTERED = 5
     """The journal does not bear out what it says: verify it."""
+    NOT_SIGNED_YET = 6
+    """None of its records is under a checkpoint yet: try again behind the next one."""
+
+
+def ending_of(error: ProofError) -> Ending:
+    """Return how it ends if that is why there is no receipt."""
+    if isinstance(error, NothingToProve):
+        return Ending.NOTHING_TO_PROVE
+    return Ending.NOT_SIGNED_YET if isinstance(error, NotSignedYet) else Ending.ALTERED
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,10 +65,9 @@ def main() -> Ending:
         receipt, _ = build_receipt(journal, order.assumption, key=key, account=order.account)
         sys.stdout.buffer.write(receipt.encode())
         sys.stdout.buffer.flush()
-    except NothingToProve:
-        return Ending.NOTHING_TO_PROVE
     except ProofError as error:
-        return _tell(Ending.ALTERED, error)
+        ending = ending_of(error)
+        return _tell(ending, error) if ending == Ending.ALTERED else ending
     except (OSError, ValueError) as error:
         return _tell(Ending.FAILED, error)
     return Ending.MADE

@@ -28,6 +28,10 @@ class NothingToProve(ProofError):
     """There is no such record."""
 
 
+class NotSignedYet(ProofError):
+    """There are such records, and none of them is under a checkpoint yet: ask again behind the next one."""
+
+
 class Consistency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """That the first `old` records of an origin are still the first of its `new` ones (RFC 6962 section 2.1.2)."""
 

@@ -1,9 +1,9 @@
-"""A receipt: every record of one assumption, each proved to be under a signed checkpoint; made from a journal.
+"""A receipt: every record of one assumption in its account, each proved to be under a signed checkpoint.
 
-It is JSON in one canonical form, made of nothing that the records do not say, so that the same journal gives the same
-bytes. Whoever has the public key checks it without us: `gateway.audit.evidence.receipt_check`, or `locum-verify
-receipt`, which shares no code with this. It proves that what it shows was recorded so, and when at the latest; it
-cannot prove that nothing was left out.
+It is JSON in one canonical form, made from a journal, and of nothing that its records do not say, so that the same
+journal gives the same bytes. Whoever has the public key checks it without us: `gateway.audit.evidence.receipt_check`,
+or `locum-verify receipt`, which shares no code with this. It proves that what it shows was recorded so, and when at the
+latest; it cannot prove that nothing was left out.
 """
 
 import hashlib
@@ -14,10 +14,19 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.audit.evidence.proofs import NothingToProve, ProofError, Proven, encode_proof, open_newest, prove_lines
+from gateway.audit.evidence.proofs import (
+    NothingToProve,
+    NotSignedYet,
+    ProofError,
+    Proven,
+    encode_proof,
+    open_newest,
+    prove_lines,
+)
 from gateway.audit.evidence.receipt_summary import summarize
 from gateway.audit.evidence.sources import Source
 from gateway.audit.sealed import OpeningError, split_openings
+from gateway.audit.search.own_part import is_elsewhere
 from gateway.audit.search.timeline import is_of
 from gateway.audit.segment import parse_line, read_entry
 from policy.merkle import leaf_hash
@@ -64,13 +73,21 @@ def build_receipt(
 ) -> tuple[Receipt, int]:
     """Return the receipt, and how many records came after the newest checkpoints and are not in it yet.
 
-    With `account` only an assumption in that account is found. Raises ProofError, OSError.
+    Not in it are refusals of its token at another account's host: a receipt is for one account, and those name another.
+    With `account` only an assumption in that account is found. Raises NothingToProve, NotSignedYet, any other
+    ProofError if the journal does not bear it out, and OSError.
     """
-    parts, entries, later = [], [], 0
+    parts, entries, later, accounts = [], [], 0, set()
     needle = assumption.encode()
 
     def is_wanted(line: bytes) -> bool:
-        return needle in line and (entry := read_entry(line)) is not None and is_of(entry, assumption)
+        if needle not in line or (entry := read_entry(line)) is None or not is_of(entry, assumption):
+            return False
+        # It names another account, and what is hashed with that name cannot be shown without it.
+        if is_elsewhere(entry):
+            return False
+        accounts.add(entry.get("account"))
+        return True
 
     for source in journal.origins():
         if source.newest is None:
@@ -83,11 +100,10 @@ def build_receipt(
         if found:
             note = source.newest.decode()
             parts.append(Part(origin=source.origin, checkpoint=note, records=tuple(map(_item, found))))
-    if account is not None and any(entry.get("account") != account for entry in entries):
-        entries = []
+    if not accounts or (account is not None and accounts != {account}):
+        raise NothingToProve(f"no record of the assumption `{assumption}` is there")
     if not entries:
-        why = "none is under a checkpoint yet: try again in a moment" if later and account is None else "none is there"
-        raise NothingToProve(f"no record of the assumption `{assumption}`: {why}")
+        raise NotSignedYet(f"no record of the assumption `{assumption}` is signed yet: try again in a moment")
     receipt = Receipt(assumption=assumption, key_id=key_id(key), parts=tuple(parts), summary=summarize(entries))
     return receipt, later
 

@@ -18,6 +18,7 @@ import msgspec
 from gateway.audit.index.building import Builder, IndexBusy, claim_index
 from gateway.audit.index.database import LOCK
 from gateway.audit.index.order import Order, Told
+from gateway.audit.stepping import Unread
 
 _NICE = 5
 _PAUSE_SECONDS = 0.5
@@ -58,11 +59,13 @@ def _ship(order: Order) -> None:
 
     told_at = 0.0
 
-    def told(behind: int, seconds: float) -> None:
+    def told(behind: int, seconds: float, unread: Unread) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= _TELL_SECONDS:
             told_at = time.monotonic()
-            _tell(Told(behind_bytes=behind, behind_seconds=seconds))
+            _tell(
+                Told(behind_bytes=behind, behind_seconds=seconds, unread_lines=unread.lines, unread_files=unread.files)
+            )
 
     try:
         lock = claim_index(Path(order.index).with_name(LOCK))
@@ -83,7 +86,10 @@ def _keep(builder: Builder) -> None:
         now = time.monotonic()
         if now - told_at >= _TELL_SECONDS:
             told_at = now
-            _tell(Told(behind_bytes=builder.behind(), behind_seconds=now - began))
+            behind, seconds, unread = builder.behind(), now - began, builder.unread
+            _tell(
+                Told(behind_bytes=behind, behind_seconds=seconds, unread_lines=unread.lines, unread_files=unread.files)
+            )
         time.sleep(_PAUSE_SECONDS)
 
 

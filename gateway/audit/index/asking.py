@@ -93,10 +93,12 @@ class LogIndex(Protocol):
     ) -> tuple[Page, Lag | None]:
         """See `gateway.audit.index.finding.Finder.search`."""
 
-    async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, Lag | None]:
+    async def stats(self, query: Query, *, account: str | None, less: Query | None = None) -> tuple[Tally, Lag | None]:
         """See `gateway.audit.index.finding.Finder.stats`."""
 
-    async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, Lag | None]:
+    async def overview(
+        self, query: Query, *, step: int, account: str | None, less: Query | None = None
+    ) -> tuple[Overview, Lag | None]:
         """See `gateway.audit.index.finding.Finder.overview`."""
 
 
@@ -117,11 +119,13 @@ class FileIndex(LogIndex):
             account, lambda finder: finder.search(query, limit=limit, before=before, after=after, account=account)
         )
 
-    async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, Lag]:
-        return await self._ask(account, lambda finder: finder.stats(query, account=account))
+    async def stats(self, query: Query, *, account: str | None, less: Query | None = None) -> tuple[Tally, Lag]:
+        return await self._ask(account, lambda finder: finder.stats(query, account=account, less=less))
 
-    async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, Lag]:
-        return await self._ask(account, lambda finder: finder.overview(query, step=step, account=account))
+    async def overview(
+        self, query: Query, *, step: int, account: str | None, less: Query | None = None
+    ) -> tuple[Overview, Lag]:
+        return await self._ask(account, lambda finder: finder.overview(query, step=step, account=account, less=less))
 
     async def _ask(self, account: str | None, question: Callable[[Finder], T]) -> tuple[T, Lag]:
         await self._turns.take(account)

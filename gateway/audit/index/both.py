@@ -10,6 +10,7 @@ from gateway.audit.index.finding import Finder, Lag, Tally
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Follower
 from gateway.audit.segment import Entry
+from gateway.audit.stepping import Faults
 
 _SECONDS = 24 * 3600.0
 
@@ -21,6 +22,7 @@ class Reader:
         """Read with the help of the index, or without."""
         self._journal = journal
         self._finder = finder
+        self._faults = Faults()
 
     @property
     def lag(self) -> Lag | None:
@@ -30,7 +32,8 @@ class Reader:
     def find(self, query: Query) -> Iterable[Entry]:
         """Yield every record that matches, by time; raises OSError and IndexUnusable."""
         if self._finder is None:
-            yield from (entry for entry in Follower(self._journal).poll() if query.matches(entry))
+            everything = Follower(self._journal, faults=self._faults)
+            yield from (entry for entry in everything.poll() if query.matches(entry))
             return
         indexed = (one.entry for one in self._finder.each(query, oldest_first=True))
         yield from heapq.merge(indexed, self._rest(self._finder, query), key=_order)
@@ -51,7 +54,7 @@ class Reader:
 
     def _rest(self, finder: Finder, query: Query) -> Iterator[Entry]:
         """Yield what is not in the index."""
-        behind = Follower(self._journal, finder.usable_positions())
+        behind = Follower(self._journal, finder.usable_positions(), faults=self._faults)
         return (entry for entry in behind.poll() if query.matches(entry))
 
 

@@ -2,8 +2,9 @@
 
 import itertools
 import os
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from gateway.audit.index.lines import Indexed, read_indexed
 from gateway.audit.index.places import hour_of
 from gateway.audit.position import Stamp, is_in, mark_of, stamp_of
 from gateway.audit.segment import list_segments, read_lines
+from gateway.audit.stepping import Faults, Lines, Unread, look_at
 from gateway.locks import claim
 
 _AT_ONCE = 4000
@@ -27,6 +29,16 @@ _HASH_BYTES = 16 * 1024 * 1024
 _MERGE_PAGES = 500
 _LEAST_MERGED = 2
 """Fewer changes mean that a merge had nothing to do: https://sqlite.org/fts5.html#the_merge_command."""
+_OF_A_LINE = (
+    OverflowError,
+    TypeError,
+    ValueError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What a line can be the cause of that SQLite does not take; all else is the file's or the machine's."""
 
 
 class IndexBusy(Exception):
@@ -41,6 +53,7 @@ class _Known:
     inode: int
     offset: int
     lines: int
+    unread: int
     mark: str
 
 
@@ -54,9 +67,10 @@ class _Line(NamedTuple):
 class Builder:
     """Keeps the index of a journal; use it as a context manager, in one thread, and make another after an error."""
 
-    def __init__(self, journal: Path, path: Path) -> None:
+    def __init__(self, journal: Path, path: Path, *, read: Callable[[bytes], Indexed | None] = read_indexed) -> None:
         """Take the index for this process; raises IndexBusy, OSError and sqlite3.Error."""
         self._journal = journal
+        self._lines = Lines(read)
         self._lock = claim_index(path.with_name(LOCK))
         try:
             self._connection = connect_builder(path)
@@ -66,6 +80,7 @@ class Builder:
         self._path, self._inode = path, path.stat().st_ino
         self._known: dict[str, _Known] = {}
         self._seen: dict[str, tuple[Stamp, bool]] = {}
+        self._faults = Faults()
         self._groups: dict[tuple[str | None, ...], int] = {}
         self._unknown_times = 0
         self._untidy = False
@@ -94,7 +109,8 @@ class Builder:
     def catch_up(self) -> int:
         """Bring the index to what the files hold now, and return how many lines that took; raises OSError.
 
-        If it is damaged it is deleted, and sqlite3.Error raised: the next builder makes it anew.
+        What cannot be read, a line or a whole file, is stepped over: see `unread`. If the index is damaged
+        it is deleted, and sqlite3.Error raised: the next builder makes it anew.
         """
         with thrown_away_if_damaged(self._path, self._inode):
             return self._catch_up()
@@ -103,8 +119,11 @@ class Builder:
         count = 0
         for paths in list_segments(self._journal).values():
             for path, following in itertools.zip_longest(paths, paths[1:]):
-                count += self._read(path, is_last=following is None)
-        for name in self._known.keys() - {path.name for path in self._journal.iterdir()}:
+                with self._faults.stepped_over(path):
+                    count += self._read(path, is_last=following is None)
+        names = {path.name for path in self._journal.iterdir()}
+        self._faults.keep_only(names)
+        for name in self._known.keys() - names:
             self._forget(name)
         if self._untidy:
             self._tidy()
@@ -120,18 +139,24 @@ class Builder:
         except FileNotFoundError:
             return False
 
+    @property
+    def unread(self) -> Unread:
+        """What the index lacks because it cannot be read."""
+        return Unread(sum(known.unread for known in self._known.values()), len(self._faults))
+
     def behind(self) -> int:
-        """Return how many bytes of the files are not in the index yet; raises OSError."""
+        """Return how many bytes of the files that can be read are not in the index yet; raises OSError."""
         behind = 0
         for paths in list_segments(self._journal).values():
             for path in paths:
                 known = self._known.get(path.name)
-                behind += max(path.stat().st_size - (0 if known is None else known.offset), 0)
+                if path.name not in self._faults:
+                    behind += max(path.stat().st_size - (0 if known is None else known.offset), 0)
         return behind
 
     def _load(self) -> None:
         self._connection.execute("INSERT INTO marks (marks, rank) VALUES ('hashsize', ?)", (_HASH_BYTES,))
-        rows = self._connection.execute("SELECT name, id, inode, offset, lines, mark FROM segments")
+        rows = self._connection.execute("SELECT name, id, inode, offset, lines, unread, mark FROM segments")
         self._known = {name: _Known(*rest) for name, *rest in rows}
         self._load_groups()
         [lowest] = self._connection.execute("SELECT coalesce(min(id), 0) FROM records").fetchone()
@@ -144,20 +169,18 @@ class Builder:
 
     def _read(self, path: Path, *, is_last: bool) -> int:
         """Index what is new of a segment; return how many lines were read."""
-        with suppress(FileNotFoundError):
-            found = path.stat()
-            known, seen = self._known.get(path.name), (stamp_of(found), is_last)
-            if known is not None and self._seen.get(path.name) == seen:
-                return 0
-            if known is not None and (known.inode != found.st_ino or not is_in(path, known.offset, known.mark)):
-                self._forget(path.name)
-                known = None
-            if known is None:
-                known = self._add(path.name, found.st_ino)
-            count = self._read_new(path, known, is_last=is_last) if found.st_size > known.offset else 0
-            self._seen[path.name] = seen
-            return count
-        return 0
+        found = look_at(path)
+        known, seen = self._known.get(path.name), (stamp_of(found), is_last)
+        if known is not None and self._seen.get(path.name) == seen:
+            return 0
+        if known is not None and (known.inode != found.st_ino or not is_in(path, known.offset, known.mark)):
+            self._forget(path.name)
+            known = None
+        if known is None:
+            known = self._add(path.name, found.st_ino)
+        count = self._read_new(path, known, is_last=is_last) if found.st_size > known.offset else 0
+        self._seen[path.name] = seen
+        return count
 
     def _read_new(self, path: Path, known: _Known, *, is_last: bool) -> int:
         count = 0
@@ -168,20 +191,50 @@ class Builder:
             if not passed:
                 break
             end, mark = passed[-1][0] + len(passed[-1][1]), mark_of(passed[-1][1])
-            lines = [
-                _Line(self._id_of(found), offset, len(line), found)
-                for offset, line in whole
-                if (found := read_indexed(line)) is not None
-            ]
-            with transaction(self._connection):
-                self._insert(known.id, lines)
-                self._connection.execute(
-                    "UPDATE segments SET offset = ?, lines = lines + ?, mark = ? WHERE id = ?",
-                    (end, len(whole), mark, known.id),
-                )
-            known.offset, known.lines, known.mark = end, known.lines + len(whole), mark
+            lines, unread = self._look_into(whole)
+            after = _Known(known.id, known.inode, end, known.lines + len(whole), known.unread + unread, mark)
+            try:
+                self._put(after, lines)
+            except _OF_A_LINE:
+                self._load_groups()
+                taken = [line for line in lines if self._takes(known.id, line)]
+                after.unread += len(lines) - len(taken)
+                self._put(after, taken)
+            self._known[path.name] = known = after
             count += len(whole)
         return count
+
+    def _look_into(self, whole: list[tuple[int, bytes]]) -> tuple[list[_Line], int]:
+        """Return what of these lines goes into the index, and how many of them could not be read."""
+        lines, unread = [], 0
+        for offset, line in whole:
+            found, is_read = self._lines.read(line)
+            unread += not is_read
+            if found is not None:
+                lines.append(_Line(self._id_of(found), offset, len(line), found))
+        return lines, unread
+
+    def _put(self, known: _Known, lines: list[_Line]) -> None:
+        """Take lines in, and note how far the segment is in the index with them: both, or nothing."""
+        with transaction(self._connection):
+            self._insert(known.id, lines)
+            self._connection.execute(
+                "UPDATE segments SET offset = ?, lines = ?, unread = ?, mark = ? WHERE id = ?",
+                (known.offset, known.lines, known.unread, known.mark, known.id),
+            )
+
+    def _takes(self, segment: int, line: _Line) -> bool:
+        """Tell whether the index takes a line, and leave it as it was."""
+        try:
+            with suppress(_Undone), transaction(self._connection):
+                self._insert(segment, [line])
+                raise _Undone
+        except _OF_A_LINE as error:
+            self._lines.say(error)
+            return False
+        finally:
+            self._load_groups()
+        return True
 
     def _insert(self, segment: int, lines: list[_Line]) -> None:
         if not lines:
@@ -229,7 +282,7 @@ class Builder:
         done = self._connection.execute(
             "INSERT INTO segments (name, inode, offset, lines, mark) VALUES (?, ?, 0, 0, '')", (name, inode)
         )
-        self._known[name] = known = _Known(done.lastrowid or 0, inode, 0, 0, "")
+        self._known[name] = known = _Known(done.lastrowid or 0, inode, 0, 0, 0, "")
         return known
 
     def _forget(self, name: str) -> None:
@@ -288,6 +341,21 @@ def rebuild(journal: Path, path: Path) -> int:
 
 
 def _batches(path: Path, start: int) -> Iterator[list[tuple[int, bytes]]]:
-    lines = read_lines(path, start=start)
-    while batch := list(itertools.islice(lines, _AT_ONCE)):
+    """Yield the lines in batches; where the file cannot be read any further, first what stands before that."""
+    lines, batch = read_lines(path, start=start), list[tuple[int, bytes]]()
+    try:
+        for line in lines:
+            batch.append(line)
+            if len(batch) == _AT_ONCE:
+                yield batch
+                batch = []
+    except OSError:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch
+
+
+class _Undone(Exception):
+    """What was tried is taken back."""

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 NAME = "journal-index.sqlite3"
 LOCK = "journal-index.lock"
-_SHAPE = 3
+_SHAPE = 4
 """Raised with whatever changes what stands in the index; one of another shape is made anew."""
 _BUSY_SECONDS = 5.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -29,6 +29,8 @@ CREATE TABLE segments (
     inode INTEGER NOT NULL,
     offset INTEGER NOT NULL,
     lines INTEGER NOT NULL,
+    -- So many of them could not be read, and were stepped over.
+    unread INTEGER NOT NULL DEFAULT 0,
     -- The last line's: see gateway/audit/position.py.
     mark TEXT NOT NULL
 ) STRICT;

@@ -1,5 +1,6 @@
 """Asks the index where to look, and looks there: what is found is read from the journal itself, and judged again."""
 
+import itertools
 import os
 import time
 from collections import Counter
@@ -8,21 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from gateway.audit.index.database import TooCostly, connect_finder, thrown_away_if_damaged, translated
 from gateway.audit.index.expression import state
 from gateway.audit.index.grouping import GROUPING, group_values
-from gateway.audit.index.overview import HOUR, Groups, Overview, Rows, Test, tests_of
+from gateway.audit.index.overview import HOUR, Groups, Overview, Rows, Test, split_tests, tests_of
 from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import first_time, settled_id
 from gateway.audit.pace import Pace
 from gateway.audit.position import is_at, is_in
-from gateway.audit.search.own_part import their_part
+from gateway.audit.search.own_part import take_out, their_part
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Position
 from gateway.audit.search.words import MANY
 from gateway.audit.segment import Entry, list_segments, read_entry
+from gateway.audit.stepping import NONE_UNREAD, Unread, look_at
 from gateway.audit.times import time_of
 from gateway.clock import Clock, utc_now
 
@@ -30,6 +32,8 @@ SECONDS = 2.0
 """How long one question may take by default."""
 _STEPS = 2000
 _MOST_FILES = 64
+_EXCLUDING = 2
+"""So many conditions can exclude each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,15 @@ class Lag:
     bytes: int
     segments: int
     """Those of which something is missing, or that were written anew."""
+    unread: Unread = NONE_UNREAD
+    """What is not in it because it cannot be read."""
+
+
+class _File(NamedTuple):
+    path: Path
+    size: int
+    position: Position
+    """How far it is in the index, if it is the file that the index has read, maybe with more at its end."""
 
 
 @dataclass(slots=True)
@@ -150,9 +163,20 @@ class Finder:
             found.append(one)
         return Page(found, more=False)
 
-    def stats(self, query: Query, *, account: str | None = None) -> Tally:
-        """Count the records that match; raises TooCostly."""
+    def stats(self, query: Query, *, account: str | None = None, less: Query | None = None) -> Tally:
+        """Count the records that match; raises TooCostly.
+
+        What is hidden (`gateway.audit.search.own_part`) is not counted of those that match `less`: of one moment.
+        """
         self._begin()
+        if less is None:
+            return self._tally(query, account)
+        with self.snapshot():
+            tally = self._tally(query, account)
+            take_out(tally.by, self._tally(less, account).by)
+        return tally
+
+    def _tally(self, query: Query, account: str | None) -> Tally:
         tally = Tally()
         if query.is_exact and not (query.has_words and self._has_many()):
             for values, count, lowest, highest in self._count(query, account):
@@ -162,12 +186,20 @@ class Finder:
                 tally.add_entry(one.entry)
         return tally
 
-    def overview(self, query: Query, *, step: int, account: str | None = None) -> Overview:
+    def overview(self, query: Query, *, step: int, account: str | None = None, less: Query | None = None) -> Overview:
         """Count the records that match, as `stats`, and those of each step of `step` microseconds; raises TooCostly.
 
         Whole hours are the fastest.
         """
         self._begin()
+        if less is None:
+            return self._overlook(query, account, step)
+        with self.snapshot():
+            found = self._overlook(query, account, step)
+            found.take_out(self._overlook(less, account, step))
+        return found
+
+    def _overlook(self, query: Query, account: str | None, step: int) -> Overview:
         found = Overview(step)
         if not query.is_exact or (query.has_words and self._has_many()):
             for one in self.each(query, account=account):
@@ -186,24 +218,18 @@ class Finder:
 
     def lag(self) -> Lag:
         """Return how far the index is behind the files now; raises OSError."""
-        behind, segments = 0, 0
-        positions = self.positions()
-        for paths in list_segments(self._journal).values():
-            for path in paths:
-                position = positions.get(path.name, Position())
-                missing = path.stat().st_size - (position.offset if _is_same(path, position) else 0)
-                behind, segments = behind + missing, segments + (missing > 0)
-        return Lag(behind, segments)
+        files, unread = self._look()
+        missing = [file.size - file.position.offset for file in files]
+        [(lines,)] = self._rows("SELECT coalesce(sum(unread), 0) FROM segments")
+        return Lag(sum(missing), sum(bytes_ > 0 for bytes_ in missing), Unread(lines, unread))
 
     def settled(self) -> int:
         """Return the id before which nothing can come any more: see `gateway.audit.index.settled`; raises OSError."""
-        waiting, positions = [], self.positions()
-        for paths in list_segments(self._journal).values():
-            for path in paths:
-                position = positions.get(path.name, Position())
-                offset = position.offset if _is_same(path, position) else 0
-                if path.stat().st_size > offset and (at := first_time(path, offset)) is not None:
-                    waiting.append(at)
+        waiting = [
+            at
+            for file in self._look()[0]
+            if file.size > file.position.offset and (at := first_time(file.path, file.position.offset)) is not None
+        ]
         return settled_id(self._clock(), waiting)
 
     def positions(self) -> dict[str, Position]:
@@ -215,9 +241,20 @@ class Finder:
 
     def usable_positions(self) -> dict[str, Position]:
         """Return the positions in those segments whose lines stand where the index says; raises OSError."""
-        found = {path.name: path for paths in list_segments(self._journal).values() for path in paths}
-        positions = self.positions().items()
-        return {name: position for name, position in positions if name in found and _is_same(found[name], position)}
+        return {file.path.name: file.position for file in self._look()[0] if file.position.inode}
+
+    def _look(self) -> tuple[list[_File], int]:
+        """Return the segments that can be read, and how many cannot; raises OSError."""
+        files, unread, positions = [], 0, self.positions()
+        for path in itertools.chain.from_iterable(list_segments(self._journal).values()):
+            try:
+                found, position = look_at(path), positions.get(path.name, Position())
+                is_same = position.inode == found.st_ino and is_in(path, position.offset, position.mark)
+            except OSError:
+                unread += os.path.lexists(path)
+            else:
+                files.append(_File(path, found.st_size, position if is_same else Position()))
+        return files, unread
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -241,6 +278,8 @@ class Finder:
         oldest_first: bool = False,
     ) -> Iterator[Found]:
         """Yield what the index names and the journal confirms: ids between these two, neither included."""
+        if not self._may_match(query, account):
+            return
         stated = state(query, account=account, lowest=after, highest=before)
         sql = "SELECT id, name, inode, offset, lines, mark FROM segments"
         segments = {id_: (name, Position(*rest)) for id_, name, *rest in self._rows(sql)}
@@ -273,6 +312,16 @@ class Finder:
             holding = [value for (value,) in values if test.holds(value)]
             groups = groups.having(test.name, holding, negated=test.negated)
         return groups
+
+    def _may_match(self, query: Query, account: str | None) -> bool:
+        """Tell whether there is any group that could match: what excludes each other is not looked for one by one."""
+        tests, _ = split_tests(query)
+        if not any(test.negated for test in tests) and len(tests) + (account is not None) < _EXCLUDING:
+            return True
+        groups = self._choose(tests, account)
+        if not groups.where:
+            return True
+        return any(self._rows(f"SELECT 1 FROM groups WHERE {groups.where} LIMIT 1", *groups.values))  # noqa: S608 - our own words
 
     def _has_many(self) -> bool:
         return any(self._rows("SELECT rowid FROM marks WHERE marks MATCH ? LIMIT 1", f'"{MANY}"'))
@@ -334,11 +383,6 @@ class _Files:
 def their_page(page: Page) -> Page:
     """Return what the account may see of a page of its own records."""
     return Page([Found(one.id, their_part(one.entry)) for one in page.found], more=page.more)
-
-
-def _is_same(path: Path, position: Position) -> bool:
-    """Tell whether a segment is the file that the index has read, maybe with more at its end; raises OSError."""
-    return position.inode == path.stat().st_ino and is_in(path, position.offset, position.mark)
 
 
 def _named(values: tuple[str | None, ...], at: int | None) -> dict[str, str | None]:

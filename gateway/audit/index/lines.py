@@ -37,17 +37,20 @@ class Indexed(NamedTuple):
     """What it is found by: the words that are in its `marks_of`, each at least once, and no others."""
 
 
-def read_indexed(line: bytes) -> Indexed | None:
-    """Return what of a whole line goes into an index; None where `gateway.audit.segment.read_entry` returns None."""
+def read_indexed(line: bytes, *, node: str = "") -> Indexed | None:
+    """Return what of a whole line goes into an index; None where `gateway.audit.segment.read_entry` returns None.
+
+    `node` tells journals apart that share an index.
+    """
     if len(line) > _LONGEST:
         entry = read_entry(line)
-        return None if entry is None else Indexed(_id_of(entry), group_values(entry), marks_of(entry))
+        return None if entry is None else Indexed(_id_of(entry, node), group_values(entry), marks_of(entry))
     parts = parse_line(line)
     if parts is None or not parts.record:
         return None
     try:
         record = _decode(parts.record)
-        id_ = _id_of(record)
+        id_ = _id_of(record, node)
         texts = _take_own(record)
         group, marks = _in_common(_encode(record), parts.openings)
     except UNREADABLE:
@@ -55,9 +58,9 @@ def read_indexed(line: bytes) -> Indexed | None:
     return Indexed(id_, group, " ".join((marks, *texts)))
 
 
-def _id_of(entry: Entry) -> int | None:
+def _id_of(entry: Entry, node: str) -> int | None:
     at = time_of(entry)
-    return None if at is None else id_of(entry, at)
+    return None if at is None else id_of(entry, at, node=node)
 
 
 def _take_own(record: Entry) -> list[str]:

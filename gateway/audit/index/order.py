@@ -19,3 +19,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     behind_bytes: int
     behind_seconds: float
     """For how long there has been something that was not in the index yet."""
+    unread_lines: int = 0
+    """So many lines are not in the index because they could not be read: they were stepped over."""
+    unread_files: int = 0
+    """And so many files, of which none can be read now: each is tried again."""

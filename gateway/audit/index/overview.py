@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from gateway.audit.index.expression import Statement
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import HIGHEST, IDS_AN_HOUR, id_at
+from gateway.audit.search.own_part import take_out
 from gateway.audit.search.query import Is, Query, Since, Until
 from gateway.audit.segment import Entry
 from gateway.audit.times import time_of
@@ -66,6 +67,11 @@ class Overview:
         if number >= 0:
             self.over_time.setdefault(number * self.step, Counter())[decision or ""] += count
 
+    def take_out(self, of_elsewhere: "Overview") -> None:
+        """Count nothing any more of what is hidden of those (`gateway.audit.search.own_part`)."""
+        take_out(self.by, of_elsewhere.by)
+        self.refused_by_rule -= of_elsewhere.refused_by_rule
+
     def add_entry(self, entry: Entry) -> None:
         """Count one record."""
         at, group = time_of(entry), group_values(entry)
@@ -90,7 +96,13 @@ class Test:
 
 def tests_of(query: Query) -> list[Test] | None:
     """Return what a query asks of groups beside the time; None if groups cannot tell what matches."""
-    tests = []
+    tests, others = split_tests(query)
+    return None if others else tests
+
+
+def split_tests(query: Query) -> tuple[list[Test], int]:
+    """Return what a query asks of groups beside the time, and how many terms ask anything that groups cannot tell."""
+    tests, others = [], 0
     for term in query.terms:
         match term.condition:
             case Is(qualifier=qualifier, value=value) if qualifier in _QUALIFIERS and value != _NO_VALUE:
@@ -98,8 +110,8 @@ def tests_of(query: Query) -> list[Test] | None:
             case Since() | Until() if not term.negated:
                 continue
             case _:
-                return None
-    return tests
+                others += 1
+    return tests, others
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.audit.record import MAX_ITEMS, Record
+from gateway.audit.cutting import MAX_ITEMS
+from gateway.audit.record import Record
 from gateway.audit.removal.retention import Recorder
 from gateway.audit.removal.rewriting import Disk, closed, is_newest, removing, rewrite, rewriting
 from gateway.audit.sealed import GROUPS, UNREADABLE, OpeningError, commit, join_openings, split_openings

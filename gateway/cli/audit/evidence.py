@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.audit.evidence.bundle import write_evidence
 from gateway.audit.evidence.checkpoint import Checkpoint, CheckpointError, open_note
-from gateway.audit.evidence.making import Ending
-from gateway.audit.evidence.proofs import Consistency, NothingToProve, ProofError, find_source, prove_consistency
+from gateway.audit.evidence.making import ending_of
+from gateway.audit.evidence.proofs import Consistency, ProofError, find_source, prove_consistency
 from gateway.audit.evidence.receipt_check import check_receipt, compared
 from gateway.audit.evidence.receipts import Receipt, build_receipt
 from gateway.audit.evidence.sources import JournalFiles
@@ -48,7 +48,8 @@ def receipt_command(
     """Put every record of one assumption, with its proofs, into one file that the customer can check.
 
     That somebody did is on the record before, unless --journal names the directory: then it may be anybody's copy.
-    Exits with 4 if there is no such record, and with 5 if the journal does not bear it out.
+    Exits with 4 if there is no such record, with 5 if the journal does not bear it out, and with 6 if no such record is
+    under a checkpoint yet.
     """
     if public_key is None:
         raise click.UsageError("say by which key it can be checked: `--public-key FILE`")
@@ -57,8 +58,7 @@ def receipt_command(
         receipt, later = build_receipt(JournalFiles(journal), assumption, key=public_key, account=account)
     except ProofError as error:
         click.echo(f"Error: {printable(str(error))}", err=True)
-        ending = Ending.NOTHING_TO_PROVE if isinstance(error, NothingToProve) else Ending.ALTERED
-        raise click.exceptions.Exit(ending) from error
+        raise click.exceptions.Exit(ending_of(error)) from error
     with opened(output) as file:
         file.write(receipt.encode())
     if later:

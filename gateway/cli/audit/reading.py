@@ -14,14 +14,16 @@ from gateway.audit.index.both import Reader, open_reader
 from gateway.audit.index.building import IndexBusy, rebuild
 from gateway.audit.index.database import IndexUnusable, beside
 from gateway.audit.index.grouping import DIMENSIONS
-from gateway.audit.record import to_json
+from gateway.audit.record import to_whole_json
 from gateway.audit.search import Follower, Query, QueryError, printable, render
 from gateway.audit.search.timeline import build_timeline
+from gateway.audit.stepping import Faults
 from gateway.cli.audit.options import journal_option
 
 POLL_SECONDS = 0.25
 _MOST_ROWS = 20
 _LARGE_LAG_BYTES = 64 * 1024 * 1024
+_UNREAD = "not searched, for they cannot be read: {lines} lines and {files} files; run `locum audit verify`"
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 _database_option = click.option(
@@ -44,7 +46,7 @@ def tail_command(journal: Path, *, follow: bool, lines: int, as_json: bool, quer
     Before a term that begins with a hyphen, write `--`.
     """
     wanted = _parse(query)
-    follower = Follower(journal)
+    follower = Follower(journal, faults=Faults())
     for entry in deque(filter(wanted.matches, follower.poll()), maxlen=lines):
         _show(entry, as_json=as_json)
     while follow:
@@ -89,7 +91,7 @@ def show_command(journal: Path, *, as_json: bool, scan: bool, database: bool, si
     if timeline is None:
         raise click.ClickException(f"there is no record of the assumption `{printable(sid)}`")
     if as_json:
-        click.echo(to_json(timeline.document()).decode())
+        click.echo(to_whole_json(timeline.document()).decode())
         return
     for line in timeline.lines():
         click.echo(line)
@@ -115,7 +117,7 @@ def stats_command(
             "total": tally.total,
             **{name: dict(sorted(count.items())) for name, count in counts.items()},
         }
-        click.echo(to_json(document).decode())
+        click.echo(to_whole_json(document).decode())
         return
     click.echo(f"{tally.total} records")
     for name, count in counts.items():
@@ -159,13 +161,16 @@ def _reader(journal: Path, *, scan: bool, database: bool) -> Iterator[Reader]:
             if lag is not None and lag.bytes > _LARGE_LAG_BYTES:
                 mib = lag.bytes / 2**20
                 click.echo(f"the index is {mib:.0f} MiB behind: {lag.segments} files are read themselves", err=True)
+            if lag is not None and any(lag.unread):
+                lines, files = lag.unread
+                click.echo(_UNREAD.format(lines=lines, files=files), err=True)
             yield reader
     except IndexUnusable as error:
         raise click.ClickException(f"{error}: use --scan, or `locum audit reindex`") from error
 
 
 def _show(entry: Any, *, as_json: bool) -> None:
-    click.echo(to_json(entry).decode() if as_json else render(entry))
+    click.echo(to_whole_json(entry).decode() if as_json else render(entry))
 
 
 def _show_counts(name: str, count: Counter[str]) -> None:

@@ -1,4 +1,4 @@
-"""Who may use an account's page: its own administrators, by the app's word, and never staff who stand in."""
+"""Who may use an account's page: its own administrators, by the app's word or their provider's, and never staff."""
 
 import logging
 from collections.abc import Sequence
@@ -12,20 +12,34 @@ from gateway.audit.record import Record
 from gateway.audit.writing.strangers import Persons, Strangers
 from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, Caller
 from gateway.console.account.door import PATH, WHY
+from gateway.console.account.own_page import read_return, sign_in_page
+from gateway.console.account.own_sign_in import SIGN_OUT, OwnSignIn, OwnSignIns
 from gateway.console.account.who import Nobody, WhoAmI
 from gateway.forms import NOT_A_PERSON, TOO_OLD, FormTokens, check_sender, holds_token
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages
 from gateway.proxy.cookies import OurCookies
+from gateway.stores.store import StoreError
 from policy.administrators import Person
 from policy.grants import Administrator, GrantRefusal
 from policy.model import AccountId, ClientId, Deny, DenyReason
+from policy.provider_administrators import NoAdministrator
 
 log = logging.getLogger(__name__)
 
 CONSOLE: Final = ClientId("console")
 """What stands in the record in place of a program that asks on an administrator's behalf."""
 _STAFFS = Deny(reason=DenyReason.NEVER_ALLOWED, rule="locum.account", detail=WHY)
+_BY_ITSELF: Final = frozenset({"refresh", "live"})
+"""Each a parameter by which a page of ours asks for itself anew, which is no use of a session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """How somebody signs out whose session is ours."""
+
+    form_token: str
+    path: str = SIGN_OUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +49,8 @@ class Visit:
     account: AccountId
     person: Person
     caller: Caller
+    leaving: Leaving | None = None
+    """None where it is the app's sign-in that counts."""
 
     @property
     def administrator(self) -> Administrator:
@@ -49,6 +65,7 @@ class Admission:
         self,
         who: WhoAmI | None,
         *,
+        own: OwnSignIns,
         cookies: OurCookies,
         tokens: FormTokens,
         accepted_roles: frozenset[str],
@@ -57,11 +74,14 @@ class Admission:
         strangers: Strangers,
         pages: Pages,
     ) -> None:
-        """Without `who` there is no page; the hosts of accounts are reached by `scheme`.
+        """Ask `who`, but for accounts that have a sign-in of their `own`: there the app is not believed.
+
+        Without either there is no page; the hosts of accounts are reached by `scheme`.
 
         What is refused is recorded by `persons` of whom the app knows, by `strangers` of anybody else.
         """
         self._who = who
+        self._own = own
         self._cookies = cookies
         self._tokens = tokens
         self._accepted = accepted_roles
@@ -79,17 +99,17 @@ class Admission:
         if not is_page_load(request.raw_headers):
             # Who can read the page has its form's token.
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=NOT_A_PERSON), again=PATH)
-        return await self._admit(request, caller)
+        return await self._admit(request, caller, counts=_BY_ITSELF.isdisjoint(request.query))
 
     async def for_stream(self, request: web.Request) -> Visit | web.Response:
-        """Return whose page goes on being looked at, or the answer to a stream that is nobody's."""
+        """Return whose page goes on being looked at, or the answer to a stream that is nobody's; it is no use."""
         caller = Caller.through_front(request)
         refused = await self._refuse_outright(request, caller)
         if refused is not None:
             return refused
         if request.headers.getall("Sec-Fetch-Site", ["same-origin"]) != ["same-origin"]:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=PATH)
-        return await self._admit(request, caller)
+        return await self._admit(request, caller, counts=False)
 
     async def for_form(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> Visit | web.Response:
         """Return who has sent a form of the page, with whatever role; the app is asked anew."""
@@ -100,14 +120,14 @@ class Admission:
         hosts = request.headers.getall("Host", [])
         origin = f"{self._scheme}://{hosts[0].lower()}" if len(hosts) == 1 else ""
         wrong = check_sender(request, origin)
-        found = await self._identify(request, caller, fresh=wrong is None)
+        found = await self._identify(request, caller, fresh=wrong is None, counts=wrong is None)
         if isinstance(found, web.Response):
             # Not on the record: anybody can send a form as nobody, as often as they like.
             deny = Deny(reason=DenyReason.CROSS_SITE, detail=wrong or "")
             return self._pages.refusal(deny, again=PATH, request_id=caller.request_id) if wrong else found
         if wrong is not None:
             return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), request, caller, by=found)
-        if not holds_token(fields, self._tokens.good(*self._purpose(found))):
+        if not holds_token(fields, self._good_tokens(found)):
             return await self.refuse(Deny(reason=DenyReason.CROSS_SITE, detail=TOO_OLD), request, caller, by=found)
         if found.administrator.is_acting_staff:
             return await self.refuse(_STAFFS, request, caller, by=found)
@@ -115,7 +135,7 @@ class Admission:
 
     def form_token(self, visit: Visit) -> str:
         """Return what every form of the page has to hold for them; raises StoreError."""
-        return self._tokens.make(*self._purpose(visit))
+        return self._tokens.make(*_purpose(visit)) if visit.leaving is None else visit.leaving.form_token
 
     def may_record(self, visit: Visit) -> bool:
         """Tell whether what changes nothing is to be recorded once more of them; their share is as large as that."""
@@ -161,29 +181,56 @@ class Admission:
         deny = Deny(reason=DenyReason.NEVER_ALLOWED, detail="only an administrator of the account may do this")
         return await self.refuse(deny, request, visit.caller, by=visit, reason=str(GrantRefusal.NOT_ADMINISTRATOR))
 
+    async def find_own(self, request: web.Request, caller: Caller) -> OwnSignIn | web.Response:
+        """Return how administrators of the account that is asked for sign in here, or the answer if they do not."""
+        refused = await self._refuse_outright(request, caller)
+        if refused is not None:
+            return refused
+        own = self._own_of(request)
+        if own is None:
+            said = "Administrators of this account are known by the app: sign in there."
+            return self._pages.message("Not here", said, status=404, again=PATH)
+        return own
+
     async def _refuse_outright(self, request: web.Request, caller: Caller) -> web.Response | None:
-        if self._who is None:
+        if self._who is None and not self._own:
             said = "Accounts are not looked after at this page, because the gateway has no [console.account]."
             return self._pages.message("Not here", said, status=404)
         # The front has refused these already, where it knew this place by its spelling; what it says counts in any.
-        found = self._cookies.find(request.raw_headers)
-        if ASSUMED_HEADER in request.headers or (found is not None and found.assumption is not None):
+        found, own = self._cookies.find(request.raw_headers), self._own_of(request)
+        is_assumed = ASSUMED_HEADER in request.headers or (found is not None and found.assumption is not None)
+        if is_assumed or (own is not None and own.is_staffs(request)):
             return await self.refuse(_STAFFS, request, caller)
+        return self._turn_away(request, own)
+
+    def _turn_away(self, request: web.Request, own: OwnSignIn | None) -> web.Response | None:
+        """Return the answer to what is asked for at no place of ours, None if it is one."""
         if _account(request) is None:
             return self._pages.message("Not here", "No account is looked after at this address.", status=404)
+        if own is None and self._who is None:
+            said = "This account is not looked after at this page. Ask the vendor to connect your identity provider."
+            return self._pages.message("Not here", said, status=404)
+        if own is not None and not own.is_here(request):
+            said = f"Administrators of this account sign in at {own.origin.text}{PATH} alone."
+            return self._pages.message("Not here", said, status=404)
         return None
 
-    async def _admit(self, request: web.Request, caller: Caller) -> Visit | web.Response:
+    async def _admit(self, request: web.Request, caller: Caller, *, counts: bool) -> Visit | web.Response:
         """Return the administrator who wants to see something, or the answer to somebody who is none."""
-        found = await self._identify(request, caller, fresh=False)
+        found = await self._identify(request, caller, fresh=False, counts=counts)
         if isinstance(found, web.Response):
             return found
         if found.administrator.is_acting_staff:
             return await self.refuse(_STAFFS, request, caller, by=found)
         return found if self.is_administrator(found) else self._no_administrator(found)
 
-    async def _identify(self, request: web.Request, caller: Caller, *, fresh: bool) -> Visit | web.Response:
-        account = _account(request)
+    async def _identify(
+        self, request: web.Request, caller: Caller, *, fresh: bool, counts: bool
+    ) -> Visit | web.Response:
+        """Return who is there: with `fresh` the app is asked anew; `counts` says that this is a use of a session."""
+        account, own = _account(request), self._own_of(request)
+        if own is not None:
+            return await self._by_own(own, request, caller, counts=counts)
         if self._who is None or account is None:
             raise web.HTTPNotFound
         found = self._cookies.find(request.raw_headers)
@@ -196,13 +243,41 @@ class Admission:
             return self._pages.message("Try again in a moment", said, status=503, again=PATH)
         return Visit(account=account, person=person, caller=caller)
 
+    async def _by_own(
+        self, own: OwnSignIn, request: web.Request, caller: Caller, *, counts: bool
+    ) -> Visit | web.Response:
+        try:
+            found = await own.who(request, counts=counts)
+        except StoreError:
+            return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
+        if isinstance(found, Deny):
+            return self._pages.refusal(found, again=PATH)
+        if found is None or isinstance(found, NoAdministrator):
+            is_form = request.method != "GET"
+            note = "Nobody is signed in here any more, so nothing was done." if is_form else ""
+            # A form is led back to no page of its own: there is none for it.
+            back = PATH if is_form else read_return(request.path_qs)
+            return sign_in_page(self._pages, own, return_to=back, barred=found, note=note)
+        leaving = Leaving(form_token=found.form_token)
+        return Visit(account=own.account, person=found.person, caller=caller, leaving=leaving)
+
+    def _own_of(self, request: web.Request) -> OwnSignIn | None:
+        account = _account(request)
+        return None if account is None else self._own.of(account)
+
     def _no_administrator(self, visit: Visit) -> web.Response:
         return self._pages.page(
             "account_barred.html", status=403, visit=visit, roles=sorted(self._accepted), account=visit.account
         )
 
-    def _purpose(self, visit: Visit) -> tuple[str, ...]:
-        return "account", visit.account, visit.administrator.id
+    def _good_tokens(self, visit: Visit) -> Sequence[str]:
+        if visit.leaving is not None:
+            return [visit.leaving.form_token]
+        return self._tokens.good(*_purpose(visit))
+
+
+def _purpose(visit: Visit) -> tuple[str, ...]:
+    return "account", visit.account, visit.administrator.id
 
 
 def _name(visit: Visit) -> str:

@@ -10,14 +10,10 @@ from gateway.clock import Clock
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
-from gateway.console.account.forms import (
-    Work,
-    answering,
-    read_duration,
-    read_epoch,
-    read_permissions,
-)
-from gateway.console.account.page import END, END_ALL, OFF, SETTING, Notes
+from gateway.console.account.forms import Work, answering, read_duration, read_permissions
+from gateway.console.account.page import END, END_ALL, OFF, SETTING
+from gateway.console.forms import read_number
+from gateway.console.notes import Notes
 from gateway.grants.service import ChangeRequest, GrantService
 from gateway.pages.render import Pages
 from gateway.stores.store import Store
@@ -48,7 +44,7 @@ class AccountChanges:
         self,
         *,
         admission: Admission,
-        notes: Notes,
+        notes: Notes[Visit],
         grants: GrantService,
         ender: Ender,
         store: Store,
@@ -96,7 +92,7 @@ class AccountChanges:
             client=CONSOLE,
             client_ip=visit.caller.client_ip,
             request_id=visit.caller.request_id,
-            known_epoch=read_epoch(fields),
+            known_epoch=read_number(fields, "epoch"),
             keeps_end=keeps_end,
         )
         return await self._carry_out(request, visit, wish, done="saved")
@@ -115,7 +111,7 @@ class AccountChanges:
         is_idle = not self._kept_by_app and self._admission.is_administrator(visit) and await self._is_off(visit)
         if is_idle and not self._admission.may_record(visit):
             # Each would be one more record of nothing, on the disk before it is answered.
-            return self._notes.back(visit, "off")
+            return self._notes.back(visit, "off", to=PATH)
         return await self._carry_out(request, visit, wish, done="off")
 
     async def _is_off(self, visit: Visit) -> bool:
@@ -130,7 +126,9 @@ class AccountChanges:
         if isinstance(outcome, GrantRefusal):
             status, title, said = _REFUSED.get(outcome, (403, "Not done", _WHO))
             return self._pages.message(title, said, status=status, again=PATH, code=str(outcome))
-        return self._notes.back(visit, "unchanged" if outcome.change is Change.UNCHANGED and done == "saved" else done)
+        return self._notes.back(
+            visit, "unchanged" if outcome.change is Change.UNCHANGED and done == "saved" else done, to=PATH
+        )
 
     async def _end(self, request: web.Request, visit: Visit, fields: Fields) -> web.Response:
         """End one assumption of the account; another account's is as good as none."""
@@ -138,7 +136,7 @@ class AccountChanges:
             return await self._admission.refuse_role(visit, request)
         found = await self._store.find_assumption(AssumptionId(read_one(fields, "assumption")))
         ended = found is not None and found.account == visit.account and await self._end_it(found.id, visit)
-        return self._notes.back(visit, "ended" if ended else "over")
+        return self._notes.back(visit, "ended" if ended else "over", to=PATH)
 
     async def _end_all(self, request: web.Request, visit: Visit, _fields: Fields) -> web.Response:
         """End every assumption of the account, also what begins while that is done, unless that goes on and on."""
@@ -147,7 +145,7 @@ class AccountChanges:
         for _ in range(_MOST_ROUNDS):
             open_ = await self._store.list_assumptions(at=self._clock(), account=visit.account)
             if not open_:
-                return self._notes.back(visit, "all-ended")
+                return self._notes.back(visit, "all-ended", to=PATH)
             for assumption in open_:
                 await self._end_it(assumption.id, visit)
         said = "Staff begin again as fast as they are ended. Turn account assumption off to keep them out."

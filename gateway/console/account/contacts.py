@@ -2,13 +2,14 @@
 
 from aiohttp import web
 
-from gateway.bodies import Fields, FormError, read_one
+from gateway.bodies import Fields, read_one
 from gateway.config.section import Secret
 from gateway.console.account.admission import CONSOLE, Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
 from gateway.console.account.forms import answering
 from gateway.console.account.page import CONTACTS
+from gateway.console.forms import read_number
 from gateway.pages.render import Pages
 from gateway.stores.outbox import Contacts
 from gateway.stores.store import StoreConflict, StoreError
@@ -66,9 +67,7 @@ class ContactsPage:
         if not self._admission.is_administrator(visit):
             return await self._admission.refuse_role(visit, request)
         lines = read_one(fields, "addresses").split()
-        version = read_one(fields, "version")
-        if not (version.isascii() and version.isdigit() and len(version) <= 18):
-            raise FormError("`version` must be a number")
+        known = read_number(fields, "version")
         try:
             contacts = await self._book.change(
                 visit.account,
@@ -77,7 +76,7 @@ class ContactsPage:
                 by=visit.administrator.id,
                 caller=visit.caller,
                 client=CONSOLE,
-                known=int(version),
+                known=known,
             )
         except BadContact as exc:
             said = f"Nothing was changed: {exc}. Go back, and write each on a line of its own."
@@ -94,6 +93,7 @@ class ContactsPage:
             "account_contacts.html",
             account=visit.account,
             person=visit.person,
+            leaving=visit.leaving,
             form_token=self._admission.form_token(visit),
             saved=saved,
             mail=contacts.mail if contacts else (),

@@ -5,18 +5,17 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gateway.audit.log import JournalError
-from gateway.bodies import Fields, FormError, read_form, read_one
+from gateway.bodies import Fields, FormError, read_one
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.door import PATH
 from gateway.console.account.form_shares import FormShares
-from gateway.console.account.view import DURATIONS, KEEP, PERMISSIONS
-from gateway.grants.certain import Uncertain
+from gateway.console.account.view import KEEP
+from gateway.console.forms import FAULTS, read_form, say
 from gateway.grants.service import UnknownAccount
 from gateway.pages.render import Pages
+from gateway.pages.words import DURATIONS, PERMISSIONS
 from gateway.stores.store import StoreError
 from policy.model import Deny, DenyReason, Duration, Permission
-
-_MOST_FORM_BYTES = 8 * 1024
 
 Work = Callable[[web.Request, Visit, Fields], Awaitable[web.Response]]
 
@@ -30,7 +29,7 @@ def answering(
     """
 
     async def carry_out(request: web.Request) -> web.Response:
-        fields = await read_form(request, _MOST_FORM_BYTES)
+        fields = await read_form(request)
         visit = await admission.for_form(request, fields)
         if isinstance(visit, web.Response):
             return visit
@@ -41,14 +40,10 @@ def answering(
     async def serve(request: web.Request) -> web.Response:
         try:
             return await carry_out(request)
-        except FormError as exc:
-            said = f"This is no form of ours: {exc}."
-            return pages.message("Nothing was done", said, status=400, again=PATH)
+        except FAULTS as exc:
+            return say(pages, exc, again=PATH)
         except UnknownAccount:
             return pages.message("Nothing was done", "Locum does not know this account.", status=404)
-        except Uncertain:
-            said = "It is not known whether that was done: look at how it is now."
-            return pages.message("Look again", said, status=503, again=PATH)
         except StoreError:
             return pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
         except JournalError:
@@ -64,14 +59,6 @@ def _too_many(pages: Pages) -> web.Response:
     page = pages.message("Too many at once", said, hint, status=429, again=PATH)
     page.headers["Retry-After"] = "60"
     return page
-
-
-def read_epoch(fields: Fields) -> int:
-    """Return the account's epoch as it was when the form was shown; raises FormError."""
-    epoch = read_one(fields, "epoch")
-    if not (epoch.isascii() and epoch.isdigit() and len(epoch) <= 18):
-        raise FormError("`epoch` must be a number")
-    return int(epoch)
 
 
 def read_duration(fields: Fields) -> tuple[Duration, bool]:

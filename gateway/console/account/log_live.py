@@ -1,9 +1,9 @@
 """Tells open pages what is new in the account's log: how much there is, and what those who are in did last."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -13,13 +13,13 @@ from gateway.audit.search import Query, QueryError
 from gateway.clock import Clock, Ticks
 from gateway.console.account.admission import Admission
 from gateway.console.account.door import PATH
-from gateway.console.account.live import SAFE_HEADERS, STREAM_SECONDS
 from gateway.console.account.log import LOG_LIVE
 from gateway.console.account.log_asking import ASKING_FAULTS, OwnLog, of_deeds
 from gateway.console.account.log_filters import read_filters, read_place
 from gateway.console.account.log_view import Row, describe
-from gateway.console.streams import has_left, rest
-from gateway.pages.render import Pages
+from gateway.console.changed import STREAM_SECONDS
+from gateway.console.streams import Stream, Streams
+from gateway.pages.render import SAFE_HEADERS, Pages
 from gateway.stores.store import Store, StoreError
 from policy.model import AccountId, AssumptionId, Deny, DenyReason
 
@@ -29,6 +29,7 @@ MOST_NEWER: Final = 50
 MOST_STREAMS: Final = 16
 """Of one account at a time."""
 _LOOK_SECONDS: Final = 3.0
+_AGAIN_MILLISECONDS: Final = 5000
 _LAST_SECONDS: Final = 2.0
 """So long what was found out about who did what last is told again."""
 _PATIENCE_SECONDS: Final = 0.5
@@ -86,20 +87,17 @@ class LiveLog:
         pages: Pages,
         clock: Clock,
         leaving: asyncio.Event,
-        seconds: float = STREAM_SECONDS,
-        look_seconds: float = _LOOK_SECONDS,
     ) -> None:
-        """Look every `look_seconds`; end each stream after so many `seconds`, and all once the gateway is `leaving`."""
+        """All streams end once the gateway is `leaving`."""
         self._admission = admission
         self._own = own
         self._last = last
         self._store = store
         self._pages = pages
         self._clock = clock
-        self._leaving = leaving
-        self._seconds = seconds
-        self._look_seconds = look_seconds
-        self._streams: Counter[AccountId] = Counter()
+        self._streams = Streams(
+            leaving=leaving, seconds=STREAM_SECONDS, of_one=MOST_STREAMS, again_milliseconds=_AGAIN_MILLISECONDS
+        )
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
@@ -120,45 +118,20 @@ class LiveLog:
             seen = read_place(",".join(request.query.getall("seen", [])))
         except QueryError:
             return web.Response(status=400, headers=SAFE_HEADERS)
-        with self._stream(visit.account) as is_left:
-            if not is_left:
-                return web.Response(status=503, headers={**SAFE_HEADERS, "Retry-After": "5"})
-            response = web.StreamResponse(headers={**SAFE_HEADERS, "Content-Type": "text/event-stream"})
-            with suppress(ConnectionResetError):  # who leaves the page breaks off
-                await response.prepare(request)
-                await response.write(b"retry: 5000\n\n")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._seconds):
-                        await self._tell(request, response, query, account=visit.account, seen=seen)
-            return response
+        tell = partial(self._tell, self._own, query, account=visit.account, seen=seen)
+        return await self._streams.answer(request, visit.account, tell)
 
-    async def _tell(
-        self, request: web.Request, response: web.StreamResponse, query: Query, *, account: AccountId, seen: int
-    ) -> None:
-        said, own = 0, self._own
-        while own is not None and not has_left(request):
+    async def _tell(self, own: OwnLog, query: Query, stream: Stream, *, account: AccountId, seen: int) -> None:
+        said = 0
+        while not stream.is_over:
             with suppress(*ASKING_FAULTS):
                 page = await own.newest(query, account=account, limit=MOST_NEWER, by_itself=True)
                 newer = sum(one.id > seen for one in page.found)
                 if newer > said:
                     said = newer
-                    more = "+" if newer == MOST_NEWER else ""
-                    await response.write(f"event: newer\ndata: {newer}{more}\n\n".encode())
-            if said == MOST_NEWER or await rest(self._leaving, self._look_seconds):
+                    await stream.send("newer", b"%d%b" % (newer, b"+" if newer == MOST_NEWER else b""))
+            if said == MOST_NEWER or await stream.rest(_LOOK_SECONDS):
                 return
-
-    @contextmanager
-    def _stream(self, account: AccountId) -> Iterator[bool]:
-        if self._streams[account] >= MOST_STREAMS:
-            yield False
-            return
-        self._streams[account] += 1
-        try:
-            yield True
-        finally:
-            self._streams[account] -= 1
-            if not self._streams[account]:
-                del self._streams[account]
 
     async def show_last(self, request: web.Request) -> web.Response:
         """Return what each who is in did last, by assumption, for the page that is open."""

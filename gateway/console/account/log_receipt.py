@@ -1,7 +1,5 @@
 """The receipt of an assumption, for the account's own administrators: `GET /.locum/account/log/{sid}/receipt`."""
 
-from typing import Final
-
 from aiohttp import web
 
 from gateway.audit.evidence.making import Ending
@@ -13,15 +11,9 @@ from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.log import LOG, busy, sid_of, unknown
 from gateway.console.account.log_asking import OwnLog, Readings
 from gateway.console.account.log_receipts import ReceiptDesk
-from gateway.pages.render import Pages
+from gateway.pages.render import SAFE_HEADERS, Pages
 from gateway.stores.store import Store, StoreError
 from policy.model import AssumptionId, Deny, DenyReason
-
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class AccountReceipts:
@@ -98,6 +90,9 @@ class AccountReceipts:
         status, receipt = made
         if status == Ending.NOTHING_TO_PROVE:
             return unknown(self._pages)
+        if status == Ending.NOT_SIGNED_YET:
+            said = "Its records are not signed yet, so nothing would prove them. Try again in a moment."
+            return self._pages.message("Not yet", said, status=503, again=here)
         if status == Ending.ALTERED:
             said = "The log does not bear out what it says, so there is no receipt. Ask the vendor to verify it."
             return self._pages.message("No receipt", said, status=500, again=here)
@@ -106,4 +101,4 @@ class AccountReceipts:
             return self._pages.message("No receipt", said, status=503, again=here)
         # An id of ours holds nothing that a file's name or a header could be broken by.
         name = {"Content-Disposition": f'attachment; filename="{sid}.receipt.json"'}
-        return web.Response(body=receipt, content_type="application/json", headers=_HEADERS | name)
+        return web.Response(body=receipt, content_type="application/json", headers=SAFE_HEADERS | name)

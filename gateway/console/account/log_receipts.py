@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -39,16 +39,27 @@ class ReceiptDesk:
     """One that takes longer than a request may wait goes on, and is there when it is asked for again."""
 
     def __init__(
-        self, directory: Path, key: Path, *, tasks: Tasks, turns: Turns, ticks: Ticks, make: Make = order_receipt
+        self,
+        directory: Path,
+        key: Path,
+        *,
+        tasks: Tasks,
+        turns: Turns,
+        ticks: Ticks,
+        make: Make = order_receipt,
+        until_signed: Sequence[float] = (1.0, 2.0),
     ) -> None:
         """`directory` is the journal's, `key` the file of its public key; `tasks` run what goes on.
 
-        What a making takes, up to some seconds, is used up of the account's share of `turns`.
+        What a making takes, up to some seconds, is used up of the account's share of `turns`. `until_signed` are the
+        seconds before each further try of one whose records are not signed yet: a checkpoint is due every second, if
+        nobody has said otherwise.
         """
         self._directory = directory
         self._key = key
         self._tasks = tasks
         self._make = make
+        self._until_signed = until_signed
         self._turns = turns
         self._ticks = ticks
         self._turn = asyncio.Lock()
@@ -91,7 +102,7 @@ class ReceiptDesk:
                 began = self._ticks()
                 try:
                     async with asyncio.timeout(MAKING_SECONDS):
-                        job.status, job.receipt = await self._make(order)
+                        await self._fill(job, order)
                 finally:
                     self._turns.spend(account, min(self._ticks() - began, _MOST_CHARGED))
         except (OSError, TimeoutError) as exc:
@@ -100,6 +111,15 @@ class ReceiptDesk:
             job.made.set()
         await asyncio.sleep(_KEPT_SECONDS)
         self._forget(job, account, sid)
+
+    async def _fill(self, job: _Job, order: Order) -> None:
+        """Make it; one whose records are not signed yet once more behind the checkpoint that is due."""
+        job.status, job.receipt = await self._make(order)
+        for pause in self._until_signed:
+            if job.status != Ending.NOT_SIGNED_YET:
+                return
+            await asyncio.sleep(pause)
+            job.status, job.receipt = await self._make(order)
 
     def _forget(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         if self._jobs.get((account, sid)) is job:

@@ -14,6 +14,7 @@ from gateway.audit.segment import Entry
 from gateway.audit.times import read_time
 from gateway.refusals import REFUSALS
 from policy.model import DenyReason
+from policy.provider_administrators import Barred
 
 _SID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 _LONGEST: Final = 300
@@ -72,6 +73,9 @@ _EVENTS: Final[Mapping[tuple[str, str], str]] = {
     ("audit", "shown"): "Looked at an assumption in this log",
     ("audit", "counted"): "Counted in this log",
     ("audit", "receipt"): "Asked for a receipt",
+    ("audit", "signed_in"): "Signed in to this account’s page",
+    ("audit", "signed_out"): "Signed out of this account’s page",
+    **{("audit", reason): "Wanted to sign in to this account’s page" for reason in (*Barred, "code_refused")},
 }
 _SUBJECTS: Final[Mapping[str, str]] = {
     "account": "Account",

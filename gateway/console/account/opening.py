@@ -1,6 +1,7 @@
 """Makes the pages of an account's administrators, for one configuration."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -10,11 +11,14 @@ from gateway.console.account.answers import WaitingAnswers
 from gateway.console.account.changes import AccountChanges
 from gateway.console.account.contacts import ContactsPage
 from gateway.console.account.form_shares import FormShares
-from gateway.console.account.live import STREAM_SECONDS, LiveAccount, Marks
+from gateway.console.account.live import LiveAccount, Marks
 from gateway.console.account.log_opening import open_account_log
-from gateway.console.account.page import AccountPage, Notes
+from gateway.console.account.own_sign_in import OwnSignIns
+from gateway.console.account.page import NOTES, AccountPage, whose
+from gateway.console.account.sign_in import SignInPages
 from gateway.console.account.waiting import Waiting
 from gateway.console.account.who import WhoAmI
+from gateway.console.notes import Notes
 from gateway.forms import FormTokens
 from gateway.grants.asking import GrantRequests
 from gateway.grants.service import GrantService
@@ -24,43 +28,49 @@ from gateway.pages.render import Pages
 from gateway.proxy.cookies import OurCookies
 from gateway.proxy.wire import Headers, Upstream
 from gateway.state import State
-from gateway.telling.addressing import Addressing
 from gateway.telling.contacts import ContactBook
 from gateway.tokens.ending import Ender
 from gateway.tokens.keys import KeyRing
 from policy.model import AccountId
 
 
-def open_console(
-    config: Config,
-    state: State,
-    *,
-    keys: KeyRing,
-    accounts: AccountSource,
-    grants: GrantService,
-    requests: GrantRequests,
-    ender: Ender,
-    cookies: OurCookies,
-    pages: Pages,
-    upstream: Upstream,
-    lines_for: Callable[[AccountId], Headers],
-) -> list[web.AbstractRouteDef]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the pages ask, and by what they change anything."""
+
+    accounts: AccountSource
+    grants: GrantService
+    requests: GrantRequests
+    ender: Ender
+    book: ContactBook | None
+    """None: nobody is told of anything."""
+    own: OwnSignIns
+    cookies: OurCookies
+    app: Upstream
+    """Knows who its administrators are."""
+    lines_for: Callable[[AccountId], Headers]
+    """By which the app knows the account of a request."""
+    keys: KeyRing
+
+
+def open_console(config: Config, state: State, *, services: Services, pages: Pages) -> list[web.AbstractRouteDef]:
     """Return the routes of the control plane, the same ones whether there are such pages or not."""
     section = config.console.account
-    tokens = FormTokens(keys, state.clock)
+    tokens = FormTokens(services.keys, state.clock)
     who = None
-    if section is not None:
+    if section is not None and section.who_am_i:
         who = WhoAmI(
             section,
-            upstream=upstream,
-            lines_for=lines_for,
+            upstream=services.app,
+            lines_for=services.lines_for,
             says_address=config.upstream.forwarded_for == "append",
             connections=config.upstream.max_connections,
             ticks=state.ticks,
         )
     admission = Admission(
         who,
-        cookies=cookies,
+        own=services.own,
+        cookies=services.cookies,
         tokens=tokens,
         accepted_roles=frozenset(config.grants.administrator_roles),
         scheme=Origin.of(config.server.issuer).scheme,
@@ -69,15 +79,16 @@ def open_console(
         pages=pages,
     )
     log = open_account_log(config, state, admission=admission, pages=pages)
-    notes, marks = Notes(tokens), Marks(state.store, state.clock)
+    notes = Notes(NOTES, tokens, whose=whose)
+    marks = Marks(state.store, state.clock)
     shares = FormShares(state.ticks)
     page = AccountPage(
         admission=admission,
         notes=notes,
         marks=marks,
-        waiting=Waiting(requests, clock=state.clock),
+        waiting=Waiting(services.requests, clock=state.clock),
         last=log.last,
-        accounts=accounts,
+        accounts=services.accounts,
         store=state.store,
         pages=pages,
         trial_permissions=frozenset(config.grants.trial_permissions),
@@ -88,38 +99,39 @@ def open_console(
     changes = AccountChanges(
         admission=admission,
         notes=notes,
-        grants=grants,
-        ender=ender,
+        grants=services.grants,
+        ender=services.ender,
         store=state.store,
         pages=pages,
         shares=shares,
         kept_by_app=config.grants.kept_by_app,
         clock=state.clock,
     )
-    answers = WaitingAnswers(admission=admission, notes=notes, requests=requests, pages=pages, shares=shares)
+    answers = WaitingAnswers(admission=admission, notes=notes, requests=services.requests, pages=pages, shares=shares)
     live = LiveAccount(
         admission=admission,
         marks=marks,
         pages=pages,
         position=lambda: state.follower.position,
-        seconds=STREAM_SECONDS,
         leaving=state.leaving,
     )
     told = config.notices
     contacts = ContactsPage(
         admission=admission,
-        book=None
-        if told is None
-        else ContactBook(
-            state.store,
-            state.journal,
-            Addressing(told.security),
-            signs=told.webhooks.secret is not None,
-            clock=state.clock,
-        ),
+        book=services.book,
         pages=pages,
         shares=shares,
         secret=None if told is None else told.webhooks.secret,
         mails=told is not None and told.mail is not None,
     )
-    return [*page.routes(), *contacts.routes(), *changes.routes(), *answers.routes(), *live.routes(), *log.routes]
+    signing_in = SignInPages(
+        admission=admission,
+        store=state.store,
+        journal=state.journal,
+        persons=state.persons,
+        strangers=state.strangers,
+        pages=pages,
+        clock=state.clock,
+    )
+    parts = (page, contacts, changes, answers, live, signing_in)
+    return [*(route for part in parts for route in part.routes()), *log.routes]

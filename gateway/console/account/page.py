@@ -10,13 +10,13 @@ from gateway.console.account.door import PATH
 from gateway.console.account.live import LIVE, Marks
 from gateway.console.account.log import LOG
 from gateway.console.account.log_live import LastDeeds
-from gateway.console.account.view import Inside, describe_history, describe_setting, end_of
+from gateway.console.account.view import Inside, describe_history, describe_setting
 from gateway.console.account.waiting import Waiting
-from gateway.forms import FormTokens
+from gateway.console.notes import Notes
 from gateway.grants.source import AccountSource
 from gateway.pages.render import Pages
 from gateway.stores.store import AccountRecord, Store, StoreError
-from policy.grants import GrantState, grant_in_force, state
+from policy.grants import GrantState, end_of, grant_in_force, state
 from policy.model import ActorId, Deny, DenyReason, Permission
 
 SETTING: Final = f"{PATH}/setting"
@@ -24,7 +24,7 @@ OFF: Final = f"{PATH}/off"
 END: Final = f"{PATH}/end"
 END_ALL: Final = f"{PATH}/end-all"
 CONTACTS: Final = f"{PATH}/contacts"
-_NOTES: Final = {
+NOTES: Final = {
     "saved": "Saved. It counts from now on.",
     "unchanged": "It was so already, so nothing has changed.",
     "off": "Account assumption is off. Whoever was in is out.",
@@ -38,24 +38,9 @@ _MOST_EVENTS = 20
 _MOST_INSIDE = 100
 
 
-class Notes:
-    """What the page says once a form was done; told by the link that leads back, which only we can make."""
-
-    def __init__(self, tokens: FormTokens) -> None:
-        self._tokens = tokens
-
-    def back(self, visit: Visit, note: str) -> web.Response:
-        """Lead back to the page, where the note is shown to this person; raises StoreError."""
-        token = self._tokens.make(*_purpose(visit, note))
-        return web.Response(
-            status=303, headers={"Location": f"{PATH}?said={note}.{token}", "Cache-Control": "no-store"}
-        )
-
-    def read(self, request: web.Request, visit: Visit) -> str:
-        """Return what a link says that is ours and for this person; empty for any other."""
-        note, _, token = request.query.get("said", "").partition(".")
-        is_ours = note in _NOTES and token in self._tokens.good(*_purpose(visit, note))
-        return _NOTES[note] if is_ours else ""
+def whose(visit: Visit) -> tuple[str, ...]:
+    """Return by what a visitor of this page is told from every other."""
+    return visit.account, visit.administrator.id
 
 
 class AccountPage:
@@ -65,7 +50,7 @@ class AccountPage:
         self,
         *,
         admission: Admission,
-        notes: Notes,
+        notes: Notes[Visit],
         marks: Marks,
         waiting: Waiting,
         last: LastDeeds,
@@ -124,6 +109,7 @@ class AccountPage:
             scripts=True,
             account=visit.account,
             person=visit.person,
+            leaving=visit.leaving,
             form_token=self._admission.form_token(visit),
             note=self._notes.read(request, visit),
             now=now,
@@ -173,7 +159,3 @@ class AccountPage:
             )
             for assumption in under
         ]
-
-
-def _purpose(visit: Visit, note: str) -> tuple[str, ...]:
-    return "note", visit.account, visit.administrator.id, note

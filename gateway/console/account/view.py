@@ -5,30 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from gateway.pages.words import DURATIONS, PERMISSIONS
 from gateway.stores.store import AccountRecord, GrantEvent
 from policy.grants import Change, GrantState, expiry, state
 from policy.model import Assumption, Duration, Grant, Permission
 
-DURATIONS: Final[Mapping[Duration, str]] = {
-    Duration.DAY: "One day",
-    Duration.WEEK: "One week",
-    Duration.MONTH: "One month",
-    Duration.YEAR: "One year",
-    Duration.ALWAYS: "Indefinitely",
-}
-"""What can be chosen, in its order."""
 KEEP: Final = "keep"
 """What is chosen in place of a duration to leave the end where it is."""
-PERMISSIONS: Final[Mapping[Permission, tuple[str, str]]] = {
-    Permission.READ: ("Look", "See what the agent sees, and change nothing. This is always included."),
-    Permission.TEST_TICKETS: ("Test tickets", "Also create and use tickets that are marked as tests."),
-    Permission.WRITE: ("Changes", "Also make changes, such as replying to a ticket or correcting a setting."),
-    Permission.ADMINISTRATORS: (
-        "Administrators",
-        "Also stand in for administrators. Without this, staff stand in for agents only.",
-    ),
-}
-"""What staff may be allowed, in its order, with what it means."""
 _CHANGES: Final[Mapping[Change, str]] = {
     Change.ENABLED: "Turned on",
     Change.EXTENDED: "Extended",
@@ -67,11 +50,7 @@ def describe_setting(record: AccountRecord, grant: Grant | None, now: datetime) 
         "was_until": record.grant.expires_at if where is GrantState.EXPIRED and record.grant is not None else None,
         "by": grant.given_by if where is GrantState.ON and grant is not None else None,
         "held": [PERMISSIONS[each] for each in PERMISSIONS if each in held],
-        "permissions": [
-            {"value": str(each), "label": label, "means": means, "checked": each in held}
-            for each, (label, means) in PERMISSIONS.items()
-            if each is not Permission.READ
-        ],
+        "permissions": permissions_of(held),
         "durations": durations_of(grant if where is GrantState.ON else None, now),
     }
 
@@ -91,9 +70,15 @@ def describe_history(events: Sequence[GrantEvent]) -> list[dict[str, Any]]:
     ]
 
 
-def end_of(assumption: Assumption, grant: Grant) -> datetime:
-    """Return when an assumption ends by itself under a grant."""
-    return min(assumption.expires_at, grant.expires_at or _FOR_EVER)
+def permissions_of(
+    checked: frozenset[Permission], *, asked: frozenset[Permission] = frozenset()
+) -> list[dict[str, Any]]:
+    """Return the choices there are beside looking: which are `checked` at first, and which were `asked` for."""
+    return [
+        {"value": str(each), "label": label, "means": means, "checked": each in checked, "asked": each in asked}
+        for each, (label, means) in PERMISSIONS.items()
+        if each is not Permission.READ
+    ]
 
 
 def durations_of(

@@ -5,12 +5,13 @@ from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.console.account.door import PATH
-from gateway.console.account.view import DURATIONS, PERMISSIONS, durations_of
+from gateway.console.account.view import durations_of, permissions_of
 from gateway.grants.asking import GrantRequests
+from gateway.pages.words import DURATIONS, PERMISSIONS
 from gateway.stores.store import AccountRecord
 from policy.asking import GrantRequest
 from policy.grants import GrantState, state
-from policy.model import Grant, Permission
+from policy.model import Grant
 
 APPROVE: Final = f"{PATH}/requests/approve"
 DECLINE: Final = f"{PATH}/requests/decline"
@@ -50,15 +51,5 @@ def _describe(request: GrantRequest, current: Grant | None, *, now: datetime) ->
         "wished": DURATIONS[request.duration],
         "purposes": [PERMISSIONS[each][0] for each in PERMISSIONS if each in request.permissions],
         "durations": durations_of(current, now, wished=request.duration, longer=request.permissions <= held),
-        "permissions": [
-            {
-                "value": str(each),
-                "label": label,
-                "means": means,
-                "asked": each in request.permissions,
-                "checked": each in request.permissions | held,
-            }
-            for each, (label, means) in PERMISSIONS.items()
-            if each is not Permission.READ
-        ],
+        "permissions": permissions_of(request.permissions | held, asked=request.permissions),
     }

@@ -18,7 +18,7 @@ from gateway.console.security.visit import AUDITOR, PATH, SIGN_IN, Visit
 from gateway.forms import NOT_A_PERSON, TOO_OLD, check_sender, holds_token
 from gateway.origin import is_page_load
 from gateway.pages.render import Pages
-from gateway.proxy.cookies import read_one
+from gateway.staff.sign_in.setting import read_cookie
 from policy.model import Deny, DenyReason
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ _ELSEWHERE = (
     "This gateway has no console here, or is asked for by another name than its own.",
     "Operators give the console an origin in [console.security]; without one it is this machine’s loopback alone.",
 )
-_TWICE = "a cookie of ours is there twice: delete both"
 
 
 class Admission:
@@ -144,12 +143,7 @@ class Admission:
         """Return the value of our cookie of this name; Deny if there are two, or what may be read as one."""
         if self._place is None or self._place.asked(request) is None:
             return None
-        wire = cookie_names.named(name, secure=self._place.secure).encode("ascii")
-        lines = [line.encode("utf-8", "surrogateescape") for line in request.headers.getall("Cookie", [])]
-        value = read_one(lines, wire)
-        if sum(line.count(wire) for line in lines) > 1 or (value is not None and not value.isascii()):
-            return Deny(reason=DenyReason.AMBIGUOUS_HEADER, detail=_TWICE)
-        return None if value is None else value.decode("ascii")
+        return read_cookie(request, name, secure=self._place.secure)
 
     async def refuse(
         self, deny: Deny, request: web.Request, visit: Visit, *, reason: str | None = None

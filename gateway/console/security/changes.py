@@ -7,22 +7,21 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.bodies import Fields, FormError, read_form, read_one
+from gateway.bodies import Fields, FormError, read_one
+from gateway.console.forms import FAULTS, say
+from gateway.console.notes import Notes
 from gateway.console.security.frame import Frame
-from gateway.console.security.notes import Notes
 from gateway.console.security.now import END, END_ALL, OFF, PERSON, SWITCH, Filter
 from gateway.console.security.scene import Scenes
 from gateway.console.security.sign_in import read_return
 from gateway.console.security.staff_ends import StaffEnds
 from gateway.console.security.visit import OPERATOR, PATH, Visit
-from gateway.grants.certain import Uncertain
 from gateway.grants.service import GrantService, UnknownAccount
 from gateway.grants.switch import Overtaken, Switch
 from gateway.tokens.ending import Ender
 from policy.grants import GrantRefusal
 from policy.model import AccountId, ActorId, AssumptionId
 
-_MOST_FORM_BYTES = 8 * 1024
 _MOST_ROUNDS = 5
 _MOST_REASON: Final = 500
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -38,7 +37,7 @@ class Changes:
         *,
         frame: Frame,
         scenes: Scenes,
-        notes: Notes,
+        notes: Notes[Visit],
         grants: GrantService,
         ender: Ender,
         staff: StaffEnds,
@@ -66,20 +65,16 @@ class Changes:
         return [web.post(path, self._frame.guarded(partial(self._serve, work))) for path, work in forms]
 
     async def _serve(self, work: Work, request: web.Request) -> web.Response:
-        nobody = await self._frame.admission.before_form(request)
-        if nobody is not None:
-            return nobody
-        fields = await read_form(request, _MOST_FORM_BYTES)
-        visit = await self._frame.admission.for_change(request, fields, role=OPERATOR)
-        if isinstance(visit, web.Response):
-            return visit
+        sent = await self._frame.read_form(request, role=OPERATOR)
+        if isinstance(sent, web.Response):
+            return sent
+        visit, fields = sent
         # Leads to a page of ours, whatever the form says.
         back = read_return(dict(fields).get("back", ""))
         try:
             return await work(visit, fields, back)
-        except Uncertain:
-            said = "It is not known whether that was done: look at how it is now."
-            return self._message("Look again", said, status=503, again=back)
+        except FAULTS as exc:
+            return say(self._frame.pages, exc, again=back)
         finally:
             self._scenes.forget()
 

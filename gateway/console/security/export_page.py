@@ -12,7 +12,6 @@ from gateway.audit.formats.forms import FORMS
 from gateway.audit.formats.text import printable
 from gateway.audit.search.query import Query
 from gateway.audit.segment import Entry
-from gateway.bodies import read_form
 from gateway.clock import Clock
 from gateway.console.security.admission import lead
 from gateway.console.security.export_jobs import ExportJobs, Job, TooManyExports
@@ -22,7 +21,7 @@ from gateway.console.security.log_asking import FAULTS, LogReader, say
 from gateway.console.security.log_page import FORMATS, HERE
 from gateway.console.security.log_query import LOG, Asked, AskedWrongly, read_asked
 from gateway.console.security.visit import Visit
-from gateway.stores.store import StoreError
+from gateway.pages.render import SAFE_HEADERS
 
 EXPORT: Final = f"{LOG}/export"
 _JOB: Final = f"{EXPORT}/{{id:[0-9a-f]+}}"
@@ -68,13 +67,10 @@ class ExportPages:
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """Answer with a few records at once, or have many written."""
-        nobody = await self._frame.admission.before_form(request)
-        if nobody is not None:
-            return nobody
-        fields = await read_form(request, _MOST_FORM_BYTES)
-        visit = await self._frame.admission.for_change(request, fields)
-        if isinstance(visit, web.Response):
-            return visit
+        sent = await self._frame.read_form(request, most=_MOST_FORM_BYTES)
+        if isinstance(sent, web.Response):
+            return sent
+        visit, fields = sent
         try:
             return await self._begin(visit, dict(fields))
         except AskedWrongly as exc:
@@ -155,28 +151,19 @@ class ExportPages:
             response.content_length = length
             await response.prepare(request)
             while piece := await read():
-                if not await self._may_still(visit):
+                if not await self._frame.may_still(visit, now=self._clock()):
                     if request.transport is not None:
                         request.transport.abort()
                     break
                 await response.write(piece)
         return response
 
-    async def _may_still(self, visit: Visit) -> bool:
-        try:
-            return self._clock() < visit.ends_at and await self._frame.admission.still(visit)
-        except StoreError:
-            return False
-
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """End one that is being written, or throw away what came of it."""
-        nobody = await self._frame.admission.before_form(request)
-        if nobody is not None:
-            return nobody
-        fields = await read_form(request, _MOST_FORM_BYTES)
-        visit = await self._frame.admission.for_change(request, fields)
-        if isinstance(visit, web.Response):
-            return visit
+        sent = await self._frame.read_form(request, most=_MOST_FORM_BYTES)
+        if isinstance(sent, web.Response):
+            return sent
+        visit = sent.visit
         job = await self._jobs.find(_owner(visit), request.match_info["id"])
         if job is None:
             return self._missing(visit)
@@ -208,12 +195,10 @@ class ExportPages:
         kind, ending = _TYPES[form]
         name = f"locum-log-{self._clock().astimezone(UTC):%Y%m%dT%H%M%SZ}.{ending}"
         return {
+            **SAFE_HEADERS,
             "Content-Type": kind,
             "Content-Disposition": f'attachment; filename="{name}"',
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox",
-            "Cross-Origin-Resource-Policy": "same-origin",
         }
 
     def _values(self, job: Job) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """The frame in which every page of the security team's console stands: who is there, and where else to go."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
 from gateway.audit.log import JournalError
-from gateway.bodies import FormError
+from gateway.bodies import Fields
+from gateway.console.forms import FAULTS, MOST_FORM_BYTES, read_form, say
 from gateway.console.security.admission import Admission
-from gateway.console.security.visit import HOW, PATH, SIGN_OUT, Visit
+from gateway.console.security.visit import AUDITOR, HOW, PATH, SIGN_OUT, Visit
 from gateway.pages.render import Pages
 from gateway.stores.store import StoreError
 from policy.model import Deny, DenyReason
@@ -21,6 +23,13 @@ NAVIGATION: Final = (
 )
 """What a page names as its place, what people read, and where it leads."""
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Sent(NamedTuple):
+    """A form of ours, and who has sent it."""
+
+    visit: Visit
+    fields: Fields
 
 
 class Frame:
@@ -59,6 +68,27 @@ class Frame:
             "how": HOW[visit.how],
         }
 
+    async def read_form(
+        self, request: web.Request, *, role: str = AUDITOR, most: int = MOST_FORM_BYTES
+    ) -> Sent | web.Response:
+        """Return a form of ours, or the answer to somebody who may not send it; raises FormError.
+
+        Nothing of it is read for somebody who is nobody here.
+        """
+        nobody = await self.admission.before_form(request)
+        if nobody is not None:
+            return nobody
+        fields = await read_form(request, most)
+        visit = await self.admission.for_change(request, fields, role=role)
+        return visit if isinstance(visit, web.Response) else Sent(visit, fields)
+
+    async def may_still(self, visit: Visit, *, now: datetime) -> bool:
+        """Tell whether somebody is signed in still and may do what they could; nobody is while that cannot be told."""
+        try:
+            return now < visit.ends_at and await self.admission.still(visit)
+        except StoreError:
+            return False
+
     def guarded(self, answer: Answer, *, again: str = PATH) -> Answer:
         """Return a handler that says what could not be had, and that nothing was done; `again` is where to look."""
         return partial(self._guard, answer, again)
@@ -66,9 +96,8 @@ class Frame:
     async def _guard(self, answer: Answer, again: str, request: web.Request) -> web.StreamResponse:
         try:
             return await answer(request)
-        except FormError as exc:
-            said = f"This is no form of ours: {exc}."
-            return self.pages.message("Nothing was done", said, status=400, again=again)
+        except FAULTS as exc:
+            return say(self.pages, exc, again=again)
         except StoreError:
             said = "The store cannot be read or written now, so nothing is shown and nothing was changed."
             code = str(DenyReason.STORE_UNAVAILABLE)

@@ -9,7 +9,7 @@ from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Found, Lag, Page, their_page
 from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import id_at
-from gateway.audit.search.own_part import HIDDEN, elsewhere, of_theirs
+from gateway.audit.search.own_part import elsewhere, of_theirs
 from gateway.audit.search.query import Is, Query, Since, Term, Until
 from gateway.audit.segment import Entry
 from gateway.audit.times import time_of
@@ -57,12 +57,8 @@ class LogReader:
             if visit.account is None:
                 return (await self._of().overview(query, step=step, account=None))[0]
             query = of_theirs(query)
-            found, _ = await self._of().overview(query, step=step, account=visit.account)
-            hidden, _ = await self._of().overview(elsewhere(query), step=step, account=visit.account)
-        for name in HIDDEN & found.by.keys() & hidden.by.keys():
-            found.by[name] -= hidden.by[name]
-        found.refused_by_rule -= hidden.refused_by_rule
-        return found
+            less = elsewhere(query)
+            return (await self._of().overview(query, step=step, account=visit.account, less=less))[0]
 
     async def find(self, visit: Visit, id_: int) -> list[Entry]:
         """Return the record with an id, or the few that share it; nothing if there is none that they may see."""

@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from gateway.console.account.view import PERMISSIONS
+from gateway.console.notes import Notes
 from gateway.console.security.frame import Frame
 from gateway.console.security.live import LIVE_STREAM
 from gateway.console.security.marks import Marks
-from gateway.console.security.notes import Notes
 from gateway.console.security.scene import Scene, Scenes
 from gateway.console.security.visit import PATH, Visit
+from gateway.pages.words import PERMISSIONS
 
 T = TypeVar("T")
 
@@ -36,6 +36,11 @@ NOTES: Final = {
 }
 ON_PAGE: Final = 50
 _LONGEST = 200
+
+
+def whose(visit: Visit) -> tuple[str, ...]:
+    """Return by what a session at this console is told from every other."""
+    return "console", visit.session.hex()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Filter:
 class NowPage:
     """Shows everything that is live, a page of it at a time."""
 
-    def __init__(self, *, frame: Frame, scenes: Scenes, marks: Marks, notes: Notes, kept_by_app: bool) -> None:
+    def __init__(self, *, frame: Frame, scenes: Scenes, marks: Marks, notes: Notes[Visit], kept_by_app: bool) -> None:
         """With `kept_by_app` grants are turned off in the app, and not here."""
         self._frame = frame
         self._scenes = scenes

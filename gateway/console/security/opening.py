@@ -15,19 +15,19 @@ from gateway.audit.evidence.verdict import DIRECTORY, read_kept
 from gateway.audit.hand import Hand
 from gateway.audit.writing.owed import Debts
 from gateway.clients import ClientAuthenticator
-from gateway.config.model import Config, ConfigError
+from gateway.config.model import Config
 from gateway.config.security import ConsoleSecurity, SecuritySignIn
+from gateway.console.notes import Notes
 from gateway.console.security.admission import Admission
 from gateway.console.security.changes import Changes
 from gateway.console.security.evidence import EvidencePage
 from gateway.console.security.frame import Frame
 from gateway.console.security.from_disk import FromDisk
 from gateway.console.security.heads import Heads
-from gateway.console.security.live import STREAM_SECONDS, LiveStream
+from gateway.console.security.live import LiveStream
 from gateway.console.security.log_opening import open_log_pages
 from gateway.console.security.marks import Marks
-from gateway.console.security.notes import Notes
-from gateway.console.security.now import NOTES, NowPage
+from gateway.console.security.now import NOTES, NowPage, whose
 from gateway.console.security.people import People
 from gateway.console.security.place import Place
 from gateway.console.security.scene import Scenes
@@ -35,14 +35,18 @@ from gateway.console.security.sessions import Sessions
 from gateway.console.security.sign_in import CALLBACK, SignInPages
 from gateway.console.security.staff_ends import StaffEnds
 from gateway.console.security.visit import PATH
+from gateway.console.security.whence import address_of
 from gateway.devices.guesses import NetworkTries
+from gateway.forms import FormTokens
 from gateway.grants.service import GrantService
 from gateway.grants.source import AccountSource
 from gateway.grants.switch import Switch
 from gateway.origin import Origin
 from gateway.pages import static_files
 from gateway.pages.render import Pages
+from gateway.proxy.triage import trusting
 from gateway.staff.issuer import Issuer
+from gateway.staff.sign_in.client_key import read_client_key
 from gateway.staff.sign_in.provider import Provider
 from gateway.staff.sign_outs import SignOuts
 from gateway.state import State
@@ -50,7 +54,6 @@ from gateway.stores.opening import open_nodes
 from gateway.tasks import run_on
 from gateway.tokens.ending import Ender
 from gateway.tokens.keys import KeyRing
-from gateway.tokens.signing import KeyRefused, SigningKey
 
 _MOST_QUESTIONS = 4
 TRIES_WITHIN: Final = timedelta(minutes=10)
@@ -109,6 +112,7 @@ async def open_security_console(
         people=people,
         provider=None if sign_in is None else await _open_provider(stack, terms, sign_in, state, services.issuer),
         clients=services.clients,
+        whose=partial(address_of, trusts=trusting(config)),
         roles_claim=sign_in.roles_claim if sign_in else "",
         tries=NetworkTries(
             state.store, state.clock, what="console sign-in", most=terms.sign_in_tries, within=TRIES_WITHIN
@@ -157,7 +161,7 @@ def _open_now(
         ticks=state.ticks,
     )
     marks = Marks(scenes, position=lambda: state.follower.position, ticks=state.ticks)
-    notes = Notes(NOTES)
+    notes = Notes(NOTES, FormTokens(services.keys, state.clock), whose=whose)
     kept_by_app = config.grants.kept_by_app
     page = NowPage(frame=frame, scenes=scenes, marks=marks, notes=notes, kept_by_app=kept_by_app)
     changes = Changes(
@@ -170,13 +174,7 @@ def _open_now(
         switch=services.switch,
         kept_by_app=kept_by_app,
     )
-    live = LiveStream(
-        admission=frame.admission,
-        frame=frame,
-        marks=marks,
-        seconds=STREAM_SECONDS,
-        leaving=state.leaving,
-    )
+    live = LiveStream(admission=frame.admission, frame=frame, marks=marks, leaving=state.leaving)
     return [*page.routes(), *changes.routes(), *live.routes()]
 
 
@@ -193,19 +191,10 @@ async def _open_provider(
         section,
         http=await stack.enter_async_context(open_asker(most=_MOST_QUESTIONS)),
         origin=Origin.of(terms.origin),
-        key=_read_key(section),
+        key=read_client_key(section.client_key, section.client_key_id, "console.security.sign_in"),
         acr=section.require_acr,
         max_age_seconds=section.max_age_seconds,
         clock=state.clock,
         callback=CALLBACK,
         back=PATH,
     )
-
-
-def _read_key(section: SecuritySignIn) -> SigningKey | None:
-    if section.client_key is None:
-        return None
-    try:
-        return SigningKey.from_pem(section.client_key_id or None, section.client_key.reveal().encode("utf-8"))
-    except KeyRefused as exc:
-        raise ConfigError(f"console.security.sign_in.client_key: {exc}") from exc

@@ -9,8 +9,8 @@ from typing import Any
 from gateway.clients import AUDIT_ROLE, OPERATE_ROLE
 from gateway.clock import Clock
 from gateway.config.security import SecuritySignIn
-from gateway.console.security.sessions import Kept
 from gateway.console.security.visit import AUDITOR, OPERATOR
+from gateway.console.sessions import Kept
 from gateway.stores.store import Client, Store
 from policy.model import AccountId, ActorId, ClientId
 from policy.staff import SignInPolicy, weakness

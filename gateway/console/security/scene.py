@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from gateway.clock import Clock, Ticks
-from gateway.console.account.view import end_of
 from gateway.console.security.allowed import SLICE, Allowed
 from gateway.console.security.open_now import OpenNow
 from gateway.stores.store import AccountRecord, KillSwitch, Store
-from policy.grants import grant_in_force
+from policy.grants import end_of, grant_in_force
 from policy.model import AccountId, Assumption, Grant, Permission
 
 T = TypeVar("T")

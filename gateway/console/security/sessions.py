@@ -1,134 +1,28 @@
-"""Sessions of the security team's console: kept in the store as values that end, each known by a digest of its own."""
+"""Sessions of the security team's console, each known by a digest that no other session has."""
 
-import base64
-import hmac
-import secrets
-from datetime import datetime, timedelta
-from hashlib import sha256
-from typing import Any
-
-import msgspec
+from datetime import timedelta
+from typing import Final
 
 from gateway.clock import Clock
-from gateway.console.security.visit import How
-from gateway.proxy.cookies import digest_of
+from gateway.console import sessions
 from gateway.stores.once import Redeeming
 
-_TOUCHES = 20  # so often at the most in an idle time: each is a write
+_PLACE: Final = b"security console"
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a session: who it is, and by what they are judged anew at each request."""
-
-    who: str
-    how: How
-    issuer: str = ""
-    """Of a person."""
-    claims: dict[str, Any] = {}
-    """What the ID token said of a person."""
-    proof: str = ""
-    """Of a client: a digest of what is stored of its secret, so that another secret ends it."""
-    signed_in_at: datetime
-    """When they signed in at the provider."""
-    begun_at: datetime
-    seen_at: datetime
-
-
-class Sessions:
-    """Begins, finds and ends them; every call raises StoreError when the store cannot answer.
-
-    No cookie of staff's is ever one of these, and none of these is ever staff's: their digests are made differently.
-    """
+class Sessions(sessions.Sessions):
+    """Those of the one console that there is."""
 
     def __init__(self, store: Redeeming, clock: Clock, *, idle: timedelta, absolute: timedelta) -> None:
         """End a session that is not used for `idle`, and any after `absolute`."""
-        self._store = store
-        self._clock = clock
-        self._idle = idle
-        self._absolute = absolute
-
-    @property
-    def longest(self) -> timedelta:
-        """How long a session lasts at the most."""
-        return self._absolute
-
-    def end_of(self, kept: Kept) -> datetime:
-        """Return when a session ends, however it is used."""
-        return kept.begun_at + self._absolute
-
-    async def begin(
-        self,
-        who: str,
-        how: How,
-        *,
-        signed_in_at: datetime,
-        issuer: str = "",
-        claims: dict[str, Any] | None = None,
-        proof: str = "",
-    ) -> str:
-        """Return the cookie's value of a session that begins now."""
-        value, now = secrets.token_urlsafe(32), self._clock()
-        kept = Kept(
-            who=who,
-            how=how,
-            issuer=issuer,
-            claims=claims or {},
-            proof=proof,
-            signed_in_at=signed_in_at,
-            begun_at=now,
-            seen_at=now,
-        )
-        await self._store.add_one_time(_digest(value), _write(kept), expires_at=self.end_of(kept), now=now)
-        return value
-
-    async def find(self, value: str, *, counts: bool) -> Kept | None:
-        """Return the session of a cookie's value, None if it is over or never was; `counts` says that this is a use."""
-        return await self.find_by(session_of(value), counts=counts)
-
-    async def find_by(self, session: bytes, *, counts: bool) -> Kept | None:
-        """Return the session of this digest; likewise."""
-        now = self._clock()
-        payload = await self._store.find_one_time(session, now=now) if session else None
-        kept = None if payload is None else _read(payload)
-        if kept is None or payload is None:
-            return None
-        # The store forgets it when it was to end as it began; the configuration of now may say earlier.
-        if now - kept.seen_at >= self._idle or now >= self.end_of(kept):
-            return None
-        if counts and now - kept.seen_at >= self._idle / _TOUCHES:
-            seen = msgspec.structs.replace(kept, seen_at=now)
-            # If it is another by now, somebody else has done the same, or has ended it.
-            await self._store.swap_one_time(session, _write(seen), known=payload, now=now)
-        return kept
-
-    async def end(self, value: str) -> Kept | None:
-        """End a session; returns it as it was, None if there was none."""
-        digest = session_of(value)
-        payload = await self._store.redeem(digest, now=self._clock()) if digest else None
-        return None if payload is None else _read(payload)
+        super().__init__(store, clock, place=_PLACE, idle=idle, absolute=absolute)
 
 
 def session_of(value: str) -> bytes:
     """Return by what the store knows the session of a cookie's value; empty for what we never make."""
-    return _digest(value) if value.isascii() and digest_of(value.encode("ascii")) is not None else b""
+    return sessions.session_of(value, _PLACE)
 
 
 def form_token_of(value: str) -> str:
     """Return the form token of a session's cookie: nobody without the cookie can make it, and it is not the cookie."""
-    token = hmac.digest(value.encode("ascii"), b"security form", "sha256")
-    return base64.urlsafe_b64encode(token).rstrip(b"=").decode("ascii")
-
-
-def _digest(value: str) -> bytes:
-    return sha256(b"security console session\0" + value.encode("ascii")).digest()
-
-
-def _write(kept: Kept) -> str:
-    return msgspec.json.encode(kept).decode()
-
-
-def _read(payload: str) -> Kept | None:
-    try:
-        return msgspec.json.decode(payload, type=Kept)
-    except msgspec.DecodeError:
-        return None  # a value of another kind: no digest of ours, by any chance that there is
+    return sessions.form_token_of(value, _PLACE)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -11,7 +12,7 @@ from aiohttp import web
 from gateway import cookie_names
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
-from gateway.bodies import FormError, read_form
+from gateway.bodies import read_form, read_one
 from gateway.caller import Caller
 from gateway.clients import ClientAuthenticator
 from gateway.clock import Clock
@@ -20,11 +21,12 @@ from gateway.console.security.frame import Frame
 from gateway.console.security.people import People, Standing, proof_of
 from gateway.console.security.place import Place
 from gateway.console.security.sessions import Sessions
-from gateway.console.security.visit import PATH, SIGN_IN, SIGN_OUT, How
+from gateway.console.security.visit import PATH, SIGN_IN, SIGN_OUT
+from gateway.console.sessions import How
 from gateway.devices.guesses import NetworkTries
 from gateway.pages.render import Pages
 from gateway.staff.issuer import IssuerError
-from gateway.staff.sign_in.answers import ERRORS, UNKNOWN, ProviderAnswer
+from gateway.staff.sign_in.answers import ProviderAnswer, describe_error
 from gateway.staff.sign_in.attempt import LIFETIME, Attempt
 from gateway.staff.sign_in.fitting import Unfit, match
 from gateway.staff.sign_in.provider import CodeRefused, Provider
@@ -47,6 +49,7 @@ _LONGEST_RETURN = 500
 _RETURN = re.compile(r"/console(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?", re.ASCII)
 _KEPT = ("iss", "sub", "name", "acr", "amr", "auth_time", "iat", "act", "may_act")
 _WRONG = "The id or the secret is wrong, or the client has neither the role audit nor operate."
+_USED = "This answer was used before. Begin again."
 _TOO_MANY = "Somebody at your address has tried too often. Wait some minutes, then try again."
 
 
@@ -70,6 +73,7 @@ class SignInPages:
         people: People,
         provider: Provider | None,
         clients: ClientAuthenticator,
+        whose: Callable[[web.Request], str],
         roles_claim: str,
         tries: NetworkTries,
         codes: NetworkTries,
@@ -78,13 +82,17 @@ class SignInPages:
         pages: Pages,
         clock: Clock,
     ) -> None:
-        """Without a provider, clients' secrets are the only way in; wrong ones are `tries`, wrong codes `codes`."""
+        """Without a provider, clients' secrets are the only way in.
+
+        Wrong ones are `tries`, wrong codes `codes`, each counted by the address `whose` request it is.
+        """
         self._admission = admission
         self._frame = frame
         self._sessions = sessions
         self._people = people
         self._provider = provider
         self._clients = clients
+        self._whose = whose
         self._kept = (*_KEPT, roles_claim)
         self._tries = tries
         self._codes = codes
@@ -147,13 +155,31 @@ class SignInPages:
             return self._pages.message("Not signed in", str(exc), status=400, again=PATH)
         except IssuerError as exc:
             return self._unavailable(exc)
-        # Each code is a question to the provider, and its refusal a record, whoever has made it up.
-        if answer.code is not None and not await self._codes.take(Caller.direct(request).client_ip):
-            return self._pages.message("Not signed in", _TOO_MANY, status=429, again=PATH)
+        if answer.code is not None:
+            taken = await self._take_turn(request, attempt)
+            if taken is not None:
+                return taken
         response = await self._conclude(request, provider, answer, attempt)
         # The attempt has come to its end, whichever.
         self._cookies.drop(response, cookie_names.ENTRY)
         return response
+
+    async def _take_turn(self, request: web.Request, attempt: Attempt) -> web.Response | None:
+        """Have one code of this attempt redeemed, and no other; return the answer where none may be.
+
+        Each code is a question to the provider, and its refusal a record, whoever has made it up. An attempt that was
+        used takes nobody's turn: one that somebody has begun is not good for any number of codes.
+        """
+        now = self._clock()
+        if await self._store.find_one_time(attempt.mark, now=now) is not None:
+            return self._pages.message("Not signed in", _USED, status=400, again=PATH)
+        if not await self._codes.take(self._whose(request)):
+            return self._pages.message("Not signed in", _TOO_MANY, status=429, again=PATH)
+        try:
+            await self._store.add_one_time(attempt.mark, "", expires_at=now + _MARK_LIFETIME, now=now)
+        except StoreConflict:
+            return self._pages.message("Not signed in", _USED, status=400, again=PATH)
+        return None
 
     async def with_secret(self, request: web.Request) -> web.Response:
         """Begin a session for whoever knows a client's secret; how often somebody may try is counted in the store."""
@@ -165,14 +191,14 @@ class SignInPages:
         if wrong is not None:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), again=SIGN_IN)
         fields = await read_form(request, _MOST_FORM_BYTES)
-        name, secret = _one(fields, "client_id"), _one(fields, "client_secret")
+        name, secret = read_one(fields, "client_id"), read_one(fields, "client_secret")
         return_to = read_return(dict(fields).get("return", ""))
         caller = Caller.direct(request)
         # Of 256 random bits nobody guesses any, so whoever knows them is not kept out by what others have tried.
         client = await self._clients.prove(name, secret)
         standing = None if client is None else self._people.of_client(client)
         is_good = standing is not None and bool(standing.roles)
-        if not is_good and not await self._tries.take(caller.client_ip):
+        if not is_good and not await self._tries.take(self._whose(request)):
             return self._page(return_to, wrong=_TOO_MANY, status=429)
         if client is None or standing is None or not standing.roles:
             known = client.id if client is not None else None
@@ -208,9 +234,7 @@ class SignInPages:
     ) -> web.Response:
         if answer.code is None:
             log.info("the identity provider answered a sign-in to the console with an error: %r", answer.error)
-            known = answer.error in ERRORS
-            said = ERRORS.get(str(answer.error), UNKNOWN)
-            code = str(answer.error) if known else ""
+            said, code = describe_error(answer.error)
             return self._pages.message("Not signed in", said, status=403, again=PATH, code=code)
         caller = Caller.direct(request)
         try:
@@ -222,15 +246,8 @@ class SignInPages:
             return self._pages.message("Not signed in", said, status=400, again=PATH)
         except IssuerError as exc:
             return self._unavailable(exc)
-        await self._codes.forgive(caller.client_ip)
+        await self._codes.forgive(self._whose(request))
         kept = {name: claims[name] for name in self._kept if name in claims}
-        now = self._clock()
-        try:
-            await self._store.add_one_time(attempt.mark, "", expires_at=now + _MARK_LIFETIME, now=now)
-        except StoreConflict:
-            await self._note(caller, reason="answer_used", by=str(claims["sub"]))
-            said = "This answer was used before. Begin again."
-            return self._pages.message("Not signed in", said, status=400, again=PATH)
         standing = self._people.of_claims(kept)
         if not standing.roles:
             return await self._bar(standing, caller, str(claims["sub"]))
@@ -288,7 +305,7 @@ class SignInPages:
             request_id=caller.request_id,
         )
         try:
-            await self._journal.append(record)
+            await self._journal.append(record, durable=True)
         except JournalError:
             log.exception("a sign-out of the security team's console could not be recorded")
 
@@ -325,10 +342,3 @@ class SignInPages:
 
 def _sign_in_link(path: str, return_to: str) -> str:
     return path if return_to == PATH else f"{path}?{urlencode({'return': return_to})}"
-
-
-def _one(fields: list[tuple[str, str]], name: str) -> str:
-    found = [value for key, value in fields if key == name]
-    if len(found) != 1:
-        raise FormError(f"`{name}` must be there once")
-    return found[0]

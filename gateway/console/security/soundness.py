@@ -201,11 +201,15 @@ def describe_index(told: Told | None, readings: Mapping[str, Reading | None], *,
         return Part(
             title="Index", how="off", said="There is none, so nothing can be searched here: set index in [audit]."
         )
-    seconds, behind = (told.behind_seconds, float(told.behind_bytes)) if told else _of(readings, "seconds", "bytes")
-    if seconds is None:
+    found = told or _told_of(readings)
+    if found is None:
         return Part(title="Index", how="degraded", said="No worker here says how far it is: it may just be starting.")
-    facts = [("Not in it yet", f"{behind or 0:.0f} bytes"), ("For", f"{seconds:.1f} s")]
-    late = seconds > _OLD_INDEX_SECONDS
+    facts = [("Not in it yet", f"{found.behind_bytes} bytes"), ("For", f"{found.behind_seconds:.1f} s")]
+    if found.unread_lines or found.unread_files:
+        facts.append(("Cannot be read", f"{found.unread_lines} lines, {found.unread_files} files"))
+        said = "Searches miss what cannot be read of the journal. Run locum audit verify."
+        return Part(title="Index", how="failing", said=said, facts=facts)
+    late = found.behind_seconds > _OLD_INDEX_SECONDS
     said = "Searches miss the newest records." if late else "Searches find what was recorded a moment ago."
     return Part(title="Index", how="degraded" if late else "ok", said=said, facts=facts)
 
@@ -285,12 +289,17 @@ def describe_retention(config: Config, holds: Sequence[Hold]) -> Part:
     return Part(title="Retention", how="ok", said=said, facts=facts)
 
 
-def _of(readings: Mapping[str, Reading | None], *ends: str) -> tuple[float | None, ...]:
+def _told_of(readings: Mapping[str, Reading | None]) -> Told | None:
     """Return the index's numbers as the one worker that sees to it tells them; None if none does."""
     for reading in readings.values():
         if reading is not None and reading.samples.get("locum_index_lag_seconds"):
-            return tuple(_first(reading.samples, f"locum_index_lag_{end}") for end in ends)
-    return tuple(None for _ in ends)
+            return Told(
+                behind_bytes=int(_first(reading.samples, "locum_index_lag_bytes")),
+                behind_seconds=_first(reading.samples, "locum_index_lag_seconds"),
+                unread_lines=int(_first(reading.samples, "locum_index_unread_lines")),
+                unread_files=int(_first(reading.samples, "locum_index_unread_files")),
+            )
+    return None
 
 
 def _first(samples: Mapping[str, Sequence[tuple[tuple[str, ...], float]]], name: str) -> float:

@@ -1,10 +1,9 @@
 """The log as it comes: `GET /console/log/tail`, and its server-sent events of rows that are ready to be shown."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -15,19 +14,18 @@ from gateway.audit.index.places import HIGHEST, id_at
 from gateway.audit.search.query import Query
 from gateway.clock import Clock
 from gateway.console.security.frame import Frame
-from gateway.console.security.live import STREAM_HEADERS
 from gateway.console.security.log_asking import FAULTS, LogReader, say
 from gateway.console.security.log_page import HERE
 from gateway.console.security.log_query import LOG, Asked, AskedWrongly, read_asked
 from gateway.console.security.log_view import show_rows
 from gateway.console.security.visit import Visit
-from gateway.console.streams import has_left, rest
-from gateway.stores.store import StoreError
+from gateway.console.streams import Stream, Streams
 
 TAIL: Final = f"{LOG}/tail"
 EVENTS: Final = f"{TAIL}/events"
 _MOST_SHOWN: Final = 200
 _FIRST_ROWS: Final = 20
+_AGAIN_MILLISECONDS: Final = 3000
 _BEGINS_MICROSECONDS: Final = 5_000_000
 """So far back a stream begins: what happened before is in the index."""
 
@@ -64,9 +62,15 @@ class Tail:
         self._frame = frame
         self._reader = reader
         self._clock = clock
-        self._leaving = leaving
-        self._terms = terms or TailTerms()
-        self._following: Counter[str] = Counter()
+        self._terms = terms = terms or TailTerms()
+        self.streams = Streams(
+            leaving=leaving,
+            seconds=terms.stream_seconds,
+            of_one=terms.most_of_one,
+            of_all=terms.most,
+            again_milliseconds=_AGAIN_MILLISECONDS,
+            write_seconds=terms.write_seconds,
+        )
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
@@ -122,40 +126,25 @@ class Tail:
             asked, query = self._read(request)
         except AskedWrongly as exc:
             return self._frame.pages.message("Not searched", f"{exc}.", status=400, again=LOG)
-        if self._following.total() >= self._terms.most or self._following[visit.person] >= self._terms.most_of_one:
-            said = "As many follow the log as may at a time. Close another page that does, and try again."
-            return self._frame.pages.message("Too many follow", said, status=503, again=LOG)
-        async with self._place(visit):
+        with self.streams.places.place(visit.person) as is_free:
+            if not is_free:
+                said = "As many follow the log as may at a time. Close another page that does, and try again."
+                return self._frame.pages.message("Too many follow", said, status=503, again=LOG)
             await self._reader.record(visit, "followed", query, asked.link(TAIL))
-            response = web.StreamResponse(headers=STREAM_HEADERS)
-            with suppress(ConnectionResetError):  # who leaves the page breaks off
-                try:
-                    await response.prepare(request)
-                    await self._stream(request, response, visit, asked, query)
-                except TimeoutError:
-                    # Nothing is kept for somebody who does not read.
-                    if request.transport is not None:
-                        request.transport.abort()
-        return response
+            return await self.streams.run(request, partial(self._tell, visit, asked, query))
 
-    async def _stream(
-        self, request: web.Request, response: web.StreamResponse, visit: Visit, asked: Asked, query: Query
-    ) -> None:
+    async def _tell(self, visit: Visit, asked: Asked, query: Query, stream: Stream) -> None:
         cursor = asked.after if asked.after is not None else self._begin() - 1
-        loop, terms = asyncio.get_running_loop(), self._terms
-        until = loop.time() + terms.stream_seconds
-        await self._send(response, b"retry: 3000\n\n")
-        while loop.time() < until and not has_left(request):
-            if not await self._may_still(visit):
-                await self._send(response, b"event: over\ndata: 1\n\n")
+        while not stream.is_over:
+            if not await self._frame.may_still(visit, now=self._clock()):
+                await stream.send("over")
                 return
             found, skipped = await self._look(visit, query, cursor)
             if found:
                 cursor = found[-1].id
-                await self._send(response, self._rows(found, asked, skipped=skipped))
-            if await rest(self._leaving, terms.look_seconds):
-                break
-        await self._send(response, b"event: next\ndata: 1\n\n")
+                await stream.send("rows", self._rows(found, asked, skipped=skipped))
+            await stream.rest(self._terms.look_seconds)
+        await stream.send("next")
 
     async def _look(self, visit: Visit, query: Query, cursor: int) -> tuple[list[Found], bool]:
         """Return what has come behind a cursor, the oldest first, and whether some of it was left out."""
@@ -168,32 +157,11 @@ class Tail:
             return newest.found[::-1], True
         return [], False
 
-    async def _may_still(self, visit: Visit) -> bool:
-        try:
-            return self._clock() < visit.ends_at and await self._frame.admission.still(visit)
-        except StoreError:
-            return False
-
     def _rows(self, found: list[Found], asked: Asked, *, skipped: bool) -> bytes:
         rows = show_rows(found[::-1], {}, asked)
         html = "".join(self._frame.pages.part("security_log_row.html", row=row) for row in rows)
         said: dict[str, Any] = {"cursor": str(found[-1].id), "rows": html, "skipped": skipped}
-        return b"event: rows\ndata: " + msgspec.json.encode(said) + b"\n\n"
-
-    async def _send(self, response: web.StreamResponse, data: bytes) -> None:
-        """Send it; raises TimeoutError if it is not taken."""
-        async with asyncio.timeout(self._terms.write_seconds):
-            await response.write(data)
-
-    @asynccontextmanager
-    async def _place(self, visit: Visit) -> AsyncIterator[None]:
-        self._following[visit.person] += 1
-        try:
-            yield
-        finally:
-            self._following[visit.person] -= 1
-            if not self._following[visit.person]:
-                del self._following[visit.person]
+        return msgspec.json.encode(said)
 
     def _begin(self) -> int:
         return id_at(round(self._clock().timestamp() * 1e6) - _BEGINS_MICROSECONDS)

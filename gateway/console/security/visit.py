@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from gateway.caller import Caller
+from gateway.console.sessions import How
 from policy.model import AccountId, ClientId
 
 PATH: Final = "/console"
@@ -15,7 +16,6 @@ AUDITOR: Final = "auditor"
 """Reads everything here, or what one account has."""
 OPERATOR: Final = "operator"
 """Also ends assumptions, turns grants off, locks staff out, and sets the kill-switch."""
-How = Literal["openid", "client"]
 HOW: Final[Mapping[How, str]] = {"openid": "the identity provider", "client": "a client’s secret"}
 """How somebody signed in, in words."""
 _CONSOLE: Final = ClientId("security-console")

@@ -16,6 +16,10 @@ const zone = document.getElementById("zone");
 if (zone) {
   zone.textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
 }
+if (new URLSearchParams(location.search).has("live")) {
+  // Whoever loads it again from now on means to.
+  history.replaceState(null, "", location.pathname);
+}
 const live = document.getElementById("live");
 if (live) {
   const POLL_MILLISECONDS = 10000;
@@ -30,7 +34,8 @@ if (live) {
       // Nothing that somebody has begun to choose is taken away from them.
       document.getElementById("changed").hidden = false;
     } else {
-      location.replace(location.pathname);
+      // By itself, so it is no use of a session of ours.
+      location.replace(`${location.pathname}?live=on`);
     }
   };
   const stop = () => {

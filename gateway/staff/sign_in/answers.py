@@ -35,7 +35,13 @@ ERRORS: Final = {
     ),
 }
 """By the error's code, what a person can do; whatever the provider describes is logged and not shown."""
-UNKNOWN: Final = f"The identity provider answered with an error. {_AGAIN}"
+_UNKNOWN: Final = f"The identity provider answered with an error. {_AGAIN}"
+
+
+def describe_error(error: str | None) -> tuple[str, str]:
+    """Return what a person can do about an error that the provider has answered, and its code if it is a known one."""
+    known = error if error in ERRORS else None
+    return (ERRORS[known], known) if known is not None else (_UNKNOWN, "")
 
 
 class AnswerRefused(ValueError):

@@ -29,21 +29,23 @@ class Attempt:
     """The cookie's value: 256 random bits, when it began, and where to return to."""
     begun_at: datetime
     return_to: str
+    place: bytes = b""
+    """Where it began; as one of any other place it asks and answers something else."""
 
     def __repr__(self) -> str:
         """Hide the value."""
         return "Attempt(…)"
 
     @classmethod
-    def begin(cls, return_to: str, *, now: datetime) -> "Attempt":
-        """Return a new one, that leads back to `return_to`."""
+    def begin(cls, return_to: str, *, now: datetime, place: bytes = b"") -> "Attempt":
+        """Return a new one, that leads back to `return_to` and counts at `place` alone."""
         seconds = int(now.timestamp())
         value = f"{secrets.token_urlsafe(32)}.{seconds}.{_encode(return_to.encode('utf-8'))}"
-        return cls(value=value, begun_at=datetime.fromtimestamp(seconds, UTC), return_to=return_to)
+        return cls(value=value, begun_at=datetime.fromtimestamp(seconds, UTC), return_to=return_to, place=place)
 
     @classmethod
-    def read(cls, value: str, *, leads: Callable[[str], str] = read_return) -> "Attempt | None":
-        """Return the one of a cookie's value; None if we would never have made it.
+    def read(cls, value: str, *, leads: Callable[[str], str] = read_return, place: bytes = b"") -> "Attempt | None":
+        """Return the one of a cookie's value, as if it had begun at `place`; None if we would never have made it.
 
         It leads back to what `leads` makes of where the value says.
         """
@@ -56,7 +58,7 @@ class Attempt:
         except (ValueError, OverflowError, OSError):
             return None
         # A browser may say anything: what it says is looked at again as if it came in a link.
-        return cls(value=value, begun_at=begun_at, return_to=leads(return_to))
+        return cls(value=value, begun_at=begun_at, return_to=leads(return_to), place=place)
 
     @property
     def state(self) -> str:
@@ -88,7 +90,7 @@ class Attempt:
         return not timedelta(seconds=-5) <= now - self.begun_at < LIFETIME
 
     def _derive(self, what: bytes) -> str:
-        return _encode(hmac.digest(self.value.encode("ascii"), what, "sha256"))
+        return _encode(hmac.digest(self.value.encode("ascii"), what + self.place, "sha256"))
 
 
 def _encode(octets: bytes) -> str:

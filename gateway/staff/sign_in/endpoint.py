@@ -22,7 +22,7 @@ from gateway.clock import Clock
 from gateway.config.model import SignIn
 from gateway.pages.render import Pages
 from gateway.staff.issuer import IssuerError
-from gateway.staff.sign_in.answers import ERRORS, UNKNOWN, ProviderAnswer
+from gateway.staff.sign_in.answers import ProviderAnswer, describe_error
 from gateway.staff.sign_in.attempt import LIFETIME, Attempt
 from gateway.staff.sign_in.fitting import Unfit, match
 from gateway.staff.sign_in.home import SIGN_IN, sign_in_link
@@ -144,9 +144,7 @@ class SignInEndpoint:
 
     def _declined(self, answer: ProviderAnswer) -> web.Response:
         log.info("the identity provider answered a sign-in with an error: %r", answer.error)
-        known = answer.error in ERRORS
-        said = ERRORS.get(str(answer.error), UNKNOWN)
-        code = str(answer.error) if known else ""
+        said, code = describe_error(answer.error)
         return self._pages.message("Not signed in", said, status=403, again=HOME, code=code)
 
     async def _admit(self, request: web.Request, newcomer: Newcomer) -> web.Response:

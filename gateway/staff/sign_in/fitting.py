@@ -29,8 +29,9 @@ async def match(
     *,
     now: datetime,
     leads: Callable[[str], str] = read_return,
+    place: bytes = b"",
 ) -> tuple[ProviderAnswer, Attempt]:
-    """Return what the provider answered, and the attempt of this browser's `cookie` that it answers.
+    """Return what the provider answered, and the attempt of this browser's `cookie` at `place` that it answers.
 
     Raises Unfit, and IssuerError if it is not known whether the provider says whose its answers are.
     """
@@ -40,7 +41,7 @@ async def match(
         raise Unfit(f"The answer of the identity provider cannot be read: {exc}. Begin again.") from exc
     if isinstance(cookie, Deny):
         raise Unfit(f"{cookie.detail}.")
-    attempt = None if cookie is None else Attempt.read(cookie, leads=leads)
+    attempt = None if cookie is None else Attempt.read(cookie, leads=leads, place=place)
     if attempt is None or attempt.is_over(now):
         raise Unfit(_BEGIN_AGAIN)
     if not hmac.compare_digest(answer.state.encode("utf-8"), attempt.state.encode("ascii")):

@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from gateway.asking import open_asker
-from gateway.config.model import Config, ConfigError, SignIn
+from gateway.config.model import Config
 from gateway.origin import Origin
 from gateway.pages import static_files
 from gateway.pages.render import Pages
 from gateway.staff.issuer import Issuer
+from gateway.staff.sign_in.client_key import read_client_key
 from gateway.staff.sign_in.endpoint import SignInEndpoint
 from gateway.staff.sign_in.home import HomePage, HomePart
 from gateway.staff.sign_in.leaving import SignOutEndpoint
@@ -19,7 +20,6 @@ from gateway.staff.sign_in.visitors import Visitors
 from gateway.staff.sign_outs import SignOuts
 from gateway.staff.verify import StaffVerifier
 from gateway.state import State
-from gateway.tokens.signing import KeyRefused, SigningKey
 
 _MOST_QUESTIONS = 16  # Codes of strangers are asked about, too: the provider is not to be flooded by way of us.
 
@@ -63,17 +63,8 @@ async def _open_provider(stack: AsyncExitStack, config: Config, state: State, is
         section,
         http=await stack.enter_async_context(open_asker(most=_MOST_QUESTIONS)),
         origin=Origin.of(config.server.issuer),
-        key=_read_key(section),
+        key=read_client_key(section.client_key, section.client_key_id, "staff.sign_in"),
         acr=config.staff.require_acr,
         max_age_seconds=config.staff.max_age_seconds,
         clock=state.clock,
     )
-
-
-def _read_key(section: SignIn) -> SigningKey | None:
-    if section.client_key is None:
-        return None
-    try:
-        return SigningKey.from_pem(section.client_key_id or None, section.client_key.reveal().encode("utf-8"))
-    except KeyRefused as exc:
-        raise ConfigError(f"staff.sign_in.client_key: {exc}") from exc

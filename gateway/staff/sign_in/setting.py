@@ -1,8 +1,20 @@
-"""The cookies of a browser's sign-in, as they are set and taken back."""
+"""The cookies of a browser's sign-in, as they are read, set and taken back."""
 
 from aiohttp import web
 
 from gateway import cookie_names
+from gateway.proxy.cookies import read_one
+from policy.model import Deny, DenyReason
+
+
+def read_cookie(request: web.Request, name: str, *, secure: bool) -> str | Deny | None:
+    """Return the value of our cookie of this name; Deny if there are two, or what may be read as one."""
+    wire = cookie_names.named(name, secure=secure).encode("ascii")
+    lines = [line.encode("utf-8", "surrogateescape") for line in request.headers.getall("Cookie", [])]
+    value = read_one(lines, wire)
+    if sum(line.count(wire) for line in lines) > 1 or (value is not None and not value.isascii()):
+        return Deny(reason=DenyReason.AMBIGUOUS_HEADER, detail="a cookie of ours is there twice: delete both")
+    return None if value is None else value.decode("ascii")
 
 
 class CookieSetter:

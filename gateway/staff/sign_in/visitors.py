@@ -18,7 +18,8 @@ from gateway.config.model import Config
 from gateway.forms import TOO_OLD, check_sender, holds_token
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.origin import Origin
-from gateway.proxy.cookies import OurCookies, digest_of, read_one
+from gateway.proxy.cookies import OurCookies, digest_of
+from gateway.staff.sign_in.setting import read_cookie
 from gateway.staff.verify import SignedIn, StaffVerifier
 from gateway.stores.store import StaffSession, Store, StoreError
 from policy.model import Deny, DenyReason
@@ -169,13 +170,7 @@ class Visitors:
         """Return the value of our cookie of this name; Deny if there are two, or what may be read as one."""
         if not self.is_on or not self.is_here(request):
             return None
-        wire = cookie_names.named(name, secure=self.secure).encode("ascii")
-        lines = [line.encode("utf-8", "surrogateescape") for line in request.headers.getall("Cookie", [])]
-        mentioned = sum(line.count(wire) for line in lines)
-        value = read_one(lines, wire)
-        if mentioned > 1 or (value is not None and not value.isascii()):
-            return Deny(reason=DenyReason.AMBIGUOUS_HEADER, detail="a cookie of ours is there twice: delete both")
-        return None if value is None else value.decode("ascii")
+        return read_cookie(request, name, secure=self.secure)
 
     def is_live(self, session: StaffSession) -> bool:
         """Tell whether a session's time is not over, and it is of the provider that counts now."""

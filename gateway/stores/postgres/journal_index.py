@@ -3,9 +3,10 @@
 What is found is judged again by the line itself, as with the index over files: see `gateway.audit.index.finding`.
 """
 
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from gateway.audit.index.asking import IndexTurns, LogIndex
@@ -15,6 +16,7 @@ from gateway.audit.index.grouping import GROUPING
 from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import settled_id
+from gateway.audit.search.own_part import take_out
 from gateway.audit.search.query import Marked, Query
 from gateway.audit.search.words import MANY
 from gateway.audit.segment import read_entry
@@ -31,15 +33,24 @@ _NO_LAG = None
 # One that is away keeps nobody from following the others for longer.
 _SHIPPED_THROUGH = "SELECT array_agg(through) FROM locum.journal_nodes WHERE heard_at > now() - interval '5 minutes'"
 _SELECT = "SELECT id, segment, number, line FROM locum.journal_lines"
+_FEW = 25_000
+"""So many places are all looked up and put in order within a fifth of a second."""
 
 
 class DatabaseIndex(LogIndex):
     """Asks the database; a question has a connection to itself, so none is in the way of a decision's facts."""
 
     def __init__(
-        self, address: Address, terms: StoreTerms, *, seconds: float = SECONDS, clock: Clock = utc_now
+        self,
+        address: Address,
+        terms: StoreTerms,
+        *,
+        seconds: float = SECONDS,
+        clock: Clock = utc_now,
+        few: int = _FEW,
     ) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet; of what the database takes to be no more than a `few`, it looks up all."""
+        self._few = few
         self._clock = clock
         self._connector = Connector(address, terms)
         self._terms = terms
@@ -61,31 +72,45 @@ class DatabaseIndex(LogIndex):
                 found.append(one)
         return Page(found, more=False), _NO_LAG
 
-    async def stats(self, query: Query, *, account: str | None) -> tuple[Tally, None]:
-        tally = Tally()
-        async with self._question(account) as connection:
-            if query.is_exact and not (query.has_words and await _has_many(connection)):
-                for *values, lowest, highest, count in await self._count(connection, query, account):
-                    times = time_at(lowest), time_at(highest)
-                    tally.add_group(tuple(read_values(tuple(values))), count, *times)
-            else:
-                async for one in self._each(connection, query, account):
-                    tally.add_entry(one.entry)
+    async def stats(self, query: Query, *, account: str | None, less: Query | None = None) -> tuple[Tally, None]:
+        async with self._question(account) as connection, _moment(connection):
+            tally = await self._tally(connection, query, account)
+            if less is not None:
+                take_out(tally.by, (await self._tally(connection, less, account)).by)
         return tally, _NO_LAG
 
-    async def overview(self, query: Query, *, step: int, account: str | None) -> tuple[Overview, None]:
-        found = Overview(step)
-        async with self._question(account) as connection:
-            if query.is_exact and not (query.has_words and await _has_many(connection)):
-                groups, steps = await self._count_steps(connection, query, account, step)
-                for *values, count in groups:
-                    found.add_group(tuple(read_values(tuple(values))), count)
-                for number, decision, count in steps:
-                    found.add_step(number, decision, count)
-            else:
-                async for one in self._each(connection, query, account):
-                    found.add_entry(one.entry)
+    async def overview(
+        self, query: Query, *, step: int, account: str | None, less: Query | None = None
+    ) -> tuple[Overview, None]:
+        async with self._question(account) as connection, _moment(connection):
+            found = await self._overlook(connection, query, account, step)
+            if less is not None:
+                found.take_out(await self._overlook(connection, less, account, step))
         return found, _NO_LAG
+
+    async def _tally(self, connection: Connection, query: Query, account: str | None) -> Tally:
+        tally = Tally()
+        if query.is_exact and not (query.has_words and await _has_many(connection)):
+            for *values, lowest, highest, count in await self._count(connection, query, account):
+                times = time_at(lowest), time_at(highest)
+                tally.add_group(tuple(read_values(tuple(values))), count, *times)
+        else:
+            async for one in self._each(connection, query, account):
+                tally.add_entry(one.entry)
+        return tally
+
+    async def _overlook(self, connection: Connection, query: Query, account: str | None, step: int) -> Overview:
+        found = Overview(step)
+        if query.is_exact and not (query.has_words and await _has_many(connection)):
+            groups, steps = await self._count_steps(connection, query, account, step)
+            for *values, count in groups:
+                found.add_group(tuple(read_values(tuple(values))), count)
+            for number, decision, count in steps:
+                found.add_step(number, decision, count)
+        else:
+            async for one in self._each(connection, query, account):
+                found.add_entry(one.entry)
+        return found
 
     async def _settled(self, connection: Connection) -> int:
         return settled_id(self._clock(), await connection.fetchval(_SHIPPED_THROUGH) or [])
@@ -126,8 +151,9 @@ class DatabaseIndex(LogIndex):
         ascending = after is not None
         place: tuple[int, int, int] | None = None
         edge = (after, ">") if ascending else (before, "<")
+        are_few = await self._are_few(connection, where, values)
         while True:
-            sql, given = f"{_SELECT} WHERE {where}", list(values)
+            sql, given = where, list(values)
             if place is not None:
                 given += place
                 sql += f" AND (id, segment, number) {edge[1]} (${len(given) - 2}, ${len(given) - 1}, ${len(given)})"
@@ -135,9 +161,8 @@ class DatabaseIndex(LogIndex):
                 given.append(edge[0])
                 sql += f" AND id {edge[1]} ${len(given)}"
             way = "ASC" if ascending else "DESC"
-            rows = await connection.fetch(
-                f"{sql} ORDER BY id {way}, segment {way}, number {way} LIMIT {_AT_ONCE}", *given
-            )
+            order = f"ORDER BY id {way}, segment {way}, number {way}"
+            rows = await connection.fetch(_select(sql, order, are_few=are_few), *given)
             for id_, _, _, line in rows:
                 entry = read_entry(line)
                 if entry is None or not query.matches(entry):
@@ -149,6 +174,15 @@ class DatabaseIndex(LogIndex):
             place = tuple(rows[-1])[:3]
             if time.monotonic() >= until:
                 raise TooCostly
+
+    async def _are_few(self, connection: Connection, where: str, values: list[Any]) -> bool:
+        """Tell whether the server takes it that few rows match; what it takes more to be is looked for by time."""
+        plan = await connection.fetchval(
+            f"EXPLAIN (FORMAT JSON) SELECT 1 FROM locum.journal_lines WHERE {where}",  # noqa: S608 - our own words
+            *values,
+        )
+        rows: float = json.loads(plan)[0]["Plan"]["Plan Rows"]
+        return rows <= self._few
 
     async def _count(self, connection: Connection, query: Query, account: str | None) -> Sequence[tuple[Any, ...]]:
         where, values = _state(query, account)
@@ -170,6 +204,27 @@ class DatabaseIndex(LogIndex):
             await connection.fetch(f"SELECT {groups}, count(*) {table} GROUP BY {groups}", *values),
             await connection.fetch(f"SELECT {number}, decision, count(*) {table} GROUP BY 1, 2", *values),
         )
+
+
+def _moment(connection: Connection) -> AbstractAsyncContextManager[Any]:
+    """Let everything that is asked in the block be of one moment."""
+    transaction: AbstractAsyncContextManager[Any] = connection.transaction(isolation="repeatable_read", readonly=True)
+    return transaction
+
+
+def _select(where: str, order: str, *, are_few: bool) -> str:
+    """Return what selects a page of rows.
+
+    Left to itself the server goes by time until a page is full, which, where there are few and it errs about when they
+    were, is through everything. So of few it is made to look up all, by what they are found by.
+    """
+    if not are_few:
+        return f"{_SELECT} WHERE {where} {order} LIMIT {_AT_ONCE}"
+    return (
+        f"WITH few AS MATERIALIZED (SELECT id, segment, number FROM locum.journal_lines WHERE {where})"  # noqa: S608 - our own words
+        f" SELECT id, segment, number, line FROM (SELECT * FROM few {order} LIMIT {_AT_ONCE}) AS page"
+        f" JOIN (SELECT segment, number, line FROM locum.journal_lines) AS lines USING (segment, number) {order}"
+    )
 
 
 async def _has_many(connection: Connection) -> bool:

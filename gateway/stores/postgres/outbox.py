@@ -1,12 +1,13 @@
 """The shared store's part about notices."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from gateway.stores import outbox_rows as rows
-from gateway.stores.outbox import ALL, Claim, Contacts, Notice, Outbox, Room, Waiting
+from gateway.stores.outbox import ALL, Claim, Concerned, Contacts, Notice, Outbox, Pending, Room, Waiting
 from gateway.stores.postgres.writes import Fetch
 from gateway.stores.rows import Row, write_time
 from gateway.stores.store import StoreConflict
@@ -38,6 +39,10 @@ class PostgresOutbox(Outbox):
     async def list_contacts(self) -> Sequence[Contacts]:
         return [rows.read_contacts(row) for row in await self._read(rows.LIST_CONTACTS, {})]
 
+    async def page_contacts(self, after: str, *, most: int) -> Sequence[Concerned]:
+        found = await self._read(rows.PAGE_CONTACTS, rows.page_values(after, most=most))
+        return [rows.read_concerned(row) for row in found]
+
     async def save_contacts(self, contacts: Contacts, *, tell: Sequence[Notice], now: datetime) -> None:
         await self._together(partial(_save_contacts, contacts=contacts, tell=tell, now=now))
 
@@ -57,13 +62,43 @@ class PostgresOutbox(Outbox):
         values = {"ids": rows.ids_value(ids), "outcome": outcome}
         await self._together(partial(_run, sql=rows.SETTLE, values=values))
 
-    async def finish_claim(self, claim: Claim, *, noted: Sequence[str], not_before: datetime, failures: int) -> None:
+    async def finish_claim(
+        self,
+        claim: Claim,
+        *,
+        noted: Sequence[str],
+        not_before: datetime,
+        failures: int,
+        error: str = "",
+        put_off: Mapping[str, datetime] = MappingProxyType({}),
+    ) -> None:
         async def finish(fetch: Fetch) -> None:
             await _run(fetch, sql=rows.NOTE, values={"ids": rows.ids_value(noted)})
-            values = rows.release_values(claim, not_before=not_before, failures=failures)
+            for values in rows.put_off_values(put_off):
+                await _run(fetch, sql=rows.PUT_OFF, values=values)
+            values = rows.release_values(claim, not_before=not_before, failures=failures, error=error)
             await _run(fetch, sql=rows.RELEASE, values=values)
 
         await self._together(finish)
+
+    async def list_pending(self, *, account: str = "", most: int) -> Sequence[Pending]:
+        return [
+            rows.read_pending(row) for row in await self._read(rows.PENDING, rows.listed_values(account, most=most))
+        ]
+
+    async def list_given_up(self, *, account: str = "", most: int) -> Sequence[Notice]:
+        return [
+            rows.read_notice(row) for row in await self._read(rows.GIVEN_UP, rows.listed_values(account, most=most))
+        ]
+
+    async def retry_notices(self, ids: Sequence[str] | None, *, now: datetime) -> int:
+        of_targets, of_notices = rows.retry_values(ids, now=now)
+
+        async def retry(fetch: Fetch) -> int:
+            await _run(fetch, sql=rows.RETRY_TARGETS, values=of_targets)
+            return len(await _run(fetch, sql=rows.RETRY, values=of_notices))
+
+        return await self._together(retry)
 
     async def count_waiting(self) -> Waiting:
         [row] = await self._read(rows.COUNT, {})
@@ -106,5 +141,5 @@ async def _claim(fetch: Fetch, *, holder: str, values: rows.Values, most: int) -
     found = await _run(fetch, sql=rows.CLAIM_TARGET, values=values)
     if not found:
         return None
-    claimed = await _run(fetch, sql=rows.CLAIMED, values=rows.claimed_values(found[0], most=most))
+    claimed = await _run(fetch, sql=rows.CLAIMED, values=rows.claimed_values(found[0], claim=values, most=most))
     return rows.read_claim(found[0], holder, claimed)

@@ -363,6 +363,8 @@ CREATE TABLE locum.journal_segments (
     inode bigint NOT NULL,
     bytes bigint NOT NULL DEFAULT 0,
     lines bigint NOT NULL DEFAULT 0,
+    -- So many of them cannot be found, for they could not be read.
+    unread bigint NOT NULL DEFAULT 0,
     -- What tells the last of these lines from all others: see gateway/audit/position.py.
     mark text NOT NULL DEFAULT '',
     UNIQUE (node, name)
@@ -439,7 +441,10 @@ CREATE TABLE locum.notices (
     happened_at bigint NOT NULL,
     -- Empty while it is to be sent.
     outcome text NOT NULL,
-    is_noted bigint NOT NULL
+    is_noted bigint NOT NULL,
+    -- How often it was refused by itself, and before when it is not tried again; what holds up no other of its target.
+    tries bigint NOT NULL DEFAULT 0,
+    not_before bigint NOT NULL DEFAULT 0
 );
 
 CREATE INDEX notices_to_send ON locum.notices (channel, address, happened_at) WHERE is_noted = 0;
@@ -453,5 +458,7 @@ CREATE TABLE locum.notice_targets (
     held_until bigint NOT NULL,
     holder text NOT NULL,
     failures bigint NOT NULL,
+    -- What went wrong there last, in our own words.
+    error text NOT NULL DEFAULT '',
     PRIMARY KEY (channel, address)
 );

@@ -1,0 +1,112 @@
+"""What a customer's provider tells of sign-outs: every session that had begun by then is over, at its next request."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.caller import Caller
+from gateway.clock import Clock
+from gateway.console.sessions import Kept
+from gateway.stores.once import Redeeming
+from gateway.stores.store import StoreConflict, StoreError
+from policy.events import Notice
+from policy.model import AccountId, ClientId
+from policy.provider_administrators import name_person
+from policy.times import LEEWAY
+
+log = logging.getLogger(__name__)
+
+_MOST_ROUNDS = 5
+
+
+class OwnSignOuts:
+    """Keeps until when sessions count that one client of one provider has made, by person and by session there.
+
+    OpenID Connect Back-Channel Logout 1.0. A session that begins later counts, so the same may be told any number of
+    times.
+    """
+
+    def __init__(
+        self,
+        account: AccountId,
+        *,
+        issuer: str,
+        client_id: str,
+        client: ClientId,
+        longest: timedelta,
+        store: Redeeming,
+        journal: AuditLog,
+        clock: Clock,
+    ) -> None:
+        """Tell the record of `account` and `client`; no session of this provider's lasts longer than `longest`."""
+        self._account = account
+        self._issuer = issuer
+        self._client_id = client_id
+        self._client = client
+        self._longest = longest
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+
+    async def is_over(self, kept: Kept) -> bool:
+        """Tell whether the provider has ended a session, or all of that person's; raises StoreError."""
+        for mark in self._marks(kept.claims):
+            until = await self._store.find_one_time(mark, now=self._clock())
+            if until is not None and kept.begun_at <= datetime.fromisoformat(until) + LEEWAY:
+                return True
+        return False
+
+    async def name(self, notice: Notice) -> Notice:
+        """Return the notice as it is: a session of the provider's says enough."""
+        return notice
+
+    async def carry_out(self, notice: Notice, caller: Caller) -> None:
+        """End every session of a person's, or of one session at the provider, that had begun when this was issued.
+
+        It only takes power away, so it is done even if it cannot be recorded. Raises StoreError.
+        """
+        said = {"sub": notice.person.subject} if notice.person is not None else {"sid": notice.session}
+        for mark in self._marks(said):
+            await self._put(mark, notice.issued_at)
+        by = self._issuer if notice.person is None else name_person(self._issuer, notice.person.subject)
+        record = Record(
+            kind="audit",
+            reason="signed_out",
+            account=self._account,
+            by=by,
+            client_id=self._client,
+            client_ip=caller.client_ip,
+            user_agent=caller.user_agent,
+            request_id=caller.request_id,
+        )
+        try:
+            await self._journal.append(record, durable=True)
+        except JournalError:
+            log.exception("a sign-out that the provider of %s told of could not be recorded", self._account)
+
+    async def _put(self, mark: bytes, until: datetime) -> None:
+        now = self._clock()
+        for _ in range(_MOST_ROUNDS):
+            # Between the two nothing is known of it; whoever told of it hears of no success before, and tells again.
+            known = await self._store.redeem(mark, now=now)
+            newest = until if known is None else max(until, datetime.fromisoformat(known))
+            try:
+                await self._store.add_one_time(
+                    mark, newest.isoformat(), expires_at=now + self._longest + 2 * LEEWAY, now=now
+                )
+            except StoreConflict:
+                continue  # somebody else was told just now
+            return
+        raise StoreError("others go on telling of the same sign-out")
+
+    def _marks(self, claims: Mapping[str, Any]) -> list[bytes]:
+        """Return by what is known that a person, or a session of the provider's, is signed out."""
+        return [
+            sha256(f"account signed out\0{self._issuer}\0{self._client_id}\0{name}\0{value}".encode()).digest()
+            for name in ("sub", "sid")
+            if isinstance(value := claims.get(name), str)
+        ]

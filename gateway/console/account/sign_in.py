@@ -1,0 +1,262 @@
+"""Signing in to an account's page at the customer's own provider, and out again; each time on the record."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway import cookie_names
+from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.record import Record
+from gateway.audit.writing.strangers import Persons, Strangers
+from gateway.bodies import FormError, read_form
+from gateway.caller import Caller
+from gateway.clock import Clock
+from gateway.console.account.admission import CONSOLE, Admission
+from gateway.console.account.door import PATH
+from gateway.console.account.own_page import read_return, sign_in_page
+from gateway.console.account.own_sign_in import CALLBACK, LOGOUT, SIGN_IN, SIGN_OUT, OwnSignIn
+from gateway.forms import TOO_OLD, check_sender, holds_token
+from gateway.pages.render import Pages
+from gateway.staff.issuer import IssuerError
+from gateway.staff.logout import LogoutEndpoint
+from gateway.staff.sign_in.answers import describe_error
+from gateway.staff.sign_in.attempt import LIFETIME, Attempt
+from gateway.staff.sign_in.fitting import Unfit, match
+from gateway.staff.sign_in.provider import CodeRefused
+from gateway.staff.sign_in.setting import CookieSetter
+from gateway.stores.once import Redeeming
+from gateway.stores.store import StoreConflict, StoreError
+from policy.model import Deny, DenyReason
+from policy.provider_administrators import NoAdministrator, name_person
+from policy.staff import signed_in_at
+
+log = logging.getLogger(__name__)
+
+_MOST_FORM_BYTES = 4096
+# Longer than any code and any ID token of the same sign-in counts.
+_MARK_LIFETIME = timedelta(hours=1)
+_TITLE: Final = "Not signed in"
+_USED: Final = "This answer was used before. Begin again."
+_TOO_MANY: Final = "Somebody at your address has tried too often. Wait some minutes, then try again."
+_Answer = Callable[[web.Request, OwnSignIn, Caller], Awaitable[web.Response]]
+
+
+class SignInPages:
+    """Leads an administrator in, at the account's own host alone, and out again."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        store: Redeeming,
+        journal: AuditLog,
+        persons: Persons,
+        strangers: Strangers,
+        pages: Pages,
+        clock: Clock,
+    ) -> None:
+        """Record in `journal` who is let in, by `persons` and `strangers` who is not."""
+        self._admission = admission
+        self._store = store
+        self._journal = journal
+        self._persons = persons
+        self._strangers = strangers
+        self._pages = pages
+        self._clock = clock
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of the control plane that this serves, whether anybody signs in here or not."""
+        # Not for HEAD, by which a code would be used up and a session begun that nobody has.
+        return [
+            web.get(SIGN_IN, partial(self._serve, self._begin), allow_head=False),
+            web.get(CALLBACK, partial(self._serve, self._finish), allow_head=False),
+            web.post(SIGN_OUT, partial(self._serve, self._leave)),
+            web.post(LOGOUT, partial(self._serve, self._hear)),
+        ]
+
+    async def _serve(self, answer: _Answer, request: web.Request) -> web.Response:
+        """Answer for an account that has a provider of its own, at its own host, and say what went wrong."""
+        caller = Caller.through_front(request)
+        try:
+            found = await self._admission.find_own(request, caller)
+            return found if isinstance(found, web.Response) else await answer(request, found, caller)
+        except FormError as exc:
+            return self._pages.message("Nothing was done", f"This is no form of ours: {exc}.", status=400, again=PATH)
+        except StoreError:
+            return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
+        except JournalError:
+            return self._pages.refusal(Deny(reason=DenyReason.JOURNAL_UNAVAILABLE), again=PATH)
+
+    async def _begin(self, request: web.Request, own: OwnSignIn, _caller: Caller) -> web.Response:
+        """Send the browser to the provider, with a cookie that ties what comes back to it."""
+        return_to = read_return(request.query.get("return", ""))
+        if request.headers.getall("Sec-Fetch-Site", ["none"]) not in (["none"], ["same-origin"]):
+            # Another site's page may lead here, but it is the person who begins.
+            return _lead(return_to)
+        attempt = Attempt.begin(return_to, now=self._clock(), place=own.place)
+        try:
+            address = await own.provider.question(attempt, fresh=request.query.get("fresh") == "1")
+        except IssuerError as exc:
+            return self._unavailable(own, exc)
+        response = _lead(address)
+        seconds = int(LIFETIME.total_seconds())
+        _cookies(own).put(response, cookie_names.ARRIVAL, attempt.value, seconds=seconds)
+        return response
+
+    async def _finish(self, request: web.Request, own: OwnSignIn, caller: Caller) -> web.Response:
+        """Begin a session for whoever comes back with a code that is worth an ID token of an administrator's."""
+        try:
+            cookie = own.cookie(request, cookie_names.ARRIVAL)
+            answer, attempt = await match(
+                request, own.provider, cookie, now=self._clock(), leads=read_return, place=own.place
+            )
+        except Unfit as exc:
+            # The cookie stays: nobody else's link may undo a sign-in that is under way.
+            return self._pages.message(_TITLE, str(exc), status=400, again=PATH)
+        except IssuerError as exc:
+            return self._unavailable(own, exc)
+        if answer.code is None:
+            log.info("the provider of %s answered a sign-in with an error: %r", own.account, answer.error)
+            said, code = describe_error(answer.error)
+            response = self._pages.message(_TITLE, said, status=403, again=PATH, code=code)
+        else:
+            taken = await self._take_turn(own, caller, attempt)
+            if taken is not None:
+                return taken
+            response = await self._redeem(request, own, caller, answer.code, attempt)
+        # The attempt has come to its end, whichever.
+        _cookies(own).drop(response, cookie_names.ARRIVAL)
+        return response
+
+    async def _take_turn(self, own: OwnSignIn, caller: Caller, attempt: Attempt) -> web.Response | None:
+        """Have one code of this attempt redeemed, and no other; return the answer where none may be.
+
+        Each code is a question to the provider, and its refusal a record, whoever has made it up. An attempt that was
+        used takes nobody's turn.
+        """
+        now = self._clock()
+        if await self._store.find_one_time(attempt.mark, now=now) is not None:
+            return self._pages.message(_TITLE, _USED, status=400, again=PATH)
+        if not await own.codes.take(caller.client_ip):
+            return self._pages.message(_TITLE, _TOO_MANY, status=429, again=PATH)
+        try:
+            await self._store.add_one_time(attempt.mark, "", expires_at=now + _MARK_LIFETIME, now=now)
+        except StoreConflict:
+            return self._pages.message(_TITLE, _USED, status=400, again=PATH)
+        return None
+
+    async def _redeem(
+        self, request: web.Request, own: OwnSignIn, caller: Caller, code: str, attempt: Attempt
+    ) -> web.Response:
+        try:
+            claims = await own.provider.redeem(code, attempt)
+        except CodeRefused as exc:
+            log.info("a sign-in to the page of %s was refused: %s", own.account, exc)
+            await self._strangers.append(_record(own, caller, reason="code_refused"))
+            said = "What your identity provider answered does not fit this sign-in. Begin again."
+            return self._pages.message(_TITLE, said, status=400, again=PATH)
+        except IssuerError as exc:
+            return self._unavailable(own, exc)
+        await own.codes.forgive(caller.client_ip)
+        kept = own.worth_keeping(claims)
+        who = own.judge(kept)
+        if isinstance(who, NoAdministrator):
+            by = name_person(str(kept["iss"]), str(kept["sub"]))
+            refused = _record(own, caller, reason=str(who.why), by=by)
+            await self._persons.append_of(f"{own.account}\0{by}", refused)
+            return sign_in_page(self._pages, own, return_to=attempt.return_to, barred=who)
+        # If this cannot be recorded, nobody is let in.
+        record = _record(own, caller, reason="signed_in", by=who.administrator.id, allowed=True)
+        await self._journal.append(record, durable=True)
+        response = _lead(attempt.return_to)
+        await self._let_in(request, response, own, kept)
+        return response
+
+    async def _let_in(self, request: web.Request, response: web.Response, own: OwnSignIn, kept: dict[str, Any]) -> None:
+        """Begin a session, whatever the browser brought (no fixation), and end what it had, which nobody would end."""
+        value = await own.sessions.begin(
+            str(kept["sub"]), "openid", issuer=str(kept["iss"]), claims=kept, signed_in_at=signed_in_at(kept)
+        )
+        former = own.cookie(request, cookie_names.OWNER)
+        if isinstance(former, str):
+            await self._end(own, Caller.through_front(request), former)
+        seconds = int(own.sessions.longest.total_seconds())
+        _cookies(own).put(response, cookie_names.OWNER, value, seconds=seconds)
+
+    async def _leave(self, request: web.Request, own: OwnSignIn, caller: Caller) -> web.Response:
+        """End the session; the browser forgets its cookie only once that is stored."""
+        value = own.cookie(request, cookie_names.OWNER)
+        # The sender first: a browser sends no cookie of ours with another site's form, which must drop none, either.
+        wrong = check_sender(request, own.origin.text)
+        fields = [] if wrong is not None else await read_form(request, _MOST_FORM_BYTES)
+        if wrong is None and isinstance(value, str) and not holds_token(fields, [own.form_token(value)]):
+            wrong = TOO_OLD
+        if wrong is not None:
+            return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), again=PATH)
+        was_in = isinstance(value, str) and await self._end(own, caller, value)
+        farewell = await self._farewell(own) if was_in else None
+        note = "You are signed out." if was_in else "Nobody was signed in here any more."
+        response = sign_in_page(self._pages, own, note=note, farewell=farewell, status=200)
+        _cookies(own).drop(response, cookie_names.OWNER, cookie_names.ARRIVAL)
+        return response
+
+    async def _hear(self, request: web.Request, own: OwnSignIn, _caller: Caller) -> web.Response:
+        """Take what the provider itself tells of a sign-out: see `gateway.staff.logout`."""
+        return await LogoutEndpoint(own.notices, own.sign_outs).logout(request)
+
+    async def _end(self, own: OwnSignIn, caller: Caller, value: str) -> bool:
+        """End a session; it only takes power away, so it is done even if it cannot be recorded."""
+        ended = await own.sessions.end(value)
+        if ended is None:
+            return False
+        try:
+            await self._journal.append(
+                _record(own, caller, reason="signed_out", by=name_person(ended.issuer, ended.who)), durable=True
+            )
+        except JournalError:
+            log.exception("a sign-out of an account's page could not be recorded")
+        return True
+
+    async def _farewell(self, own: OwnSignIn) -> str | None:
+        """Return where a person signs out at the provider as well, if it has such a place."""
+        try:
+            return await own.provider.farewell()
+        except IssuerError as exc:
+            log.info("where people of %s sign out at their provider is not known: %s", own.account, exc)
+            return None
+
+    def _unavailable(self, own: OwnSignIn, exc: IssuerError) -> web.Response:
+        log.warning("nobody of %s can sign in to its page at their provider: %s", own.account, exc)
+        said = (
+            f"Your identity provider, {own.provider_name}, cannot be asked now. Nothing was changed.",
+            "Try again in a moment. If that stays so, ask whoever looks after it.",
+        )
+        return self._pages.message(_TITLE, *said, status=503, again=PATH)
+
+
+def _record(own: OwnSignIn, caller: Caller, *, reason: str, by: str | None = None, allowed: bool = False) -> Record:
+    return Record(
+        kind="audit",
+        decision="allow" if allowed else None if reason == "signed_out" else "deny",
+        reason=reason,
+        account=own.account,
+        by=by,
+        client_id=CONSOLE,
+        client_ip=caller.client_ip,
+        user_agent=caller.user_agent,
+        request_id=caller.request_id,
+    )
+
+
+def _cookies(own: OwnSignIn) -> CookieSetter:
+    return CookieSetter(secure=own.origin.secure)
+
+
+def _lead(address: str) -> web.Response:
+    """Send the browser elsewhere, with nothing kept of the address it came by."""
+    headers = {"Location": address, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return web.Response(status=303, headers=headers)
