@@ -16,8 +16,12 @@ _RUN = """async (tags) => {
     return found.violations.map(one => `${one.id}: ${one.nodes.map(node => node.target.join(" ")).join(", ")}`);
 }"""
 _FITS = "document.documentElement.scrollWidth <= window.innerWidth"
-_LAYOUT = """[...document.styleSheets].flatMap(sheet => [...sheet.cssRules])
-    .filter(rule => rule instanceof CSSMediaRule).map(rule => matchMedia(rule.conditionText).matches).join()"""
+_LAYOUT = """() => {
+    const has = rule => rule.selectorText ? document.querySelector(rule.selectorText) : [...rule.cssRules].some(has);
+    return [...document.styleSheets].flatMap(sheet => [...sheet.cssRules])
+        .filter(rule => rule instanceof CSSMediaRule && rule.conditionText.includes("width") && has(rule))
+        .map(rule => matchMedia(rule.conditionText).matches).join();
+}"""
 _NAMES = """() => {
     const found = [], comments = document.createNodeIterator(document, NodeFilter.SHOW_COMMENT);
     for (let one = comments.nextNode(); one; one = comments.nextNode()) found.push(one.data.trim());
@@ -53,24 +57,24 @@ def _axe() -> str:
 async def faults_of(page, *templates) -> list[str]:
     """Return what is wrong with a page that is made of these templates: all rules, light and dark, at every layout.
 
-    Nothing may be wider than any of the WIDTHS; where no media query of the page's decides otherwise at one than at
-    the next, the rules are asked at the wider one. They wait for themselves by timers, so the page has to be one whose
-    browser runs scripts.
+    Nothing may be wider than any of the WIDTHS. Widths at which no media query decides otherwise about anything that
+    is on the page are one layout, where the rules are asked at the widest; and at the smallest in any case. They wait
+    for themselves by timers, so the page has to be one whose browser runs scripts.
     """
     found = [f"it is not made of {one}" for one in sorted(set(templates) - set(await page.evaluate(_NAMES)))]
     # Not as a script of the page, which its policy would not let in.
     await page.evaluate(_axe())
-    await page.emulate_media(color_scheme="light")
-    widest = {}
-    for width in WIDTHS:
+    asked = set()
+    for width in reversed(WIDTHS):
         await page.set_viewport_size({"width": width, "height": 800})
         if not await page.evaluate(_FITS):
             found.append(f"{width}: it is wider than the screen")
-        widest[await page.evaluate(_LAYOUT)] = width
-    for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)
-        for width in {WIDTHS[0], *widest.values()}:
-            await page.set_viewport_size({"width": width, "height": 800})
+        layout = await page.evaluate(_LAYOUT)
+        if layout in asked and width != WIDTHS[0]:
+            continue
+        asked.add(layout)
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme=scheme)
             found += [f"{scheme}, {width}: {one}" for one in await page.evaluate(_RUN, _TAGS)]
     await page.emulate_media(color_scheme="light")
     return found

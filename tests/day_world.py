@@ -79,8 +79,15 @@ def _is_ours(url):
     return host == "127.0.0.1" or host.endswith(".localhost") or url.startswith(("data:", "blob:"))
 
 
-async def comes(page, wanted):
-    """Wait until something is on a page: by itself with scripts, else by looking again."""
+async def comes(day, page, wanted):
+    """Wait until something is on a page that is kept up to date: by itself with scripts, else by looking again."""
+    if day.scripts:
+        return await wanted.first.wait_for()
+    return await found(page, wanted)
+
+
+async def found(page, wanted):
+    """Wait until something is on a page that stays as it was loaded, by looking again."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with suppress(LateError):

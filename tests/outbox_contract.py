@@ -8,8 +8,8 @@ import pytest
 
 from gateway.stores.outbox import Claim, Contacts, Former, Notice, Room, Target, Waiting
 from gateway.stores.store import StoreConflict
-from policy.model import AccountId
-from tests.store_examples import ACME, AWKWARD, EARLIEST, LATEST, NOW
+from policy.model import Account, AccountId, AccountType
+from tests.store_examples import ACME, AWKWARD, EARLIEST, LATEST, NOW, OTHER, a_change, a_grant
 
 MAIL = Target("mail", "ann@acme.example")
 HOOK = Target("webhook", "https://acme.example/hook")
@@ -47,6 +47,22 @@ class OutboxContract:
         assert [odd, CONTACTS, last] == list(await store.list_contacts())
         assert CONTACTS == await store.find_contacts(ACME.id)
         assert None is await store.find_contacts(AccountId("other"))
+
+    async def test_contacts_come_by_pages_with_what_is_known_of_their_accounts(self, store):
+        """By account, each once; of an account that is not known, or never had a grant, that is said."""
+        trial = Account(id=AccountId("b"), type=AccountType.TRIAL)
+        change = a_change(ACME, grant=a_grant(ACME, revoked_at=NOW))
+        for account in (ACME, trial, OTHER):
+            await store.add_account(account)
+        await store.save_change(change, by="pat", at=NOW)
+        for name in ("zz", "b", ACME.id):
+            await store.save_contacts(replace(CONTACTS, account=AccountId(name)), tell=[], now=NOW)
+        first, second = await store.page_contacts("", most=2)
+        assert (CONTACTS, change.account, change.grant) == tuple(first)
+        assert ("b", trial, None) == (second.contacts.account, second.account, second.grant)
+        [last] = await store.page_contacts("b", most=2)
+        assert ("zz", None, None) == (last.contacts.account, last.account, last.grant)
+        assert [] == list(await store.page_contacts("zz", most=2))
 
     async def test_who_was_told_before_is_known_for_a_while(self, store):
         """And forgotten with the rest, for it is personal; whoever is told stays."""

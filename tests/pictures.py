@@ -50,7 +50,7 @@ async def take_all(day, folder):
     await world.dana_works(day)
     await take(day.dana, folder, "helpdesk", dark=False, height=440)
     await day.dana.evaluate("fetch('/admin')")
-    await world.comes(day.owner, day.owner.get_by_text("GET /admin"))
+    await world.comes(day, day.owner, day.owner.get_by_text("GET /admin"))
     await day.owner.goto(day.at(ACCOUNT))
     await take(day.owner, folder, "account")
     await day.owner.get_by_role("link", name="What Dana Reyes did").click()
@@ -59,11 +59,11 @@ async def take_all(day, folder):
     await world.sam_comes(day)
     await take(day.sam, folder, "security-now")
     await day.sam.get_by_role("link", name="Access log").click()
-    await world.comes(day.sam, day.sam.get_by_text("Noor Haddad"))
+    await world.found(day.sam, day.sam.get_by_text("Noor Haddad"))
     await day.sam.get_by_role("link", name="Last 24 hours").click()
     await take(day.sam, folder, "security-log")
     await day.sam.get_by_role("link", name="Evidence").click()
-    await world.comes(day.sam, day.sam.get_by_text("Everything is as it should be."))
+    await world.found(day.sam, day.sam.get_by_text("Everything is as it should be."))
     await take(day.sam, folder, "security-evidence", dark=False, height=700)
 
 

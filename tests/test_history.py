@@ -137,7 +137,9 @@ async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, p
         nodes = await stack.enter_async_context(open_nodes(tmp_path, postgres, database))
         store = await open_store(postgres, database)
         stack.push_async_callback(store.close)
-        journal = await Journal.open(tmp_path / "journal", origin="test", clock=utc_now, signer=None)
+        journal = await Journal.open(
+            tmp_path / "journal", origin="test", clock=utc_now, signer=None, patience_seconds=PATIENCE_SECONDS
+        )
         stack.push_async_callback(journal.close)
         bench = revocation.Bench(
             store=store,

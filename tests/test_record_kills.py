@@ -15,7 +15,7 @@ from tests import started
 from tests.process_world import Running, open_process_world
 from tests.rawwire import response
 
-KILLS = 20
+KILLS = 16
 AT_ONCE = 8
 """Staff who ask at the same time, each for one thing after another."""
 LIVES = """
@@ -152,10 +152,11 @@ async def live(staff):
                 continue
             await lives.begin()
             assert 200 == (await world.choose("day", ("read", "write")))[0]
-            staff.token = await world.token("tickets:read tickets:write")
+            who = world.actor_token(f"dana-{number}")  # nobody may have so many open
+            staff.token = await world.token("tickets:read tickets:write", actor_token=who)
             tokens.append(staff.token)
             staff.serving.set()
-            enough = len(upstream.requests) + chance.randrange(20, 100)
+            enough = len(upstream.requests) + chance.randrange(10, 60)
             await upstream.until(lambda enough=enough: len(upstream.requests) >= enough)
             if number < KILLS:
                 await asyncio.sleep(chance.random() * 0.005)
@@ -173,13 +174,20 @@ def id_of(token):
     return json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["jti"]
 
 
+def the_only(records, key):
+    """Return the records by `key`, which no two of them share."""
+    found = {key(record): record for record in records}
+    assert len(records) == len(found)
+    return found
+
+
 async def test_nothing_is_off_the_record_however_often_a_gateway_is_killed(tmp_path):
-    """Two workers under load, killed one by one, both, and with their supervisor, at moments of chance.
+    """A gateway under load, killed at moments of chance and begun again, and now and then killed as it begins.
 
     Each request that the app got with an assertion has one permit on the record; whatever staff were told is there, as
     the same and under the id that they were told. A permit of which the app has not heard is one whose process was
-    killed within it: no completion says how it ended, no answer to it had begun when its connection broke, and another
-    process has gone on with that journal. All verifies, with no more torn lines than kills.
+    killed within it: no completion says how it ended, its connection broke before any answer, and another process has
+    gone on with the journal since. All verifies, with no more torn lines than kills.
     """
     chance = random.Random(20261123)  # noqa: S311 - chosen, not secret
     async with open_process_world(tmp_path, script=slowly(chance)) as world:
@@ -188,34 +196,27 @@ async def test_nothing_is_off_the_record_however_often_a_gateway_is_killed(tmp_p
         heard = Counter(one.target.decode() for one in world.upstream.requests if one.values(b"x-locum-assertion"))
         code, said = await world.told("audit", "verify")
         assert (0, "ok") == (code, said.splitlines()[-1]), said
-    journal = tmp_path / "data" / "journal"
-    decided = {record["path"]: record for record in world.records(kind="decision")}
+    decided = the_only(world.records(kind="decision"), lambda record: record["path"])
     allowed = {target: record for target, record in decided.items() if record["decision"] == "allow"}
-    assert len(world.records(kind="decision")) == len(decided)
-    # What reached the app, and what staff were told.
+    # What the app and staff have heard.
     assert {1} == set(heard.values())
-    assert set() == set(heard) - set(allowed)
-    for target, (status, request_id) in staff.told.items():
-        record = decided[target]
-        assert (request_id, status == 200) == (record["request_id"], record["decision"] == "allow"), target
-        assert (status == 200) == (target in heard)
-    assert {id_of(token) for token in tokens} <= {record.get("token_id") for record in world.records(kind="token")}
-    # What nobody has heard of.
-    ends = {(end["origin"], end["completes"]): end["request_id"] for end in world.records(kind="completion")}
-    assert len(world.records(kind="completion")) == len(ends)
-    last = {origin: parse_name(paths[-1].name).first for origin, paths in list_segments(journal).items()}
-    for target, record in allowed.items():
-        request_id = ends.pop((record["origin"], record["seq"]), None)
-        if request_id is None:
-            assert record["seq"] < last[record["origin"]], "the last process has ended in order"
-        assert request_id in (None, record["request_id"])
-        assert target in heard or (request_id is None and target in staff.broken), target
-    assert {} == ends
-    marks = Counter((record["origin"], record["reason"]) for record in world.records(kind="journal"))
-    assert {"unsigned_tail", "torn_tail"} >= {reason for _, reason in marks}
-    for origin in last:
-        assert marks[origin, "torn_tail"] <= KILLS[origin]
+    assert set() == heard.keys() - allowed.keys()
+    told = {target: (target in heard, decided[target]["request_id"]) for target in staff.told}
+    assert told == {target: (status == 200, request_id) for target, (status, request_id) in staff.told.items()}
+    assert set(map(id_of, tokens)) <= {record.get("token_id") for record in world.records(kind="token")}
+    # What nobody knows the end of.
+    ends = the_only(world.records(kind="completion"), lambda record: record["completes"])
+    by_seq = {record["seq"]: record["request_id"] for record in allowed.values()}
+    assert {seq: end["request_id"] for seq, end in ends.items()} == {seq: by_seq.get(seq) for seq in ends}
+    segments = list_segments(tmp_path / "data" / "journal")["gateway"]
+    assert max(by_seq.keys() - ends.keys(), default=0) < parse_name(segments[-1].name).first, "it has ended in order"
+    unheard = {allowed[target]["seq"]: target for target in allowed.keys() - heard.keys()}
+    assert set() == unheard.keys() & ends.keys()
+    assert set() == set(unheard.values()) - staff.broken
+    # What the journal has to say of itself.
+    marks = Counter(record["reason"] for record in world.records(kind="journal"))
+    assert {"unsigned_tail", "torn_tail"} >= marks.keys()
+    assert marks["torn_tail"] <= KILLS <= len(segments) + marks["torn_tail"] + KILLS // 5
     # So that this test can fail.
-    assert {15, 2} == {sum(KILLS.values()), sum(whom is EVERYBODY for blows in RUNS for whom in blows)}
     assert {200, 403} == {status for status, _ in staff.told.values()}
-    assert len(staff.broken) >= len(RUNS)
+    assert KILLS // 2 < len(staff.broken) < len(staff.told)

@@ -95,15 +95,24 @@ async def test_an_accounts_webhook_is_signed_with_its_own_secret(tmp_path):
     assert {url.removesuffix("/hook"), hook_of(ours, "")} == {record["recipient"] for record in written}
 
 
-async def test_the_security_team_hears_of_the_kill_switch(tmp_path):
-    """And no account does: it is none's."""
+async def test_the_security_team_and_each_account_hear_of_the_kill_switch(tmp_path):
+    """The team who and why; administrators of an account whose setting is on what it means; and all that is recorded."""
     with Relay() as relay:
-        section = notices(relay, security={"mail": [SECURITY]})
+        section = notices(relay, security={"mail": [SECURITY], "events": ["kill_switch"]})
         async with telling(tmp_path, section, mail=[ANN]) as world:
+            await put_contacts(world.gateway.store, "globex", mail=["off@globex.example"])
+            assert 200 == (await world.choose())[0]
+            await recorded(world, event="setting", reason="sent")
             await world.gateway.journal.append(record_switch("on", by="sam", reason="a leak"), durable=True)
-            await recorded(world, event="kill_switch", reason="sent")
-    assert [SECURITY] == relay.recipients
-    assert "a leak" in relay.mails[0].get_content()
+            sent = await recorded_later(world, 2, event="kill_switch", reason="sent")
+    assert {(SECURITY, None), (ANN, "acme")} == {(each["recipient"], each.get("account")) for each in sent}
+    assert 1 == len({each["about"] for each in sent})
+    [team], [_, account] = relay.mails_to(SECURITY), relay.mails_to(ANN)
+    assert "a leak" in team.get_content()
+    assert "Nobody can stand in now, at any account" == str(account["Subject"])
+    assert "no staff member can stand in at acme" in account.get_content()
+    assert not any(word in account.get_content() for word in ("leak", "sam"))
+    assert [] == relay.mails_to("off@globex.example")
 
 
 async def test_that_nobody_could_be_told_is_on_the_record(tmp_path):

@@ -11,11 +11,12 @@ import pytest
 
 from gateway.config.load import build
 from gateway.config.model import ConfigError
-from gateway.config.notices import NoticesMail
+from gateway.config.notices import EVENTS, NoticesMail
 from gateway.config.section import Secret
 from gateway.pages.render import Texts
 from gateway.stores.outbox import Notice, Target
 from gateway.telling.courier import Never, NotNow, NotThis, Parcel
+from gateway.telling.events import TO_ALL
 from gateway.telling.mail import MailCourier
 from gateway.telling.text import clean
 from gateway.telling.wording import Wording
@@ -128,8 +129,10 @@ def test_an_address_that_somebody_put_into_the_store_is_looked_at_again(address)
 HOSTILE = "x\r\nBcc: eve@evil.example\r\n\r\n.\r\nMAIL FROM:<e@e.example>\u202e\u2066\u0000\u0085\u2028end"
 
 
-@pytest.mark.parametrize("event", ["setting", "begun", "ended", "asked", "kill_switch", "evidence", "contacts"])
-def test_no_fact_makes_a_header_or_a_line(event):
+@pytest.mark.parametrize(
+    ("event", "account"), [*((event, HOSTILE) for event in EVENTS), *((each, "") for each in TO_ALL)]
+)
+def test_no_fact_makes_a_header_or_a_line(event, account):
     """In every text of ours, whatever each fact holds, and the account's name too."""
     names = (
         "staff subject ticket stated_reason scopes change by granted_by duration permissions expires_at why now record"
@@ -137,7 +140,7 @@ def test_no_fact_makes_a_header_or_a_line(event):
     facts = dict.fromkeys(names.split(), HOSTILE)
     with Relay() as relay:
         courier(relay, host="127.0.0.1", security="none").bring(
-            parcel(a_notice(event=event, facts=json.dumps(facts), account=HOSTILE))
+            parcel(a_notice(event=event, facts=json.dumps(facts), account=account))
         )
     [mail] = relay.mails
     assert {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type"} <= set(mail.keys())
@@ -150,7 +153,7 @@ def test_no_fact_makes_a_header_or_a_line(event):
     assert 1 == len([line for line in relay.lines if line.startswith("MAIL")])
 
 
-@pytest.mark.parametrize("event", ["setting", "begun", "ended", "asked", "kill_switch", "evidence", "contacts"])
+@pytest.mark.parametrize("event", EVENTS)
 def test_every_text_says_something_though_nothing_is_known(event):
     """A record of which everything was erased is told all the same."""
     words = wording().mail([a_notice(event=event, facts="{}")])

@@ -42,8 +42,8 @@ async def test_the_whole_day_of_the_three(browser, tmp_path, scripts, width):
 async def the_customer_watches(day):
     """Who is in, for which ticket, what was done last, and every step of it behind that."""
     page = day.owner
-    await world.comes(page, page.get_by_text("Dana Reyes stands in for maria"))
-    await world.comes(page, page.get_by_text("POST /tickets/1/reply"))
+    await world.comes(day, page, page.get_by_text("Dana Reyes stands in for maria"))
+    await world.comes(day, page, page.get_by_text("POST /tickets/1/reply"))
     await page.get_by_role("link", name="What Dana Reyes did").click()
     await page.get_by_role("heading", name="Dana Reyes in the place of maria").wait_for()
     shown = await page.locator("main").inner_text()
@@ -94,7 +94,7 @@ async def security_has_seen_it(day):
     reply = page.get_by_text("POST /tickets/1/reply").or_(page.get_by_text("/tickets/1/reply", exact=True))
     if not day.scripts:
         await page.get_by_role("link", name="Show what has come since").click()
-    await world.comes(page, reply)
+    await world.comes(day, page, reply)
 
 
 async def security_finds_and_exports(day):
@@ -103,7 +103,7 @@ async def security_finds_and_exports(day):
     await page.get_by_role("link", name="Access log").first.click()
     await page.get_by_label("Search", exact=True).fill(f"actor:dana ticket:{world.TICKET} decision:deny")
     await page.get_by_role("button", name="Search").click()
-    await world.comes(page, page.get_by_role("heading", name="1 record"))
+    await world.found(page, page.get_by_role("heading", name="1 record"))
     async with page.expect_download() as waiting:
         await page.get_by_role("button", name="Export").click()
     text = await asyncio.to_thread((await (await waiting.value).path()).read_text)
@@ -115,7 +115,7 @@ async def security_verifies(day):
     """The evidence is sound by its page, and by the journal itself with a checkpoint that was held elsewhere."""
     await day.sam.get_by_role("link", name="Evidence").click()
     await day.sam.get_by_role("heading", name="Checkpoints, by origin").wait_for()
-    await world.comes(day.sam, day.sam.get_by_role("row", name="gateway").get_by_text("elsewhere:"))
+    await world.found(day.sam, day.sam.get_by_role("row", name="gateway").get_by_text("elsewhere:"))
     assert "good" in await day.sam.get_by_role("row", name="gateway").inner_text()
     async with asyncio.timeout(PATIENCE_SECONDS):
         # Whatever is recorded meanwhile is under the next one.

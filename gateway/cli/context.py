@@ -103,7 +103,13 @@ async def _open_journal(config: Config, origin: str, signer: NoteSigner) -> Jour
     give_up = boot_seconds() + _PATIENCE_SECONDS
     while True:
         try:
-            return await Journal.open(config.journal_directory, origin=origin, clock=utc_now, signer=signer)
+            return await Journal.open(
+                config.journal_directory,
+                origin=origin,
+                clock=utc_now,
+                signer=signer,
+                patience_seconds=config.audit.patience_seconds,
+            )
         except JournalBusy:
             if boot_seconds() > give_up:
                 raise

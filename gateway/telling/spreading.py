@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.clock import Clock
-from gateway.stores.outbox import WAITING, Claim, Concerned, Notice, Target
+from gateway.stores.outbox import WAITING, Claim, Concerned, Notice, Room, Target
 from gateway.stores.store import Store
 from gateway.telling.addressing import NOBODY, make_id
 from gateway.telling.counts import SENT
@@ -25,7 +25,9 @@ CHANNEL: Final = "accounts"
 MOST: Final = 100
 """Accounts of a page."""
 PAUSE: Final = timedelta(seconds=1)
-"""Between two pages, in which what others are to be told is sent."""
+"""Between two pages."""
+_PATIENCE: Final = 10
+"""So many pauses a page waits at the most for what is to be sent before it, so that neither holds up the other."""
 
 
 class _Link(msgspec.Struct, frozen=True):
@@ -71,8 +73,19 @@ class Spreader:
     async def deal(self, claim: Claim) -> None:
         """Store the notices of the next page of accounts, and let go of the round until its pause is over.
 
-        Raises StoreError; then another one goes on from here once the claim is over.
+        While other notices are due nothing is stored behind them, for some pauses. Raises StoreError; then another one
+        goes on from here once the claim is over.
         """
+        now = self._clock()
+        if claim.failures < _PATIENCE and await self._store.is_due(now=now, room=Room(full=[CHANNEL])):
+            await self._store.finish_claim(
+                claim,
+                noted=[],
+                not_before=now + self._pause,
+                failures=claim.failures + 1,
+                error="others are sent first",
+            )
+            return
         for link in claim.notices:
             if link.outcome == WAITING:
                 await self._spread(link)

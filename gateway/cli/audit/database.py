@@ -1,12 +1,14 @@
 """The journals of all nodes in the shared database: searched from here, or brought back as files to be verified."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from gateway.audit.evidence.sources import Source
 from gateway.audit.index.asking import Busy
 from gateway.audit.index.both import Reader
 from gateway.audit.index.database import IndexUnusable, TooCostly
@@ -16,6 +18,8 @@ from gateway.audit.search import Entry, Query
 from gateway.cli.context import Context
 from gateway.config.model import Config, ConfigError
 from gateway.stores.opening import needs_asyncpg
+from gateway.stores.postgres.address import Address
+from gateway.stores.postgres.terms import StoreTerms
 
 T = TypeVar("T")
 _DEFAULT_LIMIT = 10_000
@@ -80,6 +84,24 @@ def fetch_command(context: Context, directory: Path) -> None:
                 click.echo(f"{target}: {count} lines")
 
     asyncio.run(work())
+
+
+@contextmanager
+def open_journals(address: Address, terms: StoreTerms) -> Iterator[dict[str, Source]]:
+    """Connect, and yield the journal of each node that the database has; raises StoreError, also while one is read."""
+    with needs_asyncpg():
+        # Likewise.
+        from gateway.stores.postgres.connect import Connector  # noqa: PLC0415
+        from gateway.stores.postgres.journal_back import DatabaseJournal, list_nodes  # noqa: PLC0415
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        connection = runner.run(stack.enter_async_context(Connector(address, terms).apart(_CONNECT_SECONDS)))
+        try:
+            nodes = runner.run(list_nodes(connection))
+            yield {node: DatabaseJournal(runner, connection, node) for node in nodes}
+        finally:
+            runner.run(stack.aclose())
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -10,6 +10,10 @@ from gateway.audit.evidence.making import read_public_key
 from gateway.config.model import ConfigError
 
 
+CONFIGURED = ""
+"""What `--database` is where no URL stands behind it."""
+
+
 def split_held(content: bytes) -> list[bytes]:
     """Return the checkpoints of a file, as `<origin>.checkpoint`, a history, or `/.locum/log/checkpoint` gives them.
 
@@ -25,7 +29,8 @@ def _configured_key() -> str | None:
         configured = getattr(context.obj, "journal_directory", None)
     except ConfigError:
         return None
-    if configured is None or context.params.get("journal") != configured:
+    is_ours = context.params.get("journal") == configured or context.params.get("database") == CONFIGURED
+    if configured is None or not is_ours:
         return None
     key: Path = context.obj.journal_key
     return str(key) if key.is_file() else None

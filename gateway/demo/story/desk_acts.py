@@ -185,7 +185,13 @@ async def _vendors_office(scene: Scene[Backstage]) -> AsyncIterator[GrantService
     store = await open_sqlite(config.store_path)
     try:
         signer = NoteSigner(keys.journal.private, name="cli")
-        journal = await Journal.open(config.journal_directory, origin="cli", clock=clock, signer=signer)
+        journal = await Journal.open(
+            config.journal_directory,
+            origin="cli",
+            clock=clock,
+            signer=signer,
+            patience_seconds=config.audit.patience_seconds,
+        )
         try:
             yield GrantService(store, journal, accepted_roles=frozenset(), clock=clock)
         finally:

@@ -43,7 +43,7 @@ _AUDIENCE = "helpdesk"
 _BEHIND = timedelta(hours=25)
 _TICK_SECONDS = 0.05
 _REQUEST_SECONDS = 30
-# The story is not about a store that is slow, and a newcomer's machine may be busy with other things.
+# The story is not about a store or a disk that is slow, and a newcomer's machine may be busy with other things.
 _PATIENCE_SECONDS = 5.0
 _ACCOUNTS = {"acme": AccountType.PAID, "globex": AccountType.PAID, "initech": AccountType.TRIAL}
 _CONFIG = """\
@@ -86,6 +86,7 @@ client_id = "{security_client}"
 operators = ["{security_group}"]
 
 [audit]
+patience_seconds = {patience}
 checkpoint_seconds = 0.25
 verify_hours = 0.005
 
@@ -208,6 +209,7 @@ async def _open_scene(
         staff_group=STAFF_GROUP,
         security_client=SECURITY_CLIENT,
         security_group=SECURITY_GROUP,
+        patience=_PATIENCE_SECONDS,
     )
     (folder / CONFIG).write_text(text + more, encoding="utf-8")
     config = load(folder / CONFIG)

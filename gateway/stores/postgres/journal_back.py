@@ -1,16 +1,27 @@
-"""Brings the journals of all nodes back out of the shared database, as files.
+"""Brings the journals of all nodes back out of the shared database, as files or to be judged as they are.
 
 The database is not ours to believe: what it holds may be anybody's, and so may the names.
 """
 
+import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from gateway.audit.evidence.sources import Lines, OriginSource
 from gateway.audit.segment import ORIGIN, parse_name
 from gateway.stores.postgres.connect import Connection, translated
 from gateway.stores.store import StoreError
 
 _AT_ONCE = 1000
+_JUDGING_SECONDS = 3600
+_LINES = "SELECT line FROM locum.journal_lines WHERE segment = $1 ORDER BY number"
+
+_Notes = list[tuple[str, bytes]]
+"""Checkpoints, the newest of each origin last, with whose they are."""
+_Segments = list[tuple[int, str]]
+"""The database's numbers for the segments, with their names."""
 
 
 async def list_nodes(connection: Connection) -> list[str]:
@@ -34,19 +45,82 @@ async def fetch_journal(connection: Connection, node: str, directory: Path) -> i
     with translated():
         # Of one moment, the checkpoints before the lines that they cover.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            sql = "SELECT origin, note FROM locum.journal_notes WHERE node = $1 ORDER BY origin, size"
-            notes = [(row[0], row[1]) for row in await connection.fetch(sql, node)]
-            sql = "SELECT id, name FROM locum.journal_segments WHERE node = $1 ORDER BY name"
-            segments = [(row[0], row[1]) for row in await connection.fetch(sql, node)]
-            _check([origin for origin, _ in notes], [name for _, name in segments])
+            notes, segments = await _list(connection, node)
             _write_notes(directory, notes)
             for segment, name in segments:
-                sql = "SELECT line FROM locum.journal_lines WHERE segment = $1 ORDER BY number"
                 with os.fdopen(_create(directory / name), "wb") as file:
-                    async for row in connection.cursor(sql, segment, prefetch=_AT_ONCE):
+                    async for row in connection.cursor(_LINES, segment, prefetch=_AT_ONCE):
                         file.write(row[0])
                         count += 1
     return count
+
+
+class DatabaseJournal:
+    """Implements `gateway.audit.evidence.sources.Source` for a node's journal in the database; nothing is kept of it.
+
+    Each time that its origins are asked for, they are of one moment, until they are asked for again. `runner` is the
+    one that the connection was made with. What is wrong with the database, or with the names in it, raises StoreError.
+    """
+
+    def __init__(self, runner: asyncio.Runner, connection: Connection, node: str) -> None:
+        self._runner = runner
+        self._connection = connection
+        self._node = node
+
+    def origins(self) -> Iterator[OriginSource]:
+        """See `Source.origins`."""
+        notes, segments = self._runner.run(self._begin())
+        files: dict[str, list[tuple[int, str]]] = {origin: [] for origin, _ in notes}
+        for segment, name in segments:
+            if (parsed := parse_name(name)) is not None:
+                files.setdefault(parsed.origin, []).append((segment, name))
+        for origin in sorted(files):
+            history = [note for of, note in notes if of == origin]
+            yield OriginSource(
+                origin=origin,
+                newest=history[-1] if history else None,
+                history=_join(history),
+                segments=((name, self._read(segment)) for segment, name in files[origin]),
+            )
+
+    async def _begin(self) -> tuple[_Notes, _Segments]:
+        with translated():
+            if self._connection.is_in_transaction():
+                await self._connection.execute("ROLLBACK")
+            await self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # Between two questions a year of checkpoints may be judged.
+            await self._connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_JUDGING_SECONDS}s'")
+            return await _list(self._connection, self._node)
+
+    def _read(self, segment: int) -> Lines:
+        """Yield the lines as a file of them would have them, wherever the rows begin and end."""
+        offset, rest = 0, b""
+        for row in self._rows(segment):
+            *lines, rest = (rest + row).split(b"\n")
+            for line in lines:
+                yield offset, line + b"\n"
+                offset += len(line) + 1
+        if rest:
+            yield offset, rest
+
+    def _rows(self, segment: int) -> Iterator[bytes]:
+        with translated():
+            cursor = self._runner.run(self._open(segment))
+            while rows := self._runner.run(cursor.fetch(_AT_ONCE)):
+                yield from (row[0] for row in rows)
+
+    async def _open(self, segment: int) -> Any:
+        return await self._connection.cursor(_LINES, segment)
+
+
+async def _list(connection: Connection, node: str) -> tuple[_Notes, _Segments]:
+    """Return the checkpoints and the segments that there are, in the order of writing."""
+    sql = "SELECT origin, note FROM locum.journal_notes WHERE node = $1 ORDER BY origin, size"
+    notes = [(row[0], row[1]) for row in await connection.fetch(sql, node)]
+    sql = "SELECT id, name FROM locum.journal_segments WHERE node = $1 ORDER BY name"
+    segments = [(row[0], row[1]) for row in await connection.fetch(sql, node)]
+    _check([origin for origin, _ in notes], [name for _, name in segments])
+    return notes, segments
 
 
 def _check(origins: list[str], names: list[str]) -> None:
@@ -56,10 +130,14 @@ def _check(origins: list[str], names: list[str]) -> None:
         raise StoreError(f"the database names a file {strange[0][:80]!a}, which no journal has: it was changed")
 
 
-def _write_notes(directory: Path, notes: list[tuple[str, bytes]]) -> None:
+def _join(history: list[bytes]) -> bytes:
+    return b"".join(note + b"\n" for note in history)
+
+
+def _write_notes(directory: Path, notes: _Notes) -> None:
     for origin in dict.fromkeys(origin for origin, _ in notes):
         history = [note for of, note in notes if of == origin]
-        for name, content in (("checkpoints", b"".join(note + b"\n" for note in history)), ("checkpoint", history[-1])):
+        for name, content in (("checkpoints", _join(history)), ("checkpoint", history[-1])):
             with os.fdopen(_create(directory / f"{origin}.{name}"), "wb") as file:
                 file.write(content)
 
