@@ -2,6 +2,8 @@
 
 import copy
 import json
+import sqlite3
+from contextlib import closing
 
 from click.testing import CliRunner
 
@@ -9,6 +11,9 @@ from gateway.audit.index.building import Builder
 from gateway.audit.index.database import NAME
 from gateway.cli.root import cli
 
+STORE = ("locum.sqlite3", "locum.sqlite3-wal")
+KEY = "journal-key.pem"
+INDEX = NAME
 COMMANDS = (
     ("account", "show"),
     ("audit", "export", "--format", "csv"),
@@ -36,6 +41,18 @@ COMMANDS = (
 def files_of(directory):
     """Return all files, by their names from there."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def keep_keys(canaries, directory):
+    """Watch for every private key that there is; yield what each is named, and the files that hold it by its nature."""
+    with closing(sqlite3.connect(directory / STORE[0])) as store:
+        pems = {name: pem for name, pem in store.execute("SELECT id, private_pem FROM signing_keys") if pem}
+    for name, pem, files in [
+        *((*each, STORE) for each in pems.items()),
+        ("journal", (directory / KEY).read_bytes(), [KEY]),
+    ]:
+        canaries.keep(f"key {name}", pem.decode().splitlines()[1])
+        yield f"key {name}", files
 
 
 def index(directory):

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from playwright.async_api import TimeoutError as LateError
 
 from gateway.console.account.door import PATH as ACCOUNT
-from gateway.console.security.sign_in import BEGIN
 from gateway.console.security.visit import PATH as CONSOLE
 from gateway.demo.story.folder import open_folder
 from gateway.demo.story.stage import Ports, free_port, open_helpdesk
+from gateway.demo.story.visit import security_link, staff_link
 from tests.patience import PATIENCE_SECONDS
 
 TICKET = "SUP-7"
@@ -109,8 +109,8 @@ async def owner_enables(day):
 
 
 async def dana_comes(day):
-    await day.dana.goto(day.staff("/.locum/sign-in"))
-    await day.dana.get_by_role("button", name="Dana Reyes").click()
+    """By the link that `locum demo` prints."""
+    await day.dana.goto(staff_link(day.scene))
     await day.dana.get_by_role("heading", name="Stand in").wait_for()
 
 
@@ -146,7 +146,10 @@ async def owner_approves(day):
 
 
 async def dana_begins(day):
+    """Once her open page has shown the answer by itself; or it would load itself while it is being left."""
     page = day.dana
+    if day.scripts:
+        await page.get_by_text("Approved by the customer").first.wait_for()
     await page.goto(day.staff(f"/.locum/?account=acme&agent=maria&ticket={TICKET}"))
     await page.get_by_role("textbox", name="Reason").fill(REASON)
     await page.get_by_label("Reply to tickets").check()
@@ -170,8 +173,8 @@ async def dana_works(day):
 
 
 async def sam_comes(day):
-    await day.sam.goto(day.console(BEGIN))
-    await day.sam.get_by_role("button", name="Sam Ito").click()
+    """By the link that `locum demo` prints."""
+    await day.sam.goto(security_link(day.scene))
     await day.sam.get_by_role("heading", name="Now", exact=True).wait_for()
 
 

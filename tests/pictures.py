@@ -1,15 +1,28 @@
 """Takes the pictures of the docs, of the demo as it is: `python -m tests.pictures [FOLDER]`."""
 
 import asyncio
+import re
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
+from gateway.app import open_gateway
+from gateway.cli.assume import CLIENT
+from gateway.config.load import build
 from gateway.console.account.door import PATH as ACCOUNT
 from gateway.demo.story.moves import OWNER
+from gateway.demo.story.stage import free_port
+from gateway.remote.server import Server, Wish
+from policy.model import Account, AccountId, AccountType
 from tests import day_world as world
 from tests.chromium import open_chromium
+from tests.console_world import App, console
+from tests.gateway_world import document
+from tests.rawwire import RecordingUpstream
+from tests.telling_world import notices
+from tests.test_browser_for_real import ISSUER
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 _WIDTH, _HEIGHT = 1280, 900
@@ -28,6 +41,8 @@ async def main(folder: Path) -> None:
             world.open_day(browser, Path(place) / "demo", before=work_for_a_day) as day,
         ):
             await take_all(day, folder)
+        async with open_chromium() as browser:
+            await take_what_the_demo_has_not(browser, Path(place), folder)
 
 
 async def take_all(day, folder):
@@ -36,6 +51,7 @@ async def take_all(day, folder):
     await world.owner_enables(day)
     await others_work(day.scene)
     await world.dana_comes(day)
+    await take_a_device(day, folder)
     await world.dana_finds(day)
     await day.dana.get_by_role("textbox", name="Agent").fill("maria")
     await day.dana.get_by_role("textbox", name="Ticket").fill(world.TICKET)
@@ -54,6 +70,9 @@ async def take_all(day, folder):
     await day.owner.goto(day.at(ACCOUNT))
     await take(day.owner, folder, "account")
     await day.owner.get_by_role("link", name="What Dana Reyes did").click()
+    await take(day.owner, folder, "assumption", dark=False)
+    await day.dana.goto(day.at("/.locum/session"))
+    await take(day.dana, folder, "session", dark=False, height=640)
     await day.owner.get_by_role("link", name="What they did").click()
     await take(day.owner, folder, "log", dark=False)
     await world.sam_comes(day)
@@ -62,9 +81,81 @@ async def take_all(day, folder):
     await world.found(day.sam, day.sam.get_by_text("Noor Haddad"))
     await day.sam.get_by_role("link", name="Last 24 hours").click()
     await take(day.sam, folder, "security-log")
+    await take_the_log(day, folder)
     await day.sam.get_by_role("link", name="Evidence").click()
     await world.found(day.sam, day.sam.get_by_text("Everything is as it should be."))
     await take(day.sam, folder, "security-evidence", dark=False, height=700)
+
+
+async def take_what_the_demo_has_not(browser, place, folder):
+    """Whom a customer has told, and an account whose administrators sign in at a provider of their own."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(RecordingUpstream(App().script))
+        wanted = document(place, upstream=upstream.url, issuer=ISSUER)
+        console(wanted)
+        port = free_port(0)
+        wanted["server"] |= {"issuer": f"http://localhost:{port}", "listen": f"127.0.0.1:{port}"}
+        wanted["accounts"] = {"host": "{account}.localhost"}
+        table = {"issuer": "https://login.globex.example", "client_id": "locum", "client_secret": "s" * 32}
+        table |= {"accounts": ["globex"], "claim": "sub", "administrators": ["olivia"]}
+        wanted["console"]["account"]["sign_in"] = [table]
+        wanted["notices"] = notices()
+        gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=place)))
+        for name in ("acme", "globex"):
+            await gateway.store.add_account(Account(id=AccountId(name), type=AccountType.PAID))
+        context = await browser.new_context()
+        stack.push_async_callback(context.close)
+        acme = f"http://acme.localhost:{port}"
+        await context.add_cookies([{"name": "session", "value": "s-olivia", "url": acme, "sameSite": "Lax"}])
+        page = await context.new_page()
+        await page.goto(acme + ACCOUNT)
+        await page.get_by_role("link", name="See and change who is told").click()
+        await page.get_by_label("Mail addresses").fill("ann@acme.example\nhttps://hooks.acme.example/in")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("heading", name="Secrets of the webhooks").wait_for()
+        # Without the secret, which is shown after saving only.
+        await page.goto(acme + ACCOUNT)
+        await page.get_by_role("link", name="See and change who is told").click()
+        await take(page, folder, "contacts", dark=False)
+        await page.goto(f"http://globex.localhost:{port}{ACCOUNT}")
+        await page.get_by_role("link", name="Sign in at login.globex.example").wait_for()
+        await take(page, folder, "own-sign-in", dark=False, height=440)
+
+
+async def take_a_device(day, folder):
+    """What staff are asked who stand in from a command line; they answer no."""
+    wish = Wish(
+        account="initech", agent="peter", ticket="SUP-8", reason="The report is empty", scopes=("tickets:read",)
+    )
+    codes = await asyncio.to_thread(Server(day.staff(""), client=CLIENT).ask, wish)
+    await day.dana.goto(codes.verification_uri_complete)
+    await take(day.dana, folder, "device", dark=False, height=720)
+    await day.dana.get_by_role("button", name="Decline").click()
+    await day.dana.goto(day.staff())
+
+
+async def take_the_log(day, folder):
+    """One record, all of its assumption, the log as it comes, and an export."""
+    page = day.sam
+    here = page.url
+    await page.goto(day.console("/console/log?q=actor:dana+decision:deny+path:/admin"))
+    await page.locator(".log-table tbody a").first.click()
+    await take(page, folder, "security-record", dark=False)
+    await page.get_by_role("link", name="The whole assumption").click()
+    await take(page, folder, "security-assumption", dark=False, height=820)
+    await page.goto(day.console("/console/log/tail"))
+    await page.get_by_text("Live: what happens").wait_for()
+    await others_work(day.scene)
+    await page.get_by_text("Noor Haddad").first.wait_for()
+    await page.get_by_text("Kim Larsen").first.wait_for()
+    await take(page, folder, "security-live", dark=False, height=560)
+    # As many as are not downloaded at once.
+    await work(day.scene, _STAFF[0], count=510)
+    await page.goto(here)
+    await world.found(page, page.get_by_text(re.compile(r"([5-9]\d\d|\d,?\d{3}) records")))
+    await page.get_by_role("button", name="Export").click()
+    await page.get_by_role("link", name="Download").wait_for()
+    await take(page, folder, "security-export", dark=False, height=520)
 
 
 async def work_for_a_day(scene):

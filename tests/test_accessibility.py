@@ -16,6 +16,7 @@ from gateway.console.security.sign_in import BEGIN
 from gateway.pages import render
 from gateway.pages.render import Pages
 from gateway.remote.server import Server, Wish
+from gateway.staff.unseen import lock_unseen
 from policy.model import Account, AccountId, AccountType, ActorId
 from tests import day_world
 from tests.accessibility import WIDTHS, faults_of, named_templates
@@ -214,7 +215,7 @@ async def what_is_over(day):
     await day.owner.get_by_role("status").get_by_text("That person is out").wait_for()
     await page.goto(day.at("/tickets"))
     await page.get_by_text("stands in for nobody any more").wait_for()
-    assert [] == await faults_of(page, "message.html"), "not let through"
+    assert [] == await faults_of(page), "not let through"
 
 
 async def when_all_is_stopped(day):
@@ -225,15 +226,20 @@ async def when_all_is_stopped(day):
     await page.get_by_label("Reason, for the record").fill("a drill")
     await page.get_by_role("checkbox", name="Everybody who stands in").check()
     await page.get_by_role("button", name="Stop everything now").click()
-    await page.get_by_text("All account assumption is stopped").wait_for()
+    await page.get_by_text("All account assumption is stopped").first.wait_for()
     assert [] == await faults_of(page, "security_now.html"), "stopped"
+    store, issuer = day.scene.gateway.store, day.scene.issuer.issuer
+    await lock_unseen(store, ActorId(issuer, "sam"), at=day.scene.clock.utc())
+    await page.goto(day.console())
+    await page.get_by_text("You have been locked out.").wait_for()
+    assert [] == await faults_of(page, "security_barred.html"), "locked out of the console"
     await page.get_by_role("button", name="Sign out").click()
     await page.goto(day.console(BEGIN))
     await page.get_by_role("button", name="Dana Reyes").click()
     await page.get_by_role("heading", name="This console is not for you").wait_for()
-    assert [] == await faults_of(page, "security_barred.html"), "not for you"
+    assert [] == await faults_of(page, "message.html"), "not for you"
     page = day.dana
-    await day.scene.gateway.store.disable_staff(ActorId(day.scene.issuer.issuer, "dana"), disabled=True)
+    await store.disable_staff(ActorId(issuer, "dana"), disabled=True)
     await page.goto(day.staff())
     await page.get_by_role("heading", name="Not let in").wait_for()
     assert [] == await faults_of(page, "barred.html"), "locked out"

@@ -1,5 +1,6 @@
 """No secret gets out: what is put into any input of a running gateway shows up in no output but those named here."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from gateway.audit.search import read
+from tests.canary_outputs import INDEX, KEY, STORE, files_of, index, keep_keys, kept, told
 from tests.gateway_world import HOST, open_world
 from tests.rawwire import response
 from tests.upstream_client import eventually
@@ -113,14 +115,26 @@ def everything_logged(caplog):
     return caplog
 
 
+def look_through(canaries, keys, directory):
+    """Read all files: the store has what an assumption was begun for, the index what the journal has, and keys are where they are."""
+    for name, content in files_of(directory).items():
+        on_record = WORDS.keys() if name == INDEX or name.startswith("journal/") else set()
+        allowed = {"ticket", "why", "admin"} if name in STORE else on_record
+        assert canaries.in_(content) <= allowed | {key for key, where in keys.items() if name in where}, name
+
+
 async def test_no_canary_of_any_input_gets_into_any_output(tmp_path, everything_logged):
-    """Journal, log at its most talkative, metrics, health, the admin API, and every answer of ours to anybody."""
+    """Journal, log at its most talkative, metrics, health, the admin API, and every answer of ours to anybody.
+
+    Nor into the store, the index or any other file, nor into what commands say. No private key gets there either.
+    """
     canaries = Canaries()
 
-    def change(document):
+    def with_report(_document):
         path = tmp_path / "demo-helpdesk.toml"
         path.write_text(path.read_text() + LISTED)
 
+    change, document = kept(with_report)
     app = response(
         canaries.of("app's body").encode(), headers=[(b"Set-Cookie", b"s=" + canaries.of("app's cookie").encode())]
     )
@@ -138,6 +152,14 @@ async def test_no_canary_of_any_input_gets_into_any_output(tmp_path, everything_
         await eventually(lambda: len(world.records(decision="allow", kind="decision")) == len(world.ends()))
         answers += [answer async for answer in shown(world)]
         assert set() == {name for answer in answers for name in canaries.in_(answer)} - {"admin", "ticket"}
+        keys = dict(keep_keys(canaries, tmp_path))
+        assert {*STORE, KEY} <= files_of(tmp_path).keys()
+        look_through(canaries, keys, tmp_path)
+    index(tmp_path)
+    look_through(canaries, keys, tmp_path)
+    assumption = next(entry["assumption"] for entry in read(tmp_path / "journal") if "assumption" in entry)
+    for words, said in await asyncio.to_thread(lambda: list(told(tmp_path, document, assumption))):
+        assert canaries.in_(said) <= (WORDS.keys() if words[0] == "audit" else {"admin"}), words
     files = {path.name: path.read_bytes() for path in (tmp_path / "journal").rglob("*") if path.is_file()}
     assert set(WORDS) - {"traceparent"} >= {name for content in files.values() for name in canaries.in_(content)}
     for entry in read(tmp_path / "journal"):

@@ -322,9 +322,9 @@ async def test_a_receipt_that_cannot_be_made_is_no_fault_of_the_customers(olivia
     assert 200 == (await receipt(olivia, sid)).status
 
 
-def test_the_page_about_a_receipt_that_is_being_made_comes_back():
-    """By itself after some seconds, and by a link."""
+def test_the_page_about_a_receipt_that_is_being_made_leads_back():
+    """By a link, and not by itself: nobody is taken away from what they read (WCAG 2.2.1)."""
     page = Pages().page("account_log_making.html", account="acme", here=f"{LOG}/as_1")
-    assert f'content="5; url={LOG}/as_1/receipt"' in page.text
+    assert "refresh" not in page.text
     assert f'href="{LOG}/as_1/receipt"' in page.text
     assert "no-store" == page.headers["Cache-Control"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, CookieJar
 
 from gateway.demo.issuer import DemoIssuer, Fault
 
@@ -152,3 +152,21 @@ async def test_a_silent_issuer_answers_nothing_until_it_recovers(http):
             answer = waiting.create_task(fetch(http, f"{issuer.issuer}/jwks.json"))
             issuer.up()
         assert (await answer)["keys"]
+
+
+async def test_a_link_signs_in_for_one_question_and_the_next_one_asks_again():
+    """Whoever is led to it twice can be somebody else; who was invited by nobody is led nowhere."""
+    names = ("client_id", "redirect_uri", "state", "nonce", "code_challenge", "response_type")
+    asked = dict.fromkeys(names, "x") | {"code_challenge_method": "S256"}
+    # aiohttp's jar keeps nothing of an address without a name, unless it is told to.
+    async with DemoIssuer(with_sign_in=True) as issuer, ClientSession(cookie_jar=CookieJar(unsafe=True)) as http:
+        then = f"{issuer.issuer}/.well-known/openid-configuration"
+        async with http.get(issuer.invite("dana", then=then)) as answer:
+            assert (200, then) == (answer.status, str(answer.url))
+        seen = []
+        for _ in range(2):
+            async with http.get(f"{issuer.issuer}/authorize", params=asked, allow_redirects=False) as answer:
+                seen.append((answer.status, "Who are you?" in await answer.text()))
+        assert [(303, False), (200, True)] == seen
+        async with http.get(f"{issuer.issuer}/as/sam") as answer:
+            assert 404 == answer.status

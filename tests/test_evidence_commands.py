@@ -133,7 +133,11 @@ def test_verify_takes_several_checkpoints_in_one_file(place):
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("receipt", "as_nobody", "--journal", "@journal", "--public-key", "@key.pem"), 4, "no record of the assumption `as_nobody` is there"),
+        (
+            ("receipt", "as_nobody", "--journal", "@journal", "--public-key", "@key.pem"),
+            4,
+            "no record of the assumption `as_nobody` is there",
+        ),
         (("receipt", "as_ours", "--journal", "@journal"), 2, "--public-key FILE"),
         (("receipt", "as_ours", "--journal", "@journal", "--public-key", "@kept"), 2, "no PEM file"),
         (("consistency", "nobody", "1", "2", "--journal", "@journal"), 1, "no origin `nobody`"),

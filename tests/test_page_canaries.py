@@ -1,5 +1,6 @@
 """No secret gets out of the pages: what browsers and devices bring, and what a configuration or a provider gives us."""
 
+import asyncio
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ from gateway.audit.search import read
 from tests import provider_world
 from tests.browser_world import ASSUMPTION, PAGE, code_of
 from tests.browser_world import Browser as Staff
+from tests.canary_outputs import INDEX, KEY, STORE, files_of, index, keep_keys, kept, told
 from tests.certificates import Authority
 from tests.console_world import OLIVIA, PATH, App, Customer, console, hidden, who
 from tests.device_world import DEVICE, Device, add_device_client, look, say
@@ -26,6 +28,13 @@ from tests.test_canaries import Canaries
 from tests.upstream_client import eventually
 
 PROVIDER_SECRET = "canary-77d1-console-client-secret"
+STORED = {
+    "hook": "notices go there",
+    "the webhook's path": "the same",
+    "the person's code": "too short for a digest to hide it, good for minutes, and of use to staff who are signed in only",
+    "a claim that nobody asked for": "what an ID token says is judged at each request, by the rules of then",
+}
+"""What the store may have of all this as it is, and why; of everything else there is a digest at the most."""
 
 
 @pytest.fixture
@@ -49,9 +58,11 @@ class Held(Canaries):
 class Scene:
     """A gateway with every page on, and what was put in and what came out of it."""
 
-    def __init__(self, world, app):
+    def __init__(self, world, app, document):
         self.world = world
         self.app = app
+        self.document = document
+        """The configuration."""
         self.canaries = Canaries()
         """What is typed or sent by whoever has no business here, and what is configured: it comes out nowhere."""
         self.held = Held()
@@ -231,8 +242,9 @@ async def every_page(directory, relay, receiver, authority):
         document["staff"]["sign_in"] = {"client_id": AUDIENCE, "client_secret": CLIENT_SECRET}
         document["notices"] = notices(relay, receiver=receiver, mail=mail)
 
+    change, document = kept(change)
     async with open_world(directory, script=app.script, change=change, issuer_class=Provider) as world:
-        scene = Scene(world, app)
+        scene = Scene(world, app, document)
         for name, secret in (
             ("the provider's secret", CLIENT_SECRET), ("the same in a form", quote(CLIENT_SECRET)),
             ("the console's provider's secret", PROVIDER_SECRET), ("the relay's password", PASSWORD),
@@ -242,8 +254,31 @@ async def every_page(directory, relay, receiver, authority):
         yield scene
 
 
+async def look_at_what_is_left(scene, directory, running, in_files):
+    """Look through the data directory as it was while the gateway ran and as it is, and through what commands say."""
+    index(directory)
+    ended = files_of(directory)
+    assert {*STORE, KEY, INDEX} <= running.keys() | ended.keys()
+    for files in (running, ended):
+        for name, content in files.items():
+            allowed = STORED.keys() if name in STORE else set[str]()
+            allowed |= {secret for secret, where in in_files.items() if name in where}
+            assert set() == (scene.canaries.in_(content) | scene.held.in_(content)) - allowed, name
+    # So that this test can fail.
+    assert {"hook", *in_files} <= {
+        secret for text in ended.values() for secret in scene.held.in_(text) | scene.canaries.in_(text)
+    }
+    assumption = next(entry["assumption"] for entry in read(directory / "journal") if "assumption" in entry)
+    for words, said in await asyncio.to_thread(lambda: list(told(directory, scene.document, assumption))):
+        allowed = {"hook", "the webhook's path"} if words[0] == "contacts" else set()
+        assert allowed == scene.canaries.in_(said) | scene.held.in_(said), words
+
+
 async def test_no_canary_of_any_page_gets_out(tmp_path, authority, everything_logged):
-    """Sign-ins, forms, codes, cookies of the app's and ours, contacts: not in journal, log, metrics, or an answer to others."""
+    """Sign-ins, forms, codes, cookies of the app's and ours, contacts, keys: not in journal, log, metrics, or an answer to others.
+
+    Nor in any file of the data directory, the index among them, nor in what commands say; but for what is named here.
+    """
     with Relay(tls=authority.issue("localhost").as_server(), login=True) as relay, Receiver() as receiver:
         async with every_page(tmp_path, relay, receiver, authority) as scene:
             relay.script = iter([f"451 {scene.of('what the relay says')}"] * 2)
@@ -257,9 +292,12 @@ async def test_no_canary_of_any_page_gets_out(tmp_path, authority, everything_lo
             await eventually(lambda: relay.asked and receiver.asked)
             async with scene.world.http.get(scene.world.gateway.admin_url + "/metrics") as answer:
                 scene.answers.append(await answer.read())
+            in_files = dict(keep_keys(scene.canaries, tmp_path))
+            running = files_of(tmp_path)
             heard = b"".join(bytes(one.head) for one in scene.world.upstream.requests)
             codes = json.dumps([form for _, form in scene.world.issuer.asked]).encode()
     entries = [json.dumps(entry).encode() for entry in read(tmp_path / "journal")]
+    await look_at_what_is_left(scene, tmp_path, running, in_files)
     lines = [f"{line.getMessage()} {line.__dict__}".encode() for line in everything_logged.records]
     for text in (*scene.answers, *entries, *lines):
         assert set() == scene.canaries.in_(text), text

@@ -155,6 +155,17 @@ async def test_whoever_was_taken_off_since_is_told_too():
     assert {"on@customers.example", "new@customers.example"} == told
 
 
+async def test_who_is_told_of_several_accounts_hears_of_each():
+    """For each account can look up that its own were told, and each webhook is signed for its account."""
+    clock, store = Time(), MemoryStore()
+    for name in ("acme", "globex"):
+        await put_contacts(store, name, mail=["partner@both.example"], webhooks=["https://both.example/"])
+    await store.add_notices([begin_round(event_of("evidence", clock.now), about="r")], now=clock.now)
+    await deal(store, clock)
+    told = sorted((each.account, each.target.channel) for each in await waiting(store))
+    assert [("acme", "mail"), ("acme", "webhook"), ("globex", "mail"), ("globex", "webhook")] == told
+
+
 class Dying(MemoryStore):
     """Dies at the calls named, before or behind them."""
 

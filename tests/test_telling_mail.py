@@ -130,7 +130,7 @@ HOSTILE = "x\r\nBcc: eve@evil.example\r\n\r\n.\r\nMAIL FROM:<e@e.example>\u202e\
 
 
 @pytest.mark.parametrize(
-    ("event", "account"), [*((event, HOSTILE) for event in EVENTS), *((each, "") for each in TO_ALL)]
+    ("event", "account"), [*((event, HOSTILE) for event in EVENTS), *((each, "") for each in sorted(TO_ALL))]
 )
 def test_no_fact_makes_a_header_or_a_line(event, account):
     """In every text of ours, whatever each fact holds, and the account's name too."""

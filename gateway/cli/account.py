@@ -83,7 +83,8 @@ def show(context: Context, name: str | None) -> None:
             records = [found(await store.find_account(AccountId(name)), name)] if name else await store.list_accounts()
             told = {each.account: each for each in await store.list_contacts()}
         for record in records:
-            end = "" if context.config.notices is None else f"; {describe_contacts(told.get(record.account.id))}"
+            contacts = describe_contacts(told.get(record.account.id), whole=False)
+            end = "" if context.config.notices is None else f"; {contacts}"
             click.echo(f"{describe_account(record, now=utc_now())}{end}")
 
     run_async(work())

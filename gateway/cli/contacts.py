@@ -8,6 +8,7 @@ from gateway.config.model import Config
 from gateway.proxy.triage import is_account_name
 from gateway.stores.outbox import Contacts
 from gateway.stores.store import StoreConflict
+from gateway.telling.addresses import shown
 from gateway.telling.contacts import BadContact, open_book
 from gateway.telling.secret import derive
 from policy.model import AccountId
@@ -68,9 +69,10 @@ def set_command(context: Context, name: str, *, addresses: tuple[str, ...], by: 
     run_async(work())
 
 
-def describe_contacts(found: Contacts | None) -> str:
-    """Return one line on who is told."""
-    told = [] if found is None else [*found.mail, *found.webhooks]
+def describe_contacts(found: Contacts | None, *, whole: bool = True) -> str:
+    """Return one line on who is told; if not `whole`, of a webhook only its server, for its path can be a secret."""
+    webhooks = () if found is None else found.webhooks
+    told = [] if found is None else [*found.mail, *(url if whole else shown("webhook", url) for url in webhooks)]
     return f"told are {', '.join(told)}" if told else "nobody is told: name them with `locum contacts set`"
 
 

@@ -45,7 +45,8 @@ class DemoIssuer:
         self.jwks_fetches = 0
         self._clock = clock
         self._port = port
-        self._pages = DemoSignIn(self._sign_in).routes() if with_sign_in else []
+        self._people = DemoSignIn(self._sign_in)
+        self._pages = self._people.routes() if with_sign_in else []
         self._fault: Fault | None = None
         self._recovered = asyncio.Event()
         self._signing: dict[str, tuple[str, Key]] = {}
@@ -73,6 +74,10 @@ class DemoIssuer:
             web.get("/jwks.json", self._jwks),
             *self._pages,
         ]
+
+    def invite(self, subject: str, *, then: str) -> str:
+        """Return the address that signs a browser in as one of DEMO_STAFF and leads to `then`: `DemoSignIn.invite`."""
+        return self.issuer + self._people.invite(subject, then=then)
 
     def token(
         self,

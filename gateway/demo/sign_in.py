@@ -12,6 +12,10 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 _MOST_CODES = 100
+_COOKIE = "demo-person"
+_INVITED = "/as/{person}"
+# Longer than it takes to follow the redirects from a link to the question.
+_SIGNED_IN_SECONDS = 60
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>The vendor's sign-in</title>
@@ -57,22 +61,41 @@ class _Given:
 
 
 class DemoSignIn:
-    """The two endpoints of the code flow; whoever asks is believed who they say they are."""
+    """The two endpoints of the code flow; whoever asks is believed who they say they are.
+
+    Whoever comes by a link of `invite` is not asked, that once.
+    """
 
     def __init__(self, sign: Sign) -> None:
         self._sign = sign
         self._codes: dict[str, _Given] = {}
+        self._invited: dict[str, str] = {}
+
+    def invite(self, subject: str, *, then: str) -> str:
+        """Return a path that signs a browser in here as one of DEMO_STAFF and leads to `then`, where a sign-in begins.
+
+        It signs in for the one question that comes next, so that afterwards somebody else can be chosen. A second
+        invitation of the same person leads where that says.
+        """
+        self._invited[subject] = then
+        return _INVITED.format(person=subject)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes that this serves."""
         return [
-            web.get("/authorize", self._show),
+            web.get(_INVITED, self._follow, allow_head=False),
+            web.get("/authorize", self._show, allow_head=False),
             web.post("/authorize", self._choose),
             web.post("/token", self._token),
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
         asked = _asked(request.query)
+        for person in DEMO_STAFF:
+            if request.cookies.get(_COOKIE) == person.subject:
+                response = self._send_back(person, asked)
+                response.del_cookie(_COOKIE, path="/authorize")
+                return response
         fields = "".join(f'<input type="hidden" name="{name}" value="{escape(asked[name])}">' for name in _ASKED)
         people = "".join(
             f'<p><button name="person" value="{one.subject}">{escape(one.name)}, {", ".join(one.groups)}</button></p>'
@@ -80,10 +103,23 @@ class DemoSignIn:
         )
         return web.Response(text=_PAGE.format(style=_STYLE, fields=fields, people=people), content_type="text/html")
 
+    async def _follow(self, request: web.Request) -> web.Response:
+        subject = request.match_info["person"]
+        if (then := self._invited.get(subject)) is None:
+            raise web.HTTPNotFound(text="nobody was invited by this link")
+        response = web.Response(status=303, headers={"Location": then, "Cache-Control": "no-store"})
+        response.set_cookie(
+            _COOKIE, subject, path="/authorize", max_age=_SIGNED_IN_SECONDS, httponly=True, samesite="Lax"
+        )
+        return response
+
     async def _choose(self, request: web.Request) -> web.Response:
         sent = {name: str(value) for name, value in (await request.post()).items()}
         asked = _asked(sent)
         [person] = [one for one in DEMO_STAFF if one.subject == sent.get("person")] or [DEMO_STAFF[0]]
+        return self._send_back(person, asked)
+
+    def _send_back(self, person: DemoPerson, asked: Mapping[str, str]) -> web.Response:
         code = secrets.token_urlsafe(24)
         while len(self._codes) >= _MOST_CODES:
             self._codes.pop(next(iter(self._codes)))

@@ -9,7 +9,6 @@ from gateway.audit.evidence.checkpoint import split_notes
 from gateway.audit.evidence.making import read_public_key
 from gateway.config.model import ConfigError
 
-
 CONFIGURED = ""
 """What `--database` is where no URL stands behind it."""
 

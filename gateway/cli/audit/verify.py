@@ -66,10 +66,10 @@ def verify_command(
     held = [note for file in checkpoint for note in _read_held(file)]
     if node is not None and database is None:
         raise click.UsageError("`--node` goes with `--database`")
-    if database is not None:
-        reports = _judge_database(context, database, node, public_key=public_key, held=held)
-    elif journal is not None:
+    if journal is not None:
         reports = {"": _judge_files(journal, public_key=public_key, held=held)}
+    else:
+        reports = _judge_database(context, database or CONFIGURED, node, public_key=public_key, held=held)
     for name, report in reports.items():
         if name:
             click.echo(f"node {printable(name)}:")
@@ -119,7 +119,7 @@ def _share_out(held: list[str], journals: Mapping[str, Source]) -> dict[str, lis
     """Return which checkpoints are for which node: whose origin they are of; the first's if they are nobody's."""
     notes: dict[str, list[str]] = {name: [] for name in journals}
     if len(journals) == 1 or not held:
-        return {name: held for name in journals}
+        return dict.fromkeys(journals, held)
     origins = {name: {source.origin for source in journal.origins()} for name, journal in journals.items()}
     for note in held:
         origin = note.partition("\n")[0]

@@ -21,7 +21,7 @@ Make = Callable[[Order], Awaitable[tuple[int, bytes]]]
 """As `gateway.audit.evidence.ordering.order_receipt`."""
 PATIENCE_SECONDS: Final = 15.0
 """So long a request waits for one: the front gives up on it after thirty."""
-_KEPT_SECONDS: Final = 60.0
+_KEPT_SECONDS: Final = 300.0
 _MOST_CHARGED: Final = 3.0
 """Seconds: or nobody could fetch in time what took long to make."""
 _MOST: Final = 4

@@ -4,6 +4,7 @@ import shutil
 from typing import Any
 
 from gateway.console.security.sign_in import BEGIN
+from gateway.console.security.visit import PATH as CONSOLE
 from gateway.demo.desk import PASSWORD
 from gateway.demo.story.folder import write_secret
 from gateway.demo.story.journal import HELD
@@ -11,20 +12,21 @@ from gateway.demo.story.moves import OWNER
 from gateway.demo.story.scene import HELPDESK, Scene
 from gateway.demo.story.stage import CONFIG
 from gateway.staff.sign_in.home import SIGN_IN
+from gateway.staff.sign_in.returning import HOME
 
 _CUSTOMER = """
   the customer's administrator, who decides and sees who is in (once; later as `{agent}` with the password `{password}`)
   {link}
 """
 _INVITATION = """
-Try it. Assumption of acme is on for one day. Three people have pages; each link leads to one of them, and signs you in.
-Open the second one in a private window: one browser stands in at acme, or is acme's own, not both.
+Try it. Assumption of acme is on for one day. Each link signs somebody in, and leads to their page.
+Open staff's in a private window: one browser stands in at acme, or is acme's own, not both.
 {customer}
-  the vendor's support staff, who stand in: be Dana Reyes, then look for acme, where maria is an agent
-  {public}{staff}
+  Dana Reyes of the vendor's support, who stands in: look for acme, where maria is an agent (later {public}{home})
+  {staff}
 
-  the vendor's security team, which watches over it: be Sam Ito
-  {admin}{security}
+  Sam Ito of the vendor's security team, which watches over it (later {admin}{console})
+  {security}
 
 Without a browser: {folder}/token is dana's for 15 minutes
 
@@ -50,6 +52,16 @@ the journal, followed, searched, and verified with the checkpoint from the story
 Ctrl-C ends it."""
 
 
+def staff_link(scene: Scene[Any]) -> str:
+    """Return the address that signs dana in, by way of the identity provider, and leads to staff's home page."""
+    return scene.issuer.invite("dana", then=scene.gateway.public_url + SIGN_IN)
+
+
+def security_link(scene: Scene[Any]) -> str:
+    """Return the address that signs sam in, by way of the identity provider, and leads to the security console."""
+    return scene.issuer.invite("sam", then=scene.gateway.admin_url + BEGIN)
+
+
 async def invite(scene: Scene[Any], *, page: str, form: str, customer: str = "") -> str:
     """Switch assumption on, put a token into the folder, and return what to print.
 
@@ -62,8 +74,10 @@ async def invite(scene: Scene[Any], *, page: str, form: str, customer: str = "")
     link = scene.account_url(customer)
     return _INVITATION.format(
         customer=_CUSTOMER.format(link=link, agent=OWNER.id, password=PASSWORD) if customer else "",
-        staff=SIGN_IN,
-        security=BEGIN,
+        staff=staff_link(scene),
+        home=HOME,
+        security=security_link(scene),
+        console=CONSOLE,
         folder=scene.folder,
         locum="locum" if shutil.which("locum") else "./dev locum",
         host=host,

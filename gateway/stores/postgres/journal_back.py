@@ -71,9 +71,9 @@ class DatabaseJournal:
         """See `Source.origins`."""
         notes, segments = self._runner.run(self._begin())
         files: dict[str, list[tuple[int, str]]] = {origin: [] for origin, _ in notes}
-        for segment, name in segments:
-            if (parsed := parse_name(name)) is not None:
-                files.setdefault(parsed.origin, []).append((segment, name))
+        # The order of writing is not that of the letters.
+        for parsed, segment in sorted((parsed, segment) for segment, name in segments if (parsed := parse_name(name))):
+            files.setdefault(parsed.origin, []).append((segment, str(parsed)))
         for origin in sorted(files):
             history = [note for of, note in notes if of == origin]
             yield OriginSource(
@@ -114,7 +114,7 @@ class DatabaseJournal:
 
 
 async def _list(connection: Connection, node: str) -> tuple[_Notes, _Segments]:
-    """Return the checkpoints and the segments that there are, in the order of writing."""
+    """Return the checkpoints in the order of writing, and the segments."""
     sql = "SELECT origin, note FROM locum.journal_notes WHERE node = $1 ORDER BY origin, size"
     notes = [(row[0], row[1]) for row in await connection.fetch(sql, node)]
     sql = "SELECT id, name FROM locum.journal_segments WHERE node = $1 ORDER BY name"
