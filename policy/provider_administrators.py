@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
+from json import dumps
 from typing import Any
 
 from policy.administrators import Person
@@ -14,6 +15,7 @@ from policy.staff import SignInPolicy, weakness
 from policy.texts import one_line
 
 _LONGEST_NAME = 128
+_MOST_BYTES = 8192  # a session is kept with them, and nobody fills the disk by sign-ins
 _SUBJECT = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)  # OpenID Connect Core 1.0 section 2: 255 of ASCII
 
 
@@ -21,10 +23,12 @@ _SUBJECT = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)  # OpenID Connec
 class Barred(StrEnum):
     """Why somebody is no administrator; the first that holds."""
 
-    ON_BEHALF = "on_behalf"
-    """Somebody else acts in this person's place, or may."""
     SUBJECT_ODD = "subject_odd"
     """By this `sub` nobody can be told from others."""
+    CLAIMS_LONG = "claims_long"
+    """What would be kept of them is longer than 8 KB."""
+    ON_BEHALF = "on_behalf"
+    """Somebody else acts in this person's place, or may."""
     OTHER_ACCOUNT = "other_account"
     """The provider does not say that they are of this account."""
     CLAIM_MISSING = "claim_missing"
@@ -86,12 +90,18 @@ def name_person(issuer: str, subject: str) -> str:
     return f"{issuer}#{subject}"
 
 
+def is_subject(subject: Any) -> bool:
+    """Tell whether a `sub` is one that can go on the record: 255 letters of ASCII at the most, without odd spaces."""
+    return isinstance(subject, str) and _SUBJECT.fullmatch(subject) is not None
+
+
 def _bars(claims: Mapping[str, Any], terms: AdministratorTerms, account: AccountId, now: datetime) -> Barred | None:
-    subject = claims["sub"]
+    if not is_subject(claims["sub"]):
+        return Barred.SUBJECT_ODD
+    if len(dumps(claims, ensure_ascii=False).encode("utf-8", "replace")) > _MOST_BYTES:
+        return Barred.CLAIMS_LONG
     if "act" in claims or "may_act" in claims:
         return Barred.ON_BEHALF
-    if not isinstance(subject, str) or _SUBJECT.fullmatch(subject) is None:
-        return Barred.SUBJECT_ODD
     if terms.account_claim and claims.get(terms.account_claim) != account:
         return Barred.OTHER_ACCOUNT
     why = _lacks(claims, terms)

@@ -296,12 +296,12 @@ class MemoryStore(MemoryCounts, MemoryAwaiting, MemoryHolds, MemorySearch, Memor
         payload, expires_at = self._one_time.get(digest, ("", now))
         return payload if expires_at > now else None
 
-    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
-        await self._answer()
-        kept, expires_at = self._one_time.get(digest, ("", now))
-        if expires_at <= now or kept != known:
+    async def swap_one_time(
+        self, digest: bytes, payload: str, *, known: str, now: datetime, expires_at: datetime | None = None
+    ) -> bool:
+        if await self.find_one_time(digest, now=now) != known:
             return False
-        self._one_time[digest] = (payload, expires_at)
+        self._one_time[digest] = (payload, expires_at or self._one_time[digest][1])
         return True
 
     async def add_browser(self, browser: BrowserAssumption, *, at: datetime) -> None:

@@ -194,6 +194,13 @@ class SessionContract:
             await store.swap_one_time(DIGEST, "x", known=AWKWARD, now=NOW),
         )
 
+    async def test_a_changed_one_time_value_may_be_kept_longer(self, store: Store):
+        """So that it is never gone in between."""
+        await store.add_one_time(DIGEST, "first", expires_at=NOW + MOMENT, now=NOW)
+        assert await store.swap_one_time(DIGEST, "second", known="first", now=NOW, expires_at=NOW + 2 * MOMENT)
+        assert "second" == await store.find_one_time(DIGEST, now=NOW + MOMENT)
+        assert None is await store.find_one_time(DIGEST, now=NOW + 2 * MOMENT)
+
     async def test_of_many_who_change_a_one_time_value_at_once_one_does(self, store: Store):
         """On the payload that all of them have read."""
         await store.add_one_time(DIGEST, "read", expires_at=NOW + HOUR, now=NOW)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, meta
 
+from gateway import cookie_names
 from gateway.cli.assume import CLIENT
 from gateway.console.account.door import PATH as ACCOUNT
 from gateway.console.account.log import LOG
@@ -26,7 +27,7 @@ from tests.test_console_for_real import come_in, open_page, scene
 
 __all__ = ["named_templates", "scene"]  # the fixtures
 PAGES = Path(render.__file__).parent
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
 on_one_loop = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -219,7 +220,7 @@ async def what_is_over(day):
 
 
 async def when_all_is_stopped(day):
-    """What the security team sees then, and staff who are locked out; and somebody for whom the console is not."""
+    """What the security team sees then, and who is locked out or has two cookies; and somebody for whom the console is not."""
     page = day.sam
     await page.goto(day.console())
     await page.get_by_text("Stop all account assumption…").click()
@@ -228,8 +229,8 @@ async def when_all_is_stopped(day):
     await page.get_by_role("button", name="Stop everything now").click()
     await page.get_by_text("All account assumption is stopped").first.wait_for()
     assert [] == await faults_of(page, "security_now.html"), "stopped"
-    store, issuer = day.scene.gateway.store, day.scene.issuer.issuer
-    await lock_unseen(store, ActorId(issuer, "sam"), at=day.scene.clock.utc())
+    sam = ActorId(day.scene.issuer.issuer, "sam")
+    await lock_unseen(day.scene.gateway.store, sam, at=day.scene.clock.utc())
     await page.goto(day.console())
     await page.get_by_text("You have been locked out.").wait_for()
     assert [] == await faults_of(page, "security_barred.html"), "locked out of the console"
@@ -239,10 +240,13 @@ async def when_all_is_stopped(day):
     await page.get_by_role("heading", name="This console is not for you").wait_for()
     assert [] == await faults_of(page, "message.html"), "not for you"
     page = day.dana
-    await store.disable_staff(ActorId(issuer, "dana"), disabled=True)
+    tossed = {"name": cookie_names.named(cookie_names.STAFF, secure=False), "value": "x" * 43}
+    await page.context.add_cookies([tossed | {"domain": "127.0.0.1", "path": "/.locum"}])
     await page.goto(day.staff())
     await page.get_by_role("heading", name="Not let in").wait_for()
-    assert [] == await faults_of(page, "barred.html"), "locked out"
+    assert [] == await faults_of(page, "barred.html"), "two cookies"
+    await page.context.clear_cookies(path="/.locum")
+    await page.goto(day.staff())
     await page.get_by_role("button", name="Sign out").click()
     await page.get_by_role("heading", name="Signed out").wait_for()
     assert [] == await faults_of(page, "signed_out.html"), "signed out"

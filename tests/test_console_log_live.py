@@ -284,6 +284,24 @@ async def test_a_receipt_waits_for_the_checkpoint_that_is_due(tmp_path, unsigned
         await tasks.close()
 
 
+async def test_whoever_waits_for_a_checkpoint_has_no_turn(tmp_path):
+    """Other accounts' receipts are made meanwhile."""
+    tasks, ticks = Tasks(), Ticks()
+
+    async def make(order):
+        return Ending.NOT_SIGNED_YET if order.account == "acme" else Ending.MADE, b""
+
+    turns = Turns(ticks)
+    desk = ReceiptDesk(
+        tmp_path, tmp_path / "key", tasks=tasks, turns=turns, ticks=ticks, make=make, until_signed=(3600,)
+    )
+    try:
+        assert None is await desk.fetch("acme", "as_1", seconds=0)
+        assert (Ending.MADE, b"") == await desk.fetch("globex", "as_1")
+    finally:
+        await tasks.close()
+
+
 async def test_a_receipt_is_made_out_of_the_accounts_share(desk):
     """Each counts like some seconds of searching: after a few there is none left for a while, and others have theirs."""
     desk.let.set()

@@ -4,12 +4,15 @@ import asyncio
 import base64
 import cProfile
 import pstats
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.audit.api.log import LogApi
+from gateway.audit.api.receipts import ReceiptApi
+from gateway.audit.evidence.making import Ending
 from gateway.audit.index.asking import AskersTurns, Busy, IndexTurns, LogIndex
 from gateway.audit.index.finding import Found, Page, Tally
 from gateway.clients import ClientAuthenticator, digest_of
@@ -81,23 +84,32 @@ async def test_an_asker_has_one_turn_at_a_time():
         pass
 
 
-async def test_at_the_api_a_client_asks_one_question_at_a_time(tmp_path):
-    """As many as they send, the index hears of one, and of another client's at once."""
-    store, journal, index = MemoryStore(), await open_journal(tmp_path / "own"), SlowIndex()
-    for name, account in (("greedy", None), ("other", "acme")):
+@asynccontextmanager
+async def _asking(api, accounts, path):
+    """Yield what asks as one of these clients, each of which is limited to an account or None, for a status."""
+    store = MemoryStore()
+    for name, account in accounts.items():
         limited = None if account is None else AccountId(account)
         await store.add_client(
             Client(id=ClientId(name), secret_digest=digest_of("secret"), roles=frozenset({"audit"}), account=limited)
         )
     application = web.Application()
-    application.add_routes(LogApi(index, ClientAuthenticator(store), journal, ticks=Ticks()).routes())
+    application.add_routes(api(ClientAuthenticator(store)).routes())
     async with TestClient(TestServer(application)) as http:
 
         async def ask(name):
             known = base64.b64encode(f"{name}:secret".encode()).decode()
-            async with http.get("/.locum/log/records", headers={"Authorization": f"Basic {known}"}) as answer:
+            async with http.get(path, headers={"Authorization": f"Basic {known}"}) as answer:
                 return answer.status
 
+        yield ask
+
+
+async def test_at_the_api_a_client_asks_one_question_at_a_time(tmp_path):
+    """As many as they send, the index hears of one, and of another client's at once."""
+    journal, index = await open_journal(tmp_path / "own"), SlowIndex()
+    api = lambda clients: LogApi(index, clients, journal, ticks=Ticks())  # noqa: E731 - of this test alone
+    async with _asking(api, {"greedy": None, "other": "acme"}, "/.locum/log/records") as ask:
         asking = [asyncio.ensure_future(ask("greedy")) for _ in range(4)]
         await eventually(lambda: index.asking)
         asking.append(asyncio.ensure_future(ask("other")))
@@ -105,6 +117,28 @@ async def test_at_the_api_a_client_asks_one_question_at_a_time(tmp_path):
         assert [None, "acme"] == index.asking
         index.let.set()
         assert [200] * 5 == await asyncio.gather(*asking)
+    await journal.close()
+
+
+async def test_a_client_of_one_account_keeps_nobody_from_receipts(tmp_path):
+    """As many connections as it has, for what is not there: one is served, and whoever may read all gets theirs."""
+    journal, making, let = await open_journal(tmp_path / "own"), [], asyncio.Event()
+
+    async def make(order):
+        making.append(order.account)
+        if order.account is None:
+            return Ending.MADE, b"{}"
+        await let.wait()
+        return Ending.NOTHING_TO_PROVE, b""
+
+    api = lambda clients: ReceiptApi(clients, journal, directory=tmp_path, key=tmp_path / "key", make=make)  # noqa: E731
+    async with _asking(api, {"greedy": "acme", "auditor": None}, "/.locum/log/receipts/as_nobody") as ask:
+        asking = [asyncio.ensure_future(ask("greedy")) for _ in range(4)]
+        await eventually(lambda: making)
+        assert 200 == await ask("auditor")
+        assert ["acme", None] == making
+        let.set()
+        assert [404] * 4 == await asyncio.gather(*asking)
     await journal.close()
 
 

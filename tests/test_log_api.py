@@ -120,6 +120,23 @@ async def test_an_auditor_searches_page_by_page(world):
     assert {"bytes": 0, "files": 0, "unread_lines": 0, "unread_files": 0} == page["behind"]
 
 
+async def test_a_client_of_one_account_hears_nothing_of_others_volume(world):
+    """That the index is behind, or that something cannot be read, and neither how much nor in how many files."""
+    hears = []
+    for damage in (b"", build_line(to_json({"account": "globex", "path": "/" + "x" * 5000}))[1], b"nothing\n" * 7):
+        with (world.directory / "journal" / "node-000000000000.jsonl").open("ab") as file:
+            file.write(damage)
+        for path in ("records", "stats", "assumptions/as-acme"):
+            _, answer = await world.get(path, client="acme")
+            hears.append(answer["behind"])
+        with Builder(world.directory / "journal", world.directory / NAME) as builder:
+            builder.catch_up()
+    _, answer = await world.get("records", client="acme")
+    nothing, behind = {"behind": False, "unread": False}, {"behind": True, "unread": False}
+    assert [nothing] * 3 + [behind] * 6 == hears
+    assert {"behind": False, "unread": True} == answer["behind"]
+
+
 async def test_an_auditor_follows_what_comes(world):
     """With `after` the oldest come first, and there is always a cursor to go on with."""
     _, newest = await world.get("records", limit="1")

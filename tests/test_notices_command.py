@@ -13,7 +13,7 @@ from tests.test_cli import Shell
 MAIL = Target("mail", "ann@acme.example")
 HOOK = Target("webhook", "https://hooks.acme.example/secret-path")
 NOON = utc_now().replace(microsecond=0)
-FAR = NOON + timedelta(minutes=15)
+FAR = NOON + timedelta(days=1)
 
 
 def a_notice(name, target=MAIL, *, account="acme", **more):

@@ -80,6 +80,7 @@ async def test_one_sign_in_is_not_good_for_any_number_of_codes(tmp_path):
             assert 400 == await junk(stranger, attempt, code=f"junk{number}")
         assert asked + 1 == len(guard.world.issuer.asked)
         assert 1 == len(guard.world.records(kind="audit", reason="code_refused"))
+        assert 1 == len(guard.world.records(kind="audit", reason="answer_used"))
         assert 303 == (await guard.another().enter_at_provider()).status
 
 

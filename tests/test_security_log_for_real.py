@@ -13,7 +13,7 @@ from tests.patience import PATIENCE_SECONDS
 from tests.security_log_world import make_entries, open_security_log
 
 __all__ = ["named_templates"]  # the fixture
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
 
 LOG = "/console/log"
 LONG = 1000 * PATIENCE_SECONDS

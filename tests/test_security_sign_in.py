@@ -132,7 +132,9 @@ async def test_an_answer_counts_once_and_in_its_own_browser(tmp_path):
         assert ENTRY not in guard.cookies
         replay = guard.another()
         replay.cookies = attempt
+        assert not guard.world.records(kind="audit", reason="answer_used")
         assert 400 == (await replay.come_back(query)).status
+        assert 1 == len(guard.world.records(kind="audit", reason="answer_used")), "it came a second time"
         # Nor with a second code for the very same attempt.
         [code] = [parse_qsl(query)[0][1]]
         issuer.codes[code] = (dict(parse_qsl(urlsplit(await guard.another().begin()).query)), "sam", {})

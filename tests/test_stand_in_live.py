@@ -174,3 +174,18 @@ async def test_one_person_has_so_many_streams(dana):
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await refused(dana, f"{live}x") is not None:
             pass
+
+
+async def test_an_offices_open_pages_keep_nobody_there_from_a_sign_in(dana):
+    """A hundred streams from one address: the next person's page answers, whoever they are, and so does a sign-in."""
+    people = [dana]
+    for number in range(12):
+        people.append(Browser(dana.world))
+        await people[-1].sign_in(f"p{number}", name=f"P{number}")
+    async with AsyncExitStack() as open_:
+        for person in people:
+            live = await address(person)
+            for _ in range(MOST_STREAMS):
+                await open_.enter_async_context(listening(person, live))
+        assert 200 == (await dana.ask("/.locum/", SAME, host=STAFF_HOST)).status
+        await Browser(dana.world).sign_in("erin", name="Erin")

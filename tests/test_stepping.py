@@ -1,6 +1,7 @@
 """What cannot be read in any way keeps nothing else from being found: it is stepped over, counted and shown."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -16,6 +17,7 @@ from gateway.audit.index.finding import Finder
 from gateway.audit.index.grouping import GROUPING
 from gateway.audit.index.lines import Indexed, read_indexed
 from gateway.audit.index.process import Indexer
+from gateway.audit.index.settled import first_time
 from gateway.audit.search import Query
 from gateway.audit.segment import Line, join_line
 from gateway.cli.root import cli
@@ -39,9 +41,9 @@ def index(directory, read=read_indexed):
         return builder.unread
 
 
-def found(directory):
+def found(directory, **options):
     """The numbers of what is found, and of what whoever follows is shown; and what the index says of itself."""
-    with Finder(directory, directory.parent / NAME, clock=lambda: LATER) as finder:
+    with Finder(directory, directory.parent / NAME, clock=lambda: LATER, **options) as finder:
         page = finder.search(EVERYTHING, limit=99)
         following = finder.search(EVERYTHING, limit=99, after=-1)
         assert len(page.found) == finder.stats(EVERYTHING).total
@@ -189,6 +191,24 @@ def test_a_file_that_cannot_be_read_is_stepped_over(tmp_path, make, caplog):
         assert 2 == builder.catch_up()
         assert (0, 0) == builder.unread
     assert [0, 1, 2, 3] == found(directory)[0]
+
+
+def test_a_bad_sector_within_a_segment_stops_nobody_who_follows(tmp_path):
+    """What stands before it is found, and what others hold; its file counts as one that cannot be read."""
+    directory = tmp_path / "journal"
+    bad = write_segment(directory, [entry(0)])
+    for seq in (3, 4):
+        write_segment(directory, [entry(seq)], first=seq)
+    assert (0, 0) == index(directory)
+    bad.write_bytes(bad.read_bytes() + write_segment(tmp_path / "elsewhere", [entry(1), entry(2)]).read_bytes())
+
+    def first(path, offset):
+        if path == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return first_time(path, offset)
+
+    numbers, lag = found(directory, first=first)
+    assert ([0, 3, 4], 0, 0, (0, 1)) == (numbers, lag.bytes, lag.segments, lag.unread)
 
 
 def test_the_command_line_says_what_it_does_not_search(tmp_path):

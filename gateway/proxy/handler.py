@@ -6,6 +6,7 @@ that carries a token of ours, or that a catch rule says must be staff's, goes th
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from gateway.places import Places
 from gateway.proxy import headers, names, replies
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.client_address import client_address
-from gateway.proxy.control import LONGEST_SECONDS, ControlShares
+from gateway.proxy.control import LONGEST_SECONDS, ControlShares, is_stream
 from gateway.proxy.cookies import CookieCredential, OurCookies
 from gateway.proxy.forward import SWITCH, Onward, Sent, forward
 from gateway.proxy.handshake import is_handshake
@@ -158,14 +159,21 @@ class ProxyHandler:
             lines.append((_ACCOUNT_HEADER, account.encode("utf-8")))
         if is_staffs:
             lines.append((_ASSUMED_HEADER, b"1"))
-        with self._shares.share(inbound.peer) as is_left:
-            if not is_left:
+        with ExitStack() as place:
+            if not place.enter_context(self._shares.share(inbound.peer)):
                 await replies.turn_away(inbound, "too many of these requests from one address: try again in a moment")
                 return
+
+            def answer(head: ResponseHead) -> ResponseHead:
+                if is_stream(head):
+                    # It only waits from now on; an office's open pages keep nobody there from a sign-in.
+                    place.close()
+                return self._answer_of_ours(head)
+
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     # Our own cookies pass here, both ways, and nowhere else.
-                    await self._pass(inbound, self._control, Onward.of(lines), answer=self._answer_of_ours)
+                    await self._pass(inbound, self._control, Onward.of(lines), answer=answer)
             except TimeoutError:
                 inbound.abort()
 

@@ -11,7 +11,7 @@ import yarl
 
 from gateway.bodies import read_at_most
 from gateway.clock import Ticks
-from gateway.loopback import LOOPBACK
+from gateway.origin import Origin
 from gateway.tokens.compact import UnverifiedToken
 from gateway.tokens.signing import ForeignKey, KeyRefused, read_jwks
 
@@ -26,6 +26,15 @@ _PAUSE_SECONDS = 10.0
 
 class IssuerError(Exception):
     """The issuer's fault: it cannot be asked, or what it says cannot be used."""
+
+
+def may_lead_to(issuer: str, url: str) -> bool:
+    """Tell whether an issuer may have us ask at a URL: over TLS, or on loopback if it is there itself, without TLS.
+
+    Or whoever writes the documents of an issuer elsewhere chooses what we ask of this machine. Raises ValueError.
+    """
+    place, own = Origin.of(url), Origin.of(issuer)
+    return place.secure or (place.scheme == "http" and place.is_safe and not own.secure and own.is_safe)
 
 
 class Issuer:
@@ -77,7 +86,8 @@ class Issuer:
         known last goes on counting. Raises IssuerError when none is known.
         """
         attempts = self._attempts
-        if self._is_old():
+        # Who comes while it is asked for the first time has nothing else to go by.
+        if self._is_old() or (self._metadata is None and self._asking.locked()):
             async with self._asking:
                 if self._attempts == attempts and self._is_old():
                     await self._ask(stranger=True)
@@ -132,7 +142,7 @@ class Issuer:
     async def _fetch(self, url: str) -> dict[str, Any]:
         try:
             address = yarl.URL(url)
-            if address.scheme != "https" and not (address.scheme == "http" and address.host in LOOPBACK):
+            if not may_lead_to(self.issuer, str(address)):
                 raise IssuerError("the issuer must be asked over https")
             timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
             async with self._http.get(address, timeout=timeout, allow_redirects=False) as response:

@@ -23,5 +23,10 @@ class Redeeming(Protocol):
     async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
         """Return the payload that `redeem` would return now, and leave it."""
 
-    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
-        """Put another payload in the place of the `known` one; False, and nothing is stored, if it is no more there."""
+    async def swap_one_time(
+        self, digest: bytes, payload: str, *, known: str, now: datetime, expires_at: datetime | None = None
+    ) -> bool:
+        """Put another payload in the place of the `known` one; False, and nothing is stored, if it is no more there.
+
+        It ends when the other would have, or at `expires_at`.
+        """

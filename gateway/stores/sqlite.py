@@ -242,8 +242,11 @@ class SqliteStore(SqliteRequests, SqliteOutbox, Store):
     async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
         return await self._find(lambda row: str(row[0]), visits.FIND_ONE_TIME, digest, rows.write_time(now))
 
-    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
-        return await self._change(visits.SWAP, (payload, digest, known, rows.write_time(now))) == 1
+    async def swap_one_time(
+        self, digest: bytes, payload: str, *, known: str, now: datetime, expires_at: datetime | None = None
+    ) -> bool:
+        words = (payload, rows.write_end(expires_at), digest, known, rows.write_time(now))
+        return await self._change(visits.SWAP, words) == 1
 
     async def count(self, digest: bytes, *, most: int, expires_at: datetime, now: datetime) -> bool:
         words = {"digest": digest, "most": most, "expires_at": rows.write_time(expires_at), "now": rows.write_time(now)}

@@ -24,7 +24,10 @@ FIND = rows.select(rows.SESSION, "FROM staff_sessions WHERE digest = ?")
 FIND_SAYING = rows.select(rows.SESSION, "FROM staff_sessions WHERE issuer = ? AND instr(claims, ?) > 0")
 TOUCH = "UPDATE staff_sessions SET seen_at = max(seen_at, ?) WHERE digest = ?"
 FIND_ONE_TIME = "SELECT payload FROM one_time_values WHERE digest = ? AND expires_at > ?"
-SWAP = "UPDATE one_time_values SET payload = ? WHERE digest = ? AND payload = ? AND expires_at > ?"
+SWAP = (
+    "UPDATE one_time_values SET payload = ?, expires_at = coalesce(?, expires_at) "
+    "WHERE digest = ? AND payload = ? AND expires_at > ?"
+)
 COUNT = """
     INSERT INTO one_time_values (digest, payload, expires_at) VALUES (:digest, '1', :expires_at)
     ON CONFLICT (digest) DO UPDATE

@@ -33,6 +33,8 @@ FOREIGN_ALGORITHMS = (
 )
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
 _LEAST_RSA_BITS = 2048
+_MOST_RSA_BITS = 8192
+_MOST_E_BITS = 32
 _PUBLIC_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
 _MOST_REMEMBERED = 4096
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -306,8 +308,11 @@ def _foreign_key(entry: Mapping[str, Any]) -> ForeignKey | None:
 
 
 def _algorithms(key: Any) -> frozenset[str]:
-    """Return what a key may be used for; a secret, a private key or a short RSA key may not be used at all."""
-    if isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS:
+    """Return what a key may be used for; a secret, a private key or an odd RSA key may not be used at all."""
+    if isinstance(key, RSAPublicKey):
+        # A long one takes seconds of this process for each signature.
+        if not _LEAST_RSA_BITS <= key.key_size <= _MOST_RSA_BITS or key.public_numbers().e.bit_length() > _MOST_E_BITS:
+            return frozenset()
         return frozenset(name for name in FOREIGN_ALGORITHMS if name[:2] in ("RS", "PS"))
     if isinstance(key, EllipticCurvePublicKey):
         return frozenset({{"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}.get(key.curve.name, "")})

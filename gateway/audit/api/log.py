@@ -99,7 +99,7 @@ class LogApi:
             {
                 "records": [{"cursor": str(one.id), "record": _shown(one.entry, client)} for one in page.found],
                 "next": str(last) if follows and last is not None else None,
-                "behind": _behind(lag),
+                "behind": _behind(lag, client),
             }
         )
 
@@ -114,7 +114,7 @@ class LogApi:
         timeline = build_timeline([_shown(one.entry, client) for one in reversed(page.found)], sid)
         if timeline is None:
             return _problem(404, "unknown_assumption", "there is no record of this assumption that you may read")
-        return answer({**timeline.document(), "complete": not page.more, "behind": _behind(lag)})
+        return answer({**timeline.document(), "complete": not page.more, "behind": _behind(lag, client)})
 
     async def _stats(self, request: web.Request, client: Client, index: LogIndex) -> web.Response:
         given = _read(request, "q", "by")
@@ -127,7 +127,7 @@ class LogApi:
         hides = client.account is not None and not HIDDEN.isdisjoint(by)
         less = elsewhere(query) if hides else None
         tally, lag = await index.stats(query, account=client.account, less=less)
-        return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(lag)})
+        return answer({"total": tally.total, **_counts(tally, by), "behind": _behind(lag, client)})
 
     async def _record(
         self, request: web.Request, client: Client, reason: str, query: Query, text: str, **more: Any
@@ -165,11 +165,16 @@ def _counts(tally: Tally, by: tuple[str, ...]) -> dict[str, dict[str, int]]:
     return {name: dict(tally.by[name].most_common(_MOST_VALUES)) if name in tally.by else {} for name in by}
 
 
-def _behind(lag: Lag | None) -> dict[str, int] | None:
-    """Return how much of the files is not in the index, yet or at all; of all accounts, as files are read."""
+def _behind(lag: Lag | None, client: Client) -> dict[str, int] | dict[str, bool] | None:
+    """Return how much of the files is not in the index, yet or at all; of all accounts, as files are read.
+
+    Whoever may know of one account hears whether there is any, for how much is others' affair.
+    """
     if lag is None:
         return None
     lines, files = lag.unread
+    if client.account is not None:
+        return {"behind": lag.bytes > 0, "unread": lines + files > 0}
     return {"bytes": lag.bytes, "files": lag.segments, "unread_lines": lines, "unread_files": files}
 
 

@@ -1,18 +1,22 @@
 """`GET /.locum/log/receipts/{sid}` of the admin listener: a receipt, for whoever hands it to the customer.
 
-The whole journal is read for it, so another process does that, one at a time and with low priority: no request waits
-for it. That a receipt was asked for is on the record before it is made.
+The whole journal is read for it, so another process does that, with low priority: no request waits for it. There is one
+at a time of each client, one of all who are limited to an account, and two in all. That a receipt was asked for is on
+the record before it is made.
 """
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
 from gateway.audit.evidence.making import Ending, Order
 from gateway.audit.evidence.ordering import MAKING_SECONDS, order_receipt
+from gateway.audit.index.asking import AskersTurns, Busy, IndexTurns
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
 from gateway.caller import Caller
@@ -23,9 +27,12 @@ from gateway.stores.store import Client, StoreError
 from policy.model import AssumptionId
 
 PATH = "/.locum/log/receipts/{assumption}"
+_WAIT_SECONDS: Final = 15.0
+"""So long a request waits for its turn."""
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 
 _FAULTS: Faults = {
+    Busy: (503, "busy", "other receipts are being made: try again in a moment"),
     StoreError: (503, "store_unavailable", "clients cannot be told apart now: try again in a moment"),
     JournalError: (503, "journal_unavailable", "this could not be recorded, so nothing was read"),
 }
@@ -34,13 +41,23 @@ _FAULTS: Faults = {
 class ReceiptApi:
     """For clients with the role `audit`; one that is limited to an account gets receipts of that account only."""
 
-    def __init__(self, clients: ClientAuthenticator, journal: AuditLog, *, directory: Path, key: Path) -> None:
+    def __init__(
+        self,
+        clients: ClientAuthenticator,
+        journal: AuditLog,
+        *,
+        directory: Path,
+        key: Path,
+        make: Callable[[Order], Awaitable[tuple[int, bytes]]] = order_receipt,
+    ) -> None:
         """`directory` is the journal's, `key` the file of its public key."""
         self._clients = clients
         self._journal = journal
         self._directory = directory
         self._key = key
-        self._turn = asyncio.Lock()
+        self._order_receipt = make
+        self._own = AskersTurns(seconds=_WAIT_SECONDS)
+        self._turns = IndexTurns(seconds=_WAIT_SECONDS)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""
@@ -52,17 +69,19 @@ class ReceiptApi:
         assumption = request.match_info["assumption"]
         if _ASSUMPTION.fullmatch(assumption) is None:
             return _not_found()
-        if self._turn.locked():
-            return _problem(503, "busy", "another receipt is being made: try again in a moment")
-        async with self._turn:
-            await self._journal.append(_record(client, Caller.direct(request), assumption), durable=True)
-            return await self._make(assumption, client)
+        async with self._own.turn(client.id):
+            await self._turns.take(client.account)
+            try:
+                await self._journal.append(_record(client, Caller.direct(request), assumption), durable=True)
+                return await self._make(assumption, client)
+            finally:
+                self._turns.give_back(client.account)
 
     async def _make(self, assumption: str, client: Client) -> web.Response:
         order = Order(journal=str(self._directory), key=str(self._key), assumption=assumption, account=client.account)
         try:
             async with asyncio.timeout(MAKING_SECONDS):
-                status, receipt = await order_receipt(order)
+                status, receipt = await self._order_receipt(order)
         except TimeoutError:
             return _problem(503, "too_slow", "the receipt takes too long here: use `locum audit receipt`")
         except OSError:

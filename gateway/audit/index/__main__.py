@@ -63,9 +63,7 @@ def _ship(order: Order) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= _TELL_SECONDS:
             told_at = time.monotonic()
-            _tell(
-                Told(behind_bytes=behind, behind_seconds=seconds, unread_lines=unread.lines, unread_files=unread.files)
-            )
+            _tell(behind, seconds, unread)
 
     try:
         lock = claim_index(Path(order.index).with_name(LOCK))
@@ -86,14 +84,12 @@ def _keep(builder: Builder) -> None:
         now = time.monotonic()
         if now - told_at >= _TELL_SECONDS:
             told_at = now
-            behind, seconds, unread = builder.behind(), now - began, builder.unread
-            _tell(
-                Told(behind_bytes=behind, behind_seconds=seconds, unread_lines=unread.lines, unread_files=unread.files)
-            )
+            _tell(builder.behind(), now - began, builder.unread)
         time.sleep(_PAUSE_SECONDS)
 
 
-def _tell(told: Told) -> None:
+def _tell(behind: int, seconds: float, unread: Unread) -> None:
+    told = Told(behind_bytes=behind, behind_seconds=seconds, unread_lines=unread.lines, unread_files=unread.files)
     try:
         os.write(_STDOUT, msgspec.json.encode(told) + b"\n")
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from gateway.audit.index.expression import state
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.overview import HOUR, Groups, Overview, Rows, Test, split_tests, tests_of
 from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
-from gateway.audit.index.settled import first_time, settled_id
+from gateway.audit.index.settled import First, first_time, settled_id
 from gateway.audit.pace import Pace
 from gateway.audit.position import is_at, is_in
 from gateway.audit.search.own_part import take_out, their_part
@@ -114,11 +114,13 @@ class Finder:
         seconds: float = SECONDS,
         clock: Clock = utc_now,
         pace: Pace | None = None,
+        first: First = first_time,
     ) -> None:
         """Open the index; no question takes much longer than `seconds`. Raises IndexUnusable.
 
         With a `pace` it lets another thread in between, which serves requests.
         """
+        self._first = first
         self._journal = journal
         self._clock = clock
         self._pace = pace
@@ -218,19 +220,13 @@ class Finder:
 
     def lag(self) -> Lag:
         """Return how far the index is behind the files now; raises OSError."""
-        files, unread = self._look()
-        missing = [file.size - file.position.offset for file in files]
+        missing, unread = self._missing()
         [(lines,)] = self._rows("SELECT coalesce(sum(unread), 0) FROM segments")
-        return Lag(sum(missing), sum(bytes_ > 0 for bytes_ in missing), Unread(lines, unread))
+        return Lag(sum(bytes_ for bytes_, _ in missing), len(missing), Unread(lines, unread))
 
     def settled(self) -> int:
-        """Return the id before which nothing can come any more: see `gateway.audit.index.settled`; raises OSError."""
-        waiting = [
-            at
-            for file in self._look()[0]
-            if file.size > file.position.offset and (at := first_time(file.path, file.position.offset)) is not None
-        ]
-        return settled_id(self._clock(), waiting)
+        """Return the id before which nothing can come any more that can be read: see `settled_id`; raises OSError."""
+        return settled_id(self._clock(), (at for _, at in self._missing()[0] if at is not None))
 
     def positions(self) -> dict[str, Position]:
         """Return how far each segment is in the index, by its name."""
@@ -242,6 +238,18 @@ class Finder:
     def usable_positions(self) -> dict[str, Position]:
         """Return the positions in those segments whose lines stand where the index says; raises OSError."""
         return {file.path.name: file.position for file in self._look()[0] if file.position.inode}
+
+    def _missing(self) -> tuple[list[tuple[int, int | None]], int]:
+        """Return of each file that can be read on how many bytes are missing, and from when; and how many cannot."""
+        files, unread = self._look()
+        missing = []
+        for path, size, position in files:
+            if size > position.offset:
+                try:
+                    missing.append((size - position.offset, self._first(path, position.offset)))
+                except OSError:
+                    unread += os.path.lexists(path)
+        return missing, unread
 
     def _look(self) -> tuple[list[_File], int]:
         """Return the segments that can be read, and how many cannot; raises OSError."""

@@ -4,7 +4,7 @@ Origins are read one after the other, and nodes ship when they can. Were a recor
 that happened earlier, whoever goes on behind it would never see that one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,8 @@ from gateway.audit.times import time_of
 SETTLING_MICROSECONDS: Final = 2_000_000
 """So long after it happened a record may come into the files, and so far two of one origin may be out of order."""
 _MOST_LINES = 1000
+First = Callable[[Path, int], int | None]
+"""As `first_time`."""
 
 
 def settled_id(now: datetime, waiting: Iterable[int]) -> int:

@@ -199,8 +199,11 @@ class Admission:
         # The front has refused these already, where it knew this place by its spelling; what it says counts in any.
         found, own = self._cookies.find(request.raw_headers), self._own_of(request)
         is_assumed = ASSUMED_HEADER in request.headers or (found is not None and found.assumption is not None)
-        if is_assumed or (own is not None and own.is_staffs(request)):
+        staffs = None if own is None else own.staffs(request)
+        if is_assumed or isinstance(staffs, str):
             return await self.refuse(_STAFFS, request, caller)
+        if staffs is not None:
+            return self._pages.refusal(staffs, again=PATH)
         return self._turn_away(request, own)
 
     def _turn_away(self, request: web.Request, own: OwnSignIn | None) -> web.Response | None:

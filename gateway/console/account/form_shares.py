@@ -1,4 +1,4 @@
-"""How often forms of an account's page are carried out: each costs a record on the disk, and maybe mails to many."""
+"""How often what costs a record on the disk, and maybe mails to many, is done at an account's page: forms, sign-ins."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -38,11 +38,15 @@ class FormShares:
 
     def take(self, visit: Visit) -> bool:
         """Count one form of theirs; False if they, or all of their account together, have had their share."""
+        return self.take_of(visit.account, visit.administrator.id)
+
+    def take_of(self, account: AccountId, person: str) -> bool:
+        """Count one of somebody's, by whatever they are known; likewise."""
         now = self._ticks()
         wanted: dict[_Key, _Share] = {}
         for key, most, seconds in (
-            (visit.account, ACCOUNT_MOST, _ACCOUNT_SECONDS),
-            ((visit.account, visit.administrator.id), PERSON_MOST, _PERSON_SECONDS),
+            (account, ACCOUNT_MOST, _ACCOUNT_SECONDS),
+            ((account, person), PERSON_MOST, _PERSON_SECONDS),
         ):
             used = self._shares.get(key, _Share(most, seconds)).used_by(now)
             if used > most - 1:

@@ -98,13 +98,13 @@ class ReceiptDesk:
     async def _work(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         order = Order(journal=str(self._directory), key=str(self._key), assumption=sid, account=account)
         try:
-            async with self._turn:
-                began = self._ticks()
-                try:
-                    async with asyncio.timeout(MAKING_SECONDS):
-                        await self._fill(job, order)
-                finally:
-                    self._turns.spend(account, min(self._ticks() - began, _MOST_CHARGED))
+            await self._fill(job, account, order)
+            for pause in self._until_signed:
+                if job.status != Ending.NOT_SIGNED_YET:
+                    break
+                # In nobody's turn, and out of nobody's share: nothing is read meanwhile.
+                await asyncio.sleep(pause)
+                await self._fill(job, account, order)
         except (OSError, TimeoutError) as exc:
             log.warning("a receipt could not be made: %s", str(exc) or "it takes too long")
         finally:
@@ -112,14 +112,15 @@ class ReceiptDesk:
         await asyncio.sleep(_KEPT_SECONDS)
         self._forget(job, account, sid)
 
-    async def _fill(self, job: _Job, order: Order) -> None:
-        """Make it; one whose records are not signed yet once more behind the checkpoint that is due."""
-        job.status, job.receipt = await self._make(order)
-        for pause in self._until_signed:
-            if job.status != Ending.NOT_SIGNED_YET:
-                return
-            await asyncio.sleep(pause)
-            job.status, job.receipt = await self._make(order)
+    async def _fill(self, job: _Job, account: AccountId, order: Order) -> None:
+        """Make it once, when its turn comes; raises OSError and TimeoutError."""
+        async with self._turn:
+            began = self._ticks()
+            try:
+                async with asyncio.timeout(MAKING_SECONDS):
+                    job.status, job.receipt = await self._make(order)
+            finally:
+                self._turns.spend(account, min(self._ticks() - began, _MOST_CHARGED))
 
     def _forget(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         if self._jobs.get((account, sid)) is job:

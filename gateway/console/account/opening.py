@@ -126,10 +126,12 @@ def open_console(config: Config, state: State, *, services: Services, pages: Pag
     )
     signing_in = SignInPages(
         admission=admission,
+        accounts=services.accounts,
         store=state.store,
         journal=state.journal,
         persons=state.persons,
         strangers=state.strangers,
+        shares=FormShares(state.ticks),
         pages=pages,
         clock=state.clock,
     )

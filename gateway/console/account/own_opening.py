@@ -11,6 +11,7 @@ from gateway.clock import Clock
 from gateway.config.account_sign_in import AccountSignIn
 from gateway.config.model import Config
 from gateway.console.account.admission import CONSOLE
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.own_sign_in import CustomerProvider, OwnSignIns
 from gateway.devices.guesses import NetworkTries
 from gateway.staff.issuer import Issuer
@@ -46,6 +47,7 @@ async def open_own_sign_ins(
         client=CONSOLE,
         store=state.store,
         journal=state.journal,
+        may_record=FormShares(state.ticks).take_of,
         clock=state.clock,
         patience_seconds=state.facts.patience_seconds,
     )

@@ -19,8 +19,9 @@ _RETURN: Final = re.compile(
     r"/\.locum/account(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?", re.ASCII
 )
 WHY: Final[Mapping[Barred, str]] = {
-    Barred.ON_BEHALF: "Nobody signs in here on behalf of somebody else.",
     Barred.SUBJECT_ODD: "Your identity provider names you in a way that cannot go on the record.",
+    Barred.CLAIMS_LONG: "Your identity provider says too much of you (over 8 KB): have it send fewer groups.",
+    Barred.ON_BEHALF: "Nobody signs in here on behalf of somebody else.",
     Barred.OTHER_ACCOUNT: "Your identity provider does not say that you belong to this account.",
     Barred.CLAIM_MISSING: "Your identity provider does not say whether you are an administrator.",
     Barred.CLAIM_ODD: "What your identity provider says of administrators cannot be read.",

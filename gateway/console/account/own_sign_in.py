@@ -82,12 +82,13 @@ class OwnSignIn:
         client: ClientId,
         store: Redeeming,
         journal: AuditLog,
+        may_record: Callable[[AccountId, str], bool],
         clock: Clock,
         patience_seconds: float,
     ) -> None:
         """Give administrators `role`; wait `patience_seconds` at the most for who somebody is.
 
-        `client` stands in the record beside who has done something.
+        `client` stands in the record beside who has done something; `may_record` see `OwnSignOuts`.
         """
         section = customer.section
         self.account = account
@@ -123,6 +124,7 @@ class OwnSignIn:
             longest=self.sessions.longest,
             store=store,
             journal=journal,
+            may_record=may_record,
             clock=clock,
         )
         self._terms = _terms(section, role)
@@ -142,9 +144,9 @@ class OwnSignIn:
         """Return the value of our cookie of this name; Deny if there are two, or what may be read as one."""
         return read_cookie(request, name, secure=self.origin.secure) if self.is_here(request) else None
 
-    def is_staffs(self, request: web.Request) -> bool:
-        """Tell whether a request brings a session of staff's, as it may where one host is the staff origin as well."""
-        return self.cookie(request, cookie_names.STAFF) is not None
+    def staffs(self, request: web.Request) -> str | Deny | None:
+        """Return the staff session that a request brings, as it may where one host is the staff origin as well."""
+        return self.cookie(request, cookie_names.STAFF)
 
     def judge(self, claims: Mapping[str, Any]) -> Person | NoAdministrator:
         """Return what verified claims make of somebody by the rules of now."""
@@ -189,6 +191,7 @@ class OwnSignIns:
         client: ClientId,
         store: Redeeming,
         journal: AuditLog,
+        may_record: Callable[[AccountId, str], bool],
         clock: Clock,
         patience_seconds: float,
     ) -> None:
@@ -200,6 +203,7 @@ class OwnSignIns:
         self._client = client
         self._store = store
         self._journal = journal
+        self._may_record = may_record
         self._clock = clock
         self._patience = patience_seconds
 
@@ -220,6 +224,7 @@ class OwnSignIns:
             client=self._client,
             store=self._store,
             journal=self._journal,
+            may_record=self._may_record,
             clock=self._clock,
             patience_seconds=self._patience,
         )

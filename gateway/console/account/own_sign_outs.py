@@ -1,7 +1,7 @@
 """What a customer's provider tells of sign-outs: every session that had begun by then is over, at its next request."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -11,14 +11,17 @@ from gateway.audit.record import Record
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.console.sessions import Kept
+from gateway.rarely import Rarely
 from gateway.stores.once import Redeeming
 from gateway.stores.store import StoreConflict, StoreError
 from policy.events import Notice
 from policy.model import AccountId, ClientId
-from policy.provider_administrators import name_person
+from policy.provider_administrators import is_subject, name_person
 from policy.times import LEEWAY
 
 log = logging.getLogger(__name__)
+
+_unrecorded = Rarely(log)
 
 _MOST_ROUNDS = 5
 
@@ -40,9 +43,13 @@ class OwnSignOuts:
         longest: timedelta,
         store: Redeeming,
         journal: AuditLog,
+        may_record: Callable[[AccountId, str], bool],
         clock: Clock,
     ) -> None:
-        """Tell the record of `account` and `client`; no session of this provider's lasts longer than `longest`."""
+        """Tell the record of `account` and `client`; no session of this provider's lasts longer than `longest`.
+
+        `may_record` takes one record of somebody's, and of the account's; False when they have had their share.
+        """
         self._account = account
         self._issuer = issuer
         self._client_id = client_id
@@ -50,6 +57,7 @@ class OwnSignOuts:
         self._longest = longest
         self._store = store
         self._journal = journal
+        self._may_record = may_record
         self._clock = clock
 
     async def is_over(self, kept: Kept) -> bool:
@@ -67,12 +75,17 @@ class OwnSignOuts:
     async def carry_out(self, notice: Notice, caller: Caller) -> None:
         """End every session of a person's, or of one session at the provider, that had begun when this was issued.
 
-        It only takes power away, so it is done even if it cannot be recorded. Raises StoreError.
+        It only takes power away, so it is done even if it cannot be recorded, or if so many are told of that the share
+        of the account is used up: each of them costs the disk a record. Raises StoreError.
         """
         said = {"sub": notice.person.subject} if notice.person is not None else {"sid": notice.session}
         for mark in self._marks(said):
             await self._put(mark, notice.issued_at)
-        by = self._issuer if notice.person is None else name_person(self._issuer, notice.person.subject)
+        named = notice.person is not None and is_subject(notice.person.subject)
+        by = name_person(self._issuer, notice.person.subject) if notice.person and named else self._issuer
+        if not self._may_record(self._account, by):
+            _unrecorded.warning("the provider of %s tells of too many sign-outs to record each", self._account)
+            return
         record = Record(
             kind="audit",
             reason="signed_out",
@@ -90,17 +103,20 @@ class OwnSignOuts:
 
     async def _put(self, mark: bytes, until: datetime) -> None:
         now = self._clock()
+        end = now + self._longest + 2 * LEEWAY
         for _ in range(_MOST_ROUNDS):
-            # Between the two nothing is known of it; whoever told of it hears of no success before, and tells again.
-            known = await self._store.redeem(mark, now=now)
-            newest = until if known is None else max(until, datetime.fromisoformat(known))
-            try:
-                await self._store.add_one_time(
-                    mark, newest.isoformat(), expires_at=now + self._longest + 2 * LEEWAY, now=now
-                )
-            except StoreConflict:
-                continue  # somebody else was told just now
-            return
+            # Never without any in between: what failed there would let ended sessions live again.
+            known = await self._store.find_one_time(mark, now=now)
+            if known is None:
+                try:
+                    await self._store.add_one_time(mark, until.isoformat(), expires_at=end, now=now)
+                except StoreConflict:
+                    continue  # somebody else was told just now
+                return
+            if datetime.fromisoformat(known) >= until:
+                return  # what is there ends all that this would, and is kept as long
+            if await self._store.swap_one_time(mark, until.isoformat(), known=known, now=now, expires_at=end):
+                return
         raise StoreError("others go on telling of the same sign-out")
 
     def _marks(self, claims: Mapping[str, Any]) -> list[bytes]:

@@ -17,10 +17,13 @@ from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.console.account.admission import CONSOLE, Admission
 from gateway.console.account.door import PATH
+from gateway.console.account.form_shares import FormShares
 from gateway.console.account.own_page import read_return, sign_in_page
 from gateway.console.account.own_sign_in import CALLBACK, LOGOUT, SIGN_IN, SIGN_OUT, OwnSignIn
 from gateway.forms import TOO_OLD, check_sender, holds_token
+from gateway.grants.source import AccountSource
 from gateway.pages.render import Pages
+from gateway.rarely import Rarely
 from gateway.staff.issuer import IssuerError
 from gateway.staff.logout import LogoutEndpoint
 from gateway.staff.sign_in.answers import describe_error
@@ -31,10 +34,11 @@ from gateway.staff.sign_in.setting import CookieSetter
 from gateway.stores.once import Redeeming
 from gateway.stores.store import StoreConflict, StoreError
 from policy.model import Deny, DenyReason
-from policy.provider_administrators import NoAdministrator, name_person
+from policy.provider_administrators import Barred, NoAdministrator, name_person
 from policy.staff import signed_in_at
 
 log = logging.getLogger(__name__)
+_away = Rarely(log)
 
 _MOST_FORM_BYTES = 4096
 # Longer than any code and any ID token of the same sign-in counts.
@@ -42,6 +46,7 @@ _MARK_LIFETIME = timedelta(hours=1)
 _TITLE: Final = "Not signed in"
 _USED: Final = "This answer was used before. Begin again."
 _TOO_MANY: Final = "Somebody at your address has tried too often. Wait some minutes, then try again."
+_TOO_MANY_HERE: Final = "You, or others of your account, have signed in very often just now. Try again in a minute."
 _Answer = Callable[[web.Request, OwnSignIn, Caller], Awaitable[web.Response]]
 
 
@@ -52,19 +57,26 @@ class SignInPages:
         self,
         *,
         admission: Admission,
+        accounts: AccountSource,
         store: Redeeming,
         journal: AuditLog,
         persons: Persons,
         strangers: Strangers,
+        shares: FormShares,
         pages: Pages,
         clock: Clock,
     ) -> None:
-        """Record in `journal` who is let in, by `persons` and `strangers` who is not."""
+        """Record in `journal` who is let in, by `persons` and `strangers` who is not.
+
+        `shares` says how often somebody is let in, for each time is a record and a session on the disk.
+        """
         self._admission = admission
+        self._accounts = accounts
         self._store = store
         self._journal = journal
         self._persons = persons
         self._strangers = strangers
+        self._shares = shares
         self._pages = pages
         self._clock = clock
 
@@ -83,7 +95,12 @@ class SignInPages:
         caller = Caller.through_front(request)
         try:
             found = await self._admission.find_own(request, caller)
-            return found if isinstance(found, web.Response) else await answer(request, found, caller)
+            if isinstance(found, web.Response):
+                return found
+            # Where one provider is for all the others, any name may be asked for.
+            if request.method == "GET" and await self._accounts.find_account(found.account) is None:
+                return self._pages.message("Not here", "Locum does not know this account.", status=404)
+            return await answer(request, found, caller)
         except FormError as exc:
             return self._pages.message("Nothing was done", f"This is no form of ours: {exc}.", status=400, again=PATH)
         except StoreError:
@@ -161,14 +178,16 @@ class SignInPages:
             return self._pages.message(_TITLE, said, status=400, again=PATH)
         except IssuerError as exc:
             return self._unavailable(own, exc)
-        await own.codes.forgive(caller.client_ip)
         kept = own.worth_keeping(claims)
         who = own.judge(kept)
         if isinstance(who, NoAdministrator):
-            by = name_person(str(kept["iss"]), str(kept["sub"]))
-            refused = _record(own, caller, reason=str(who.why), by=by)
-            await self._persons.append_of(f"{own.account}\0{by}", refused)
+            by = None if who.why == Barred.SUBJECT_ODD else name_person(str(kept["iss"]), str(kept["sub"]))
+            # One share for all of the account: whom its provider knows, it may have made up.
+            await self._persons.append_of(own.account, _record(own, caller, reason=str(who.why), by=by))
             return sign_in_page(self._pages, own, return_to=attempt.return_to, barred=who)
+        await own.codes.forgive(caller.client_ip)
+        if not self._shares.take_of(own.account, who.administrator.id):
+            return self._pages.message(_TITLE, _TOO_MANY_HERE, status=429, again=PATH)
         # If this cannot be recorded, nobody is let in.
         record = _record(own, caller, reason="signed_in", by=who.administrator.id, allowed=True)
         await self._journal.append(record, durable=True)
@@ -197,6 +216,8 @@ class SignInPages:
             wrong = TOO_OLD
         if wrong is not None:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), again=PATH)
+        if isinstance(value, Deny):
+            return self._pages.refusal(value, again=PATH)
         was_in = isinstance(value, str) and await self._end(own, caller, value)
         farewell = await self._farewell(own) if was_in else None
         note = "You are signed out." if was_in else "Nobody was signed in here any more."
@@ -230,7 +251,7 @@ class SignInPages:
             return None
 
     def _unavailable(self, own: OwnSignIn, exc: IssuerError) -> web.Response:
-        log.warning("nobody of %s can sign in to its page at their provider: %s", own.account, exc)
+        _away.warning("nobody of %s can sign in to its page at their provider: %s", own.account, exc)
         said = (
             f"Your identity provider, {own.provider_name}, cannot be asked now. Nothing was changed.",
             "Try again in a moment. If that stays so, ask whoever looks after it.",

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -172,14 +173,25 @@ class SignInPages:
         """
         now = self._clock()
         if await self._store.find_one_time(attempt.mark, now=now) is not None:
-            return self._pages.message("Not signed in", _USED, status=400, again=PATH)
+            return await self._refuse_used(request, attempt)
         if not await self._codes.take(self._whose(request)):
             return self._pages.message("Not signed in", _TOO_MANY, status=429, again=PATH)
         try:
             await self._store.add_one_time(attempt.mark, "", expires_at=now + _MARK_LIFETIME, now=now)
         except StoreConflict:
-            return self._pages.message("Not signed in", _USED, status=400, again=PATH)
+            return await self._refuse_used(request, attempt)
         return None
+
+    async def _refuse_used(self, request: web.Request, attempt: Attempt) -> web.Response:
+        """Refuse what comes again, on the record once for each attempt, as many of which as there are turns."""
+        now, again = self._clock(), sha256(attempt.mark + b"again").digest()
+        try:
+            await self._store.add_one_time(again, "", expires_at=now + _MARK_LIFETIME, now=now)
+        except StoreConflict:
+            log.info("an answer to a sign-in to the console came yet again")
+        else:
+            await self._note(Caller.direct(request), reason="answer_used")
+        return self._pages.message("Not signed in", _USED, status=400, again=PATH)
 
     async def with_secret(self, request: web.Request) -> web.Response:
         """Begin a session for whoever knows a client's secret; how often somebody may try is counted in the store."""

@@ -19,7 +19,7 @@ from gateway.bodies import read_at_most
 from gateway.clock import Clock
 from gateway.config.section import Secret
 from gateway.origin import Origin
-from gateway.staff.issuer import Issuer, IssuerError
+from gateway.staff.issuer import Issuer, IssuerError, may_lead_to
 from gateway.staff.sign_in.attempt import LIFETIME, Attempt
 from gateway.tokens.client_keys import ASSERTION_TYPE
 from gateway.tokens.compact import CompactError, read_compact
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 64 * 1024
 _TIMEOUT_SECONDS = 10.0
 _ASSERTION_SECONDS = 60
+_LONGEST_ERROR = 128
 # OpenID Connect Core 1.0 section 3.1.3.6: the hash of the algorithm that signs the ID token.
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*", re.ASCII)  # RFC 6750 section 2.1
 _HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512", "519": "sha512"}
@@ -114,9 +115,9 @@ class Provider:
         metadata = await self._issuer.metadata()
         end_session = metadata.get("end_session_endpoint")
         return Endpoints(
-            authorization=_safe(metadata.get("authorization_endpoint")),
-            token=_safe(metadata.get("token_endpoint")),
-            end_session=None if end_session is None else _safe(end_session),
+            authorization=_safe(self.issuer, metadata.get("authorization_endpoint")),
+            token=_safe(self.issuer, metadata.get("token_endpoint")),
+            end_session=None if end_session is None else _safe(self.issuer, end_session),
             names_itself=metadata.get("authorization_response_iss_parameter_supported") is True,
         )
 
@@ -180,7 +181,8 @@ class Provider:
             raise TokenRefused("its `nonce` is not that of this sign-in")
         if claims.get("azp", self._section.client_id) != self._section.client_id:
             raise TokenRefused("it was made for another client")
-        if self._clock().timestamp() - claims["iat"] > (LIFETIME + LEEWAY).total_seconds():
+        # Compared as it is: a number that no clock has is too large for arithmetic with ours.
+        if claims["iat"] < self._clock().timestamp() - (LIFETIME + LEEWAY).total_seconds():
             raise TokenRefused("it was issued long ago: set both clocks by NTP")
         if self._max_age_seconds is not None and type(claims.get("auth_time")) is not int:
             raise TokenRefused("it does not say when the person signed in, which `max_age` asks for")
@@ -195,7 +197,7 @@ class Provider:
             return {}
         if not isinstance(access_token, str) or _BEARER.fullmatch(access_token) is None:
             raise CodeRefused("the provider gave no access token for its userinfo endpoint")
-        address = _safe((await self._issuer.metadata()).get("userinfo_endpoint"))
+        address = _safe(self.issuer, (await self._issuer.metadata()).get("userinfo_endpoint"))
         headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token}"}
         said = await self._ask("GET", address, headers=headers)
         # Section 5.3.2: what is said of somebody else, or of nobody, must not be used.
@@ -238,7 +240,7 @@ class Provider:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise IssuerError(f"the issuer answered {status}, and no JSON object") from exc
         if status != 200:
-            raise CodeRefused(f"the provider answered {status}: {answer.get('error')!r}")
+            raise CodeRefused(f"the provider answered {status}: {str(answer.get('error'))[:_LONGEST_ERROR]!r}")
         return answer
 
     def _prove(self, form: dict[str, str]) -> dict[str, str]:
@@ -280,12 +282,12 @@ def _check_hash(claims: Mapping[str, Any], algorithm: str, access_token: Any) ->
         raise TokenRefused("its `at_hash` is another access token's")
 
 
-def _safe(address: Any) -> str:
+def _safe(issuer: str, address: Any) -> str:
     """Return an address of the provider's that can be used as it stands, or raise IssuerError."""
     if not isinstance(address, str) or not address.isascii() or not address.isprintable() or " " in address:
         raise IssuerError("the discovery document lacks an endpoint that a sign-in needs")
     try:
-        is_safe = Origin.of(address).is_safe and not urlsplit(address).fragment and "#" not in address
+        is_safe = may_lead_to(issuer, address) and not urlsplit(address).fragment and "#" not in address
     except ValueError as exc:
         raise IssuerError("an endpoint of the discovery document is no URL") from exc
     if not is_safe:

@@ -115,7 +115,7 @@ class Shipper:
 
     @property
     def unread(self) -> Unread:
-        """What cannot be found in the database, because it cannot be read or the database does not take it."""
+        """What cannot be found in the database, because it cannot be read or is not taken there; raises OSError."""
         names = {path.name for path in self._journal.iterdir()}
         lines = (known.unread for name, known in (self._sent or {}).items() if name in names)
         return Unread(sum(lines), len(self._faults))

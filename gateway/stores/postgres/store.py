@@ -283,8 +283,11 @@ class PostgresStore(PostgresRequests, PostgresOutbox, Store):
     async def find_one_time(self, digest: bytes, *, now: datetime) -> str | None:
         return await self._find(lambda row: str(row[0]), visits.FIND_ONE_TIME, digest, rows.write_time(now))
 
-    async def swap_one_time(self, digest: bytes, payload: str, *, known: str, now: datetime) -> bool:
-        return bool(await self._change(visits.SWAP, (payload, digest, known, rows.write_time(now))))
+    async def swap_one_time(
+        self, digest: bytes, payload: str, *, known: str, now: datetime, expires_at: datetime | None = None
+    ) -> bool:
+        words = (payload, rows.write_end(expires_at), digest, known, rows.write_time(now))
+        return bool(await self._change(visits.SWAP, words))
 
     async def count(self, digest: bytes, *, most: int, expires_at: datetime, now: datetime) -> bool:
         row = (digest, rows.write_time(expires_at), rows.write_time(now), most)

@@ -13,7 +13,8 @@ TOUCH = "UPDATE locum.staff_sessions SET seen_at = greatest(seen_at, $1) WHERE d
 END = f"DELETE FROM locum.staff_sessions WHERE digest = $1 RETURNING {rows.SESSION}"  # noqa: S608 - our own words
 FIND_ONE_TIME = "SELECT payload FROM locum.one_time_values WHERE digest = $1 AND expires_at > $2"
 SWAP = """
-    UPDATE locum.one_time_values SET payload = $1 WHERE digest = $2 AND payload = $3 AND expires_at > $4 RETURNING 1
+    UPDATE locum.one_time_values SET payload = $1, expires_at = coalesce($2, expires_at)
+    WHERE digest = $3 AND payload = $4 AND expires_at > $5 RETURNING 1
 """
 REDEEM = "DELETE FROM locum.one_time_values WHERE digest = $1 AND expires_at > $2 RETURNING payload"
 COUNT = """
