@@ -128,6 +128,7 @@ CALLS = {
     "start_key": lambda store: store.start_key(KEY.id, at=NOW),
     "find_contacts": lambda store: store.find_contacts(ACME.id),
     "list_contacts": lambda store: store.list_contacts(),
+    "page_contacts": lambda store: store.page_contacts("", most=1),
     "save_contacts": lambda store: store.save_contacts(CONTACTS, tell=[], now=NOW),
     "add_notices": lambda store: store.add_notices([a_notice()], now=NOW),
     "is_due": lambda store: store.is_due(now=NOW),
