@@ -60,8 +60,8 @@ _PLACES = {f"test_{name}.py": place for place, name in enumerate(_LONG)}
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """Two for each core: a third of the time a test waits for something, or for another process."""
-    return 2 * len(os.sched_getaffinity(0))
+    """One more than there are cores: a third of the time a test waits for something."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 # What is made until the tests begin is there to stay, and is not looked through for garbage again and again.

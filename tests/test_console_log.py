@@ -237,6 +237,25 @@ async def test_an_index_that_is_behind_or_away_is_said(olivia):
     assert 200 == (await olivia.ask("/tickets/1")).status
 
 
+async def test_a_log_of_which_a_part_cannot_be_read_says_so(olivia):
+    """The customer is not left to believe that the list is whole; what can be read is in it."""
+    world = olivia.world
+    await done(world, ("GET", "/tickets/1"))
+    assert "cannot be read" not in (await look(olivia)).text
+    await send(world, await world.token(), "GET", "/tickets/lost")
+    [path] = (world.directory / "journal").glob("gateway-*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    [at] = (at for at, line in enumerate(lines) if b"/tickets/lost" in line)
+    with path.open("r+b") as file:
+        file.seek(sum(map(len, lines[:at])))
+        file.write(b"\0" * (len(lines[at]) - 1))
+    await done(world, ("GET", "/tickets/2"))
+    page = await look(olivia)
+    assert (200, True) == (page.status, "A part of the vendor’s log cannot be read" in page.text)
+    seen = whats(page)
+    assert ("GET /tickets/2" in seen, "GET /tickets/1" in seen, "GET /tickets/lost" in seen) == (True, True, False)
+
+
 async def test_without_scripts_the_list_is_loaded_again_by_itself_if_somebody_wants_that(olivia):
     """Not before they say so, and until they stop it; what is looked for stays."""
     await done(olivia.world, ("GET", "/tickets/1"))

@@ -27,6 +27,15 @@ async def use_up(customer, form):
         assert (404, True) == (answer.status, "request_unknown" in answer.text), answer.text
 
 
+async def test_a_form_that_is_none_of_ours_is_told_so(olivia):
+    """One that is longer than any of ours, and one whose number is longer than any number of ours: nothing is done."""
+    form = await olivia.form()
+    for more in ({"note": "x" * 9 * 1024}, {"epoch": "1" * 19}):
+        answer = await olivia.post("setting", {**form, "duration": "year", **more}.items())
+        assert (400, True) == (answer.status, "no form of ours" in answer.text), answer.text
+    assert form["epoch"] == (await olivia.form())["epoch"]
+
+
 async def test_one_person_has_so_many_and_one_more_after_a_while(olivia):
     """The setting, who is told, and both answers count together; what is too many does nothing and costs no record."""
     await olivia.world.choose()

@@ -127,6 +127,7 @@ class AccountLog:
             older=filters.address(before=str(older)) if older is not None else "",
             live=f"{LOG_LIVE}{filters.address(seen=newest)}" if is_live else "",
             behind=size(lag.bytes) if lag is not None and lag.bytes > _USUAL_LAG else "",
+            unread=lag is not None and any(lag.unread),
             has_index=self._own is not None,
             now=self._clock(),
             **{"inside": [], **more},
