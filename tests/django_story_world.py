@@ -41,6 +41,8 @@ max_assumptions = 100
 [[staff.rules]]
 group = "support"
 permissions = ["read", "test_tickets", "write"]
+[audit]
+patience_seconds = 30
 """
 FETCH = """async ([method, path]) => {
     const response = await fetch(path, {method, headers: {Accept: "application/json"}});
@@ -201,7 +203,9 @@ async def open_chain(stack, directory, ticks):
         issuer = await stack.enter_async_context(DemoIssuer())
         text = CONFIG.format(port=port, upstream=helpdesk.url, staff=issuer.issuer, audience=AUDIENCE)
         (directory / "config.toml").write_text(text)
-        gateway = await stack.enter_async_context(open_gateway(load(directory / "config.toml"), ticks=ticks))
+        gateway = await stack.enter_async_context(
+            open_gateway(load(directory / "config.toml"), ticks=ticks, patience_seconds=PATIENCE_SECONDS)
+        )
     http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
     secret = new_secret()
     client = Client(id=ClientId("app"), secret_digest=digest_of(secret), roles=frozenset({"token", "grants"}))

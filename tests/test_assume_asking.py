@@ -8,6 +8,7 @@ from gateway.stores.store import KillSwitch
 from policy.asking import RequestState
 from policy.model import ActorId
 from tests.device_world import look, open_device, say
+from tests.live_world import caught_up
 from tests.ports import free_port
 from tests.process_world import open_process_world
 from tests.provider_world import Browser, Provider
@@ -101,8 +102,10 @@ async def test_nobody_is_asked_for_what_is_allowed_already_or_is_no_customers_to
         store, at = device.world.gateway.store, device.world.clock.now
         await device.world.choose("off")
         await store.set_kill_switch(KillSwitch(on=True, by="sam", reason="a drill", at=at))
+        await caught_up(device.world)
         assert "kill_switch" in (await approved(device, browser, DAY)).text
         await store.set_kill_switch(KillSwitch(by="sam", at=at))
+        await caught_up(device.world)
         assert "ask_duration" not in (await approved(device, browser, [])).text
         assert [] == list(await asked(device))
         for more in ([("ask_duration", "fortnight")], [*DAY, ("ask_permissions", "everything")]):

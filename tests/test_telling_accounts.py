@@ -30,7 +30,7 @@ ROUNDS_ALONE = Room(full=["mail", "webhook", "none"])
 def event_of(name, at, *, reason="on", by="sam"):
     entry = {"kill_switch": {"kind": "kill_switch", "reason": reason, "by": by}}
     entry["evidence"] = {"kind": "audit", "reason": "evidence_broken"}
-    said = {"at": at.isoformat(), "origin": "inner-host-7", "seq": 4711, "stated_reason": INSIDE}
+    said = {"at": at.isoformat(), "origin": "inner-host-7", "seq": 471100471100, "stated_reason": INSIDE}
     return read_event({**entry[name], **said})
 
 
@@ -115,7 +115,7 @@ async def test_an_account_hears_nothing_of_others_nor_of_the_inside(name):
     mails = [words.mail([notice], is_bare=is_bare) for is_bare in (False, True)]
     said = [f"{mail.subject}\n{mail.body}" for mail in mails] + [words.document(notice).decode()]
     for text in said:
-        for inner in ("sam", "mallory", "globex", "4711", "inner-host", "trial", "always", "locum audit"):
+        for inner in ("sam", "mallory", "globex", "471100471100", "inner-host", "trial", "always", "locum audit"):
             assert inner not in text.replace("https://on.helpdesk.example/.locum/account", "")
     data = msgspec.json.decode(said[2])["data"]
     assert {"id", "account", "link", *(["change"] if name == "kill_switch" else [])} == set(data)
