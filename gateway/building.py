@@ -226,7 +226,7 @@ class _Builder:
                 *hook.routes(),
                 *console,
                 *notices,
-                *open_log_door(stack, config, ticks=state.ticks).routes(),
+                *open_log_door(stack, config, ticks=state.ticks, patience_seconds=patience).routes(),
                 *door.routes(),
             ],
             admin=[

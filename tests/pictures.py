@@ -20,6 +20,7 @@ from tests import day_world as world
 from tests.chromium import open_chromium
 from tests.console_world import App, console
 from tests.gateway_world import document
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream
 from tests.telling_world import notices
 from tests.test_browser_for_real import ISSUER
@@ -100,7 +101,9 @@ async def take_what_the_demo_has_not(browser, place, folder):
         table |= {"accounts": ["globex"], "claim": "sub", "administrators": ["olivia"]}
         wanted["console"]["account"]["sign_in"] = [table]
         wanted["notices"] = notices()
-        gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=place)))
+        gateway = await stack.enter_async_context(
+            open_gateway(build(wanted, {}, base=place), patience_seconds=PATIENCE_SECONDS)
+        )
         for name in ("acme", "globex"):
             await gateway.store.add_account(Account(id=AccountId(name), type=AccountType.PAID))
         context = await browser.new_context()

@@ -141,6 +141,7 @@ async def test_an_end_of_the_session_ends_what_waits_for_the_customer(tmp_path):
         await device.world.choose("week", ["read"])
         await answer(device, RequestState.APPROVED)
         await device.world.gateway.store.disable_staff(ActorId(device.world.issuer.issuer, "dana"), disabled=True)
+        await caught_up(device.world)
         assert 400 == (await device.poll())[0]
 
 

@@ -9,7 +9,7 @@ from gateway.state import Post
 from gateway.stores.sqlite import open_sqlite
 from tests.browser_world import ASSUMPTION, EVERYTHING, Browser, code_of, open_browser, signing_in, value_of
 from tests.gateway_world import HOST, document
-from tests.patience import within
+from tests.patience import PATIENCE_SECONDS, within
 from tests.process_world import open_process_world
 from tests.test_held_cookies import csrf, jar_of
 from tests.test_workers import AT_ONCE, BOTH, lines_to_both
@@ -83,7 +83,11 @@ async def test_another_node_knows_the_cookie_and_hears_of_its_end(tmp_path):
         signing_in(wanted)
         config = build(wanted, {}, base=tmp_path)
         async with open_gateway(
-            config, clock=world.clock.utc, ticks=world.clock.ticks, post=Post(origin="second")
+            config,
+            clock=world.clock.utc,
+            ticks=world.clock.ticks,
+            post=Post(origin="second"),
+            patience_seconds=PATIENCE_SECONDS,
         ) as other:
             port = int(other.public_url.rpartition(":")[2])
             await world.note_sent(f"GET /tickets/1 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())

@@ -12,6 +12,7 @@ from gateway.config.load import build
 from policy.model import Account, AccountId, AccountType
 from tests.browser_world import Browser, signing_in
 from tests.gateway_world import TestClock, document
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream
 from tests.upstream_client import eventually
 
@@ -71,7 +72,9 @@ async def scene(tmp_path, browser, request):
             wanted["browser"] = {"banner": {"enabled": getattr(request, "param", False)}}
             profile = tmp_path / "demo-helpdesk.toml"
             profile.write_text(profile.read_text() + RULES)
-            gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path)))
+            gateway = await stack.enter_async_context(
+                open_gateway(build(wanted, {}, base=tmp_path), patience_seconds=PATIENCE_SECONDS)
+            )
         await gateway.store.add_account(Account(id=AccountId("acme"), type=AccountType.TRIAL))
         world = SimpleNamespace(gateway=gateway, clock=TestClock(), issuer=SimpleNamespace(issuer=ISSUER))
         staff = Browser(world)

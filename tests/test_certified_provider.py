@@ -107,7 +107,9 @@ async def scene(tmp_path_factory, browser):
             table |= {"accounts": ["acme"], "claim": "name", "administrators": ["olivia by name"]}
             wanted["console"] = {"account": {"sign_in": [table]}}
             skipping = Skipping()
-            gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path), ticks=skipping))
+            gateway = await stack.enter_async_context(
+                open_gateway(build(wanted, {}, base=tmp_path), ticks=skipping, patience_seconds=PATIENCE_SECONDS)
+            )
         await gateway.store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
         yield Scene(
             gateway=gateway,

@@ -24,6 +24,7 @@ from policy.model import (
 from tests.chromium import evaluate
 from tests.console_world import App, console
 from tests.gateway_world import TestClock, document
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream
 from tests.test_browser_for_real import ISSUER
 
@@ -44,7 +45,9 @@ async def scene(tmp_path, browser, request):
             wanted["server"] |= {"issuer": f"http://localhost:{port}", "listen": f"127.0.0.1:{port}"}
             wanted["accounts"] = {"host": "{account}.localhost"}
             wanted |= getattr(request, "param", {})
-            gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path)))
+            gateway = await stack.enter_async_context(
+                open_gateway(build(wanted, {}, base=tmp_path), patience_seconds=PATIENCE_SECONDS)
+            )
         await gateway.store.add_account(Account(id=AccountId("acme"), type=AccountType.PAID))
         await gateway.store.add_account(Account(id=AccountId("globex"), type=AccountType.TRIAL))
         yield SimpleNamespace(browser=browser, port=port, gateway=gateway, stack=stack, faults=[], app=app)

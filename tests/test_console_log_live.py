@@ -195,7 +195,7 @@ async def test_what_a_page_asks_by_itself_is_in_nobodys_way(slow):
 async def test_a_page_waits_for_last_actions_no_longer_than_it_may(slow):
     """Without them it is shown all the same; and they are asked for once for all who look within two seconds."""
     found, own, ticks = slow
-    last = LastDeeds(own, ticks)
+    last = LastDeeds(own, ticks, patience_seconds=0.05)
     found.let.clear()
     assert {} == await last.of("acme", ["as_1", "as_2"])
     assert ["acme"] == found.asked

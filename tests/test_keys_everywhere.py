@@ -156,7 +156,9 @@ async def test_two_machines_change_their_keys_together(postgres, database, tmp_p
         there = document(directories[1], upstream=one.upstream.url, issuer=one.issuer.issuer)
         shared(there)
         config = build(there, {}, base=directories[1])
-        async with open_gateway(config, clock=one.clock.utc, ticks=one.clock.ticks) as gateway:
+        async with open_gateway(
+            config, clock=one.clock.utc, ticks=one.clock.ticks, patience_seconds=PATIENCE_SECONDS
+        ) as gateway:
             nodes = (one, replace(one, gateway=gateway))
             assert 200 == (await one.choose())[0]
             tokens, old = [await node.token() for node in nodes], one.gateway.keys.signing.id

@@ -281,7 +281,9 @@ async def test_a_change_on_one_machine_counts_on_the_other(postgres, database, t
         there = document(directories[1], upstream=one.upstream.url, issuer=one.issuer.issuer)
         shared(there)
         config = build(there, {}, base=directories[1])
-        async with open_gateway(config, clock=one.clock.utc, ticks=one.clock.ticks) as gateway:
+        async with open_gateway(
+            config, clock=one.clock.utc, ticks=one.clock.ticks, patience_seconds=PATIENCE_SECONDS
+        ) as gateway:
             two = replace(one, gateway=gateway)
             assert 200 == (await one.choose())[0]
             token = await one.token()

@@ -168,7 +168,7 @@ async def test_a_disk_that_hangs_holds_nobody_up(tmp_path):
     go_on, hand = threading.Event(), Hand("test-heads")
     try:
         hand.run(go_on.wait)
-        heads = Heads(tmp_path, tmp_path / "key.pem", (), hand=hand)
+        heads = Heads(tmp_path, tmp_path / "key.pem", (), hand=hand, patience_seconds=0.05)
         assert None is await heads.read()
         assert None is await heads.read()
         go_on.set()

@@ -16,6 +16,7 @@ from policy.model import Account, AccountId, AccountType, ActorId
 from tests.accessibility import faults_of, named_templates
 from tests.browser_world import Browser, signing_in
 from tests.gateway_world import TestClock, document
+from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, response
 from tests.test_browser_for_real import ISSUER
 
@@ -35,7 +36,9 @@ async def scene(tmp_path, browser):
             signing_in(wanted)
             wanted["server"] |= {"issuer": f"http://localhost:{port}", "listen": f"127.0.0.1:{port}"}
             wanted["accounts"] = {"host": "{account}.localhost"}
-            gateway = await stack.enter_async_context(open_gateway(build(wanted, {}, base=tmp_path)))
+            gateway = await stack.enter_async_context(
+                open_gateway(build(wanted, {}, base=tmp_path), patience_seconds=PATIENCE_SECONDS)
+            )
         for name, kind in (("acme", AccountType.TRIAL), ("acme-eu", AccountType.PAID), ("globex", AccountType.PAID)):
             await gateway.store.add_account(Account(id=AccountId(name), type=kind))
         world = SimpleNamespace(gateway=gateway, clock=TestClock(), issuer=SimpleNamespace(issuer=ISSUER))

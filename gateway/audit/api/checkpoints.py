@@ -20,7 +20,6 @@ from gateway.config.model import Config
 
 PATH = "/.locum/log"
 _SECONDS = 1
-_PATIENCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,23 +29,36 @@ class _Shown:
     key: bytes
 
 
-def open_log_door(stack: AsyncExitStack, config: Config, *, ticks: Ticks) -> "LogDoor":
+def open_log_door(stack: AsyncExitStack, config: Config, *, ticks: Ticks, patience_seconds: float) -> "LogDoor":
     """Return the door, which has a thread of its own until `stack` ends."""
     hand = Hand("log-door")
     stack.callback(hand.stop)
     is_open = config.audit.publish_checkpoints
-    return LogDoor(config.journal_directory, config.journal_key, hand=hand, ticks=ticks, is_open=is_open)
+    return LogDoor(
+        config.journal_directory,
+        config.journal_key,
+        hand=hand,
+        ticks=ticks,
+        patience_seconds=patience_seconds,
+        is_open=is_open,
+    )
 
 
 class LogDoor:
     """Answers anybody; nothing of it is secret, and nothing is about an account."""
 
-    def __init__(self, directory: Path, key: Path, *, hand: Hand, ticks: Ticks, is_open: bool = True) -> None:
-        """Read the journal's `directory` and the file of its public `key` by `hand`; if not `is_open`, show nothing."""
+    def __init__(
+        self, directory: Path, key: Path, *, hand: Hand, ticks: Ticks, patience_seconds: float, is_open: bool = True
+    ) -> None:
+        """Read the journal's `directory` and the file of its public `key` by `hand`; if not `is_open`, show nothing.
+
+        Nobody waits longer than `patience_seconds` for a disk that hangs.
+        """
         self._directory = directory
         self._key = key
         self._hand = hand
         self._ticks = ticks
+        self._patience = patience_seconds
         self._is_open = is_open
         self._shown: _Shown | None = None
         self._until = 0.0
@@ -81,7 +93,7 @@ class LogDoor:
         if self._ticks() >= self._until:
             now = asyncio.get_running_loop().time()
             if self._reading is None:
-                self._reading, self._give_up_at = self._hand.run(self._read), now + _PATIENCE_SECONDS
+                self._reading, self._give_up_at = self._hand.run(self._read), now + self._patience
                 self._reading.add_done_callback(self._have_read)
             if now < self._give_up_at:
                 await asyncio.wait([self._reading], timeout=self._give_up_at - now)

@@ -32,8 +32,6 @@ _LOOK_SECONDS: Final = 3.0
 _AGAIN_MILLISECONDS: Final = 5000
 _LAST_SECONDS: Final = 2.0
 """So long what was found out about who did what last is told again."""
-_PATIENCE_SECONDS: Final = 0.5
-"""So long a page waits for it."""
 _MOST_LAST: Final = 20
 _MOST_REMEMBERED: Final = 256
 
@@ -41,8 +39,10 @@ _MOST_REMEMBERED: Final = 256
 class LastDeeds:
     """What was done last in each assumption that is open, as far as that can be found out at once."""
 
-    def __init__(self, own: OwnLog | None, ticks: Ticks) -> None:
+    def __init__(self, own: OwnLog | None, ticks: Ticks, *, patience_seconds: float) -> None:
+        """A page waits no longer than `patience_seconds` for them."""
         self._own = own
+        self._patience = patience_seconds
         self._known: TTLCache[AccountId, dict[AssumptionId, Row]] = TTLCache(
             _MOST_REMEMBERED, ttl=_LAST_SECONDS, timer=ticks
         )
@@ -60,7 +60,7 @@ class LastDeeds:
         if known is None:
             known = self._known[account] = {}
             with suppress(TimeoutError, *ASKING_FAULTS):
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with asyncio.timeout(self._patience):
                     for sid in sids[:_MOST_LAST]:
                         await self._find(self._own, account, sid, known)
         return {sid: known[sid] for sid in sids if sid in known}

@@ -28,7 +28,8 @@ def open_account_log(config: Config, state: State, *, admission: Admission, page
     """Return the account's part of the log, whether there is an index or not."""
     turns = Turns(state.ticks)
     own = None if state.log_index is None else OwnLog(state.log_index, turns)
-    last, readings = LastDeeds(own, state.ticks), Readings(state.journal, turns, state.ticks)
+    last = LastDeeds(own, state.ticks, patience_seconds=state.facts.patience_seconds)
+    readings = Readings(state.journal, turns, state.ticks)
     log = AccountLog(
         admission=admission,
         own=own,

@@ -2,21 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from gateway.audit.hand import Hand
 
 T = TypeVar("T")
-_PATIENCE_SECONDS: Final = 0.5
 
 
 class FromDisk(Generic[T]):
     """Reads one thing for whoever asks; however many ask at once, the disk is asked once."""
 
-    def __init__(self, ask: Callable[[], T], *, hand: Hand) -> None:
-        """`ask` is called by the `hand`'s thread."""
+    def __init__(self, ask: Callable[[], T], *, hand: Hand, patience_seconds: float) -> None:
+        """`ask` is called by the `hand`'s thread; nobody waits longer than `patience_seconds` for it."""
         self._ask = ask
         self._hand = hand
+        self._patience = patience_seconds
         self._reading: asyncio.Future[T] | None = None
 
     async def read(self) -> T | None:
@@ -25,7 +25,7 @@ class FromDisk(Generic[T]):
             self._reading = self._hand.run(self._ask)
             self._reading.add_done_callback(self._have_read)
         reading = self._reading
-        await asyncio.wait([reading], timeout=_PATIENCE_SECONDS)
+        await asyncio.wait([reading], timeout=self._patience)
         if not reading.done() or reading.cancelled() or reading.exception() is not None:
             return None
         return reading.result()

@@ -36,12 +36,14 @@ class Head:
 class Heads:
     """Reads them for whoever asks; however many ask at once, the disk is asked once."""
 
-    def __init__(self, directory: Path, key: Path, witnesses: Sequence[str], *, hand: Hand) -> None:
-        """`directory` is the journal's, `key` the file of its public key."""
+    def __init__(
+        self, directory: Path, key: Path, witnesses: Sequence[str], *, hand: Hand, patience_seconds: float
+    ) -> None:
+        """`directory` is the journal's, `key` the file of its public key; nobody waits longer than that."""
         self._directory = directory
         self._key = key
         self._witnesses = tuple(witnesses)
-        self._disk = FromDisk(self._read, hand=hand)
+        self._disk = FromDisk(self._read, hand=hand, patience_seconds=patience_seconds)
 
     async def read(self) -> list[Head] | None:
         """Return those that there are, by origin; None if the disk does not say in time, or cannot be read."""

@@ -136,8 +136,11 @@ async def open_security_console(
     run_on(stack, staff.debts.keep_settling(), name="record who was locked out")
     hand = Hand("evidence")
     stack.callback(hand.stop)
-    heads = Heads(config.journal_directory, config.journal_key, tuple(state.witnesses.tallies), hand=hand)
-    kept = FromDisk(partial(read_kept, Path(config.server.data_directory) / DIRECTORY), hand=hand)
+    patience, witnesses = state.facts.patience_seconds, tuple(state.witnesses.tallies)
+    heads = Heads(config.journal_directory, config.journal_key, witnesses, hand=hand, patience_seconds=patience)
+    kept = FromDisk(
+        partial(read_kept, Path(config.server.data_directory) / DIRECTORY), hand=hand, patience_seconds=patience
+    )
     evidence = EvidencePage(frame=frame, config=config, state=state, heads=heads, kept=kept, nodes=open_nodes(config))
     routes = [
         *signing_in.routes(),
