@@ -73,7 +73,8 @@ async def hears_again(store):
             try:
                 async with store.listen() as push:
                     await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(f"as_{number}")))
-                    return await push.wait()
+                    await push.wait()
+                return
             except StoreError:
                 await asyncio.sleep(0.02)
 
