@@ -74,9 +74,10 @@ async def hears_again(store):
                 async with store.listen() as push:
                     await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(f"as_{number}")))
                     await push.wait()
-                return
             except StoreError:
                 await asyncio.sleep(0.02)
+            else:
+                return
 
 
 async def lost_in_time(push):
