@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from gateway.proxy.client import ClientLimits
+from gateway.proxy.limits import ClientLimits
 from gateway.proxy.peers import network_of
 from gateway.rarely import Rarely
 

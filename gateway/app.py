@@ -20,9 +20,10 @@ from gateway.grants.follow import Follower
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.health import Health
 from gateway.profiles import load_profile
+from gateway.proxy.limits import PoolLimits
 from gateway.proxy.listener import make_listener
 from gateway.proxy.live import Live
-from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
+from gateway.proxy.pool import Pool, parse_upstream_url
 from gateway.proxy.triage import trusting
 from gateway.routes import Routes
 from gateway.selftest.door import with_door

@@ -9,12 +9,14 @@ from gateway.audit.api.checkpoints import open_log_door
 from gateway.audit.api.log import LogApi
 from gateway.audit.api.receipts import ReceiptApi
 from gateway.audit.evidence.opening import open_watch
+from gateway.audit.evidence.ordering import ReceiptMaker
 from gateway.clients import ClientAuthenticator
 from gateway.config.check import parse_network
 from gateway.config.model import Config
 from gateway.console.account import opening as account_pages
-from gateway.console.account.own_opening import open_own_sign_ins
+from gateway.console.account.customer_sign_in_opening import open_customer_sign_ins
 from gateway.console.security import opening as security_console
+from gateway.console.stream_places import StreamPlaces
 from gateway.devices.page import DevicePage
 from gateway.generation import Generation
 from gateway.grants.api import GrantsApi
@@ -28,6 +30,7 @@ from gateway.places import Places
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.challenges import Challenges
 from gateway.proxy.control import ControlShares
+from gateway.proxy.forwarded import Forwarding
 from gateway.proxy.handler import ProxyHandler
 from gateway.proxy.identity import Assertions
 from gateway.proxy.names import Names
@@ -126,6 +129,7 @@ class _Builder:
         requests = open_requests(stack, config, state, grants=grants)
         accounts = await open_source(stack, config, state, grants=grants)
         hook = open_hook(stack, config, state, accounts=accounts)
+        streams = StreamPlaces(config.listener, trusting(config))
         begun = open_browser_service(
             config,
             self.profile,
@@ -137,6 +141,7 @@ class _Builder:
             ender=tokens.ender,
             agents=self._probe(),
             requests=requests,
+            streams=streams,
         )
         run_on(stack, begun.hand_overs.keep_sweeping(), name="end what no browser has come for")
         device_page = DevicePage(
@@ -162,7 +167,7 @@ class _Builder:
             sign_outs=sign_outs,
             parts=begun.parts,
         )
-        own = await open_own_sign_ins(stack, config, state, origin_of=self.places.of_account)
+        sign_ins = await open_customer_sign_ins(stack, config, state, origin_of=self.places.of_account)
         book = (
             None if config.notices is None else open_book(config.notices, state.store, state.journal, clock=state.clock)
         )
@@ -175,11 +180,12 @@ class _Builder:
                 requests=requests,
                 ender=tokens.ender,
                 book=book,
-                own=own,
+                sign_ins=sign_ins,
                 cookies=self.browsers.cookies,
                 app=self.upstream,
                 lines_for=self.accounts.lines_for,
                 keys=self.keys,
+                streams=streams,
             ),
             pages=pages,
         )
@@ -252,6 +258,8 @@ class _Builder:
         identity = config.identity
         trusts = trusting(config)
         known = Names(identity=(identity.header, *identity.plain.values()), strip=identity.strip)
+        states = config.upstream.forwarded_for == "append"
+        forwarding = Forwarding(states=states, tls=config.server.tls is not None, trusts=trusts)
         assumed = AssumedTraffic(
             accounts=self.accounts,
             verifier=self.verifier,
@@ -265,6 +273,7 @@ class _Builder:
             held_keys=HeldKeys(self.proofs, self.places, state.proofs_taken),
             browsers=self.browsers,
             known=known,
+            forwarding=forwarding,
             trusts=trusts,
             live=state.live,
             upstream=self.staff_upstream,
@@ -288,13 +297,14 @@ class _Builder:
             default_host=urlsplit(config.upstream.url).netloc or "localhost",
             places=self.places,
             own_host=self._own_host(),
-            append_forwarded_for=config.upstream.forwarded_for == "append",
+            forwarding=forwarding,
             trusts=trusts,
         )
 
     def _receipts(self) -> ReceiptApi:
         config = self.config
-        return ReceiptApi(self.clients, self.state.journal, directory=config.journal_directory, key=config.journal_key)
+        maker = ReceiptMaker(config.journal_directory, config.journal_key)
+        return ReceiptApi(self.clients, self.state.journal, maker)
 
     def _own_host(self) -> bytes | None:
         """Return the host where staff sign in, unless it may be an account's, and so the app's, too."""

@@ -1,12 +1,17 @@
 """Who calls our own endpoints, for the record."""
 
+from __future__ import annotations
+
 import secrets
 from dataclasses import dataclass
-
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 from gateway.audit.cutting import MAX_CHARACTERS, mark_cut
 from gateway.tokens.hiding import hide_tokens
+
+if TYPE_CHECKING:
+    # The command line records who calls, too, and nobody calls it by HTTP.
+    from aiohttp import web
 
 _LONGEST_AGENT = 1024
 """In bytes; browsers' have a few hundred."""
@@ -28,17 +33,17 @@ class Caller:
     request_id: str
 
     @classmethod
-    def through_front(cls, request: web.Request) -> "Caller":
+    def through_front(cls, request: web.Request) -> Caller:
         """Read it off a request of the control plane: our front states the address, and strips what others state."""
         return cls._of(request, request.headers.get(CLIENT_HEADER))
 
     @classmethod
-    def direct(cls, request: web.Request) -> "Caller":
+    def direct(cls, request: web.Request) -> Caller:
         """Read it off a request of the admin listener: the address is that of the connection."""
         return cls._of(request, request.remote)
 
     @classmethod
-    def _of(cls, request: web.Request, client_ip: str | None) -> "Caller":
+    def _of(cls, request: web.Request, client_ip: str | None) -> Caller:
         agent = request.headers.get("User-Agent")
         kept = None if agent is None else describe_agent(agent.encode("utf-8", "surrogateescape"))
         return cls(client_ip=client_ip or None, user_agent=kept, request_id=f"req_{secrets.token_hex(8)}")

@@ -12,7 +12,7 @@ SECURITY: Final = "locum-security"
 """A session of the security team's console, on the admin listener."""
 ENTRY: Final = "locum-entry"
 """A sign-in to it under way, likewise."""
-OWNER: Final = "locum-owner"
+ADMINISTRATOR: Final = "locum-administrator"
 """A session of an account's administrator who has signed in at the customer's own provider, on the account's host."""
 ARRIVAL: Final = "locum-arrival"
 """A sign-in there under way, likewise."""
@@ -27,6 +27,6 @@ def named(name: str, *, secure: bool) -> str:
     return f"{_HOST_ONLY}{name}" if secure else name
 
 
-EVERY: Final = (ASSUMPTION, STAFF, SIGN_IN, SECURITY, ENTRY, OWNER, ARRIVAL)
+EVERY: Final = (ASSUMPTION, STAFF, SIGN_IN, SECURITY, ENTRY, ADMINISTRATOR, ARRIVAL)
 ALL: Final = frozenset(named(name, secure=secure) for name in EVERY for secure in (True, False))
 """Every spelling of every name."""

@@ -18,7 +18,8 @@ from gateway.audit.record import Record
 from gateway.audit.writing.journal import Journal
 from gateway.clock import Clock, Ticks
 from gateway.config.model import Config
-from gateway.files import in_turn, write_new
+from gateway.data_directory import in_turn
+from gateway.files import write_new
 from gateway.stores.opening import one_at_a_time, open_store
 from gateway.stores.store import Store, StoreError
 from gateway.tokens.keys import KeyRing, open_keys, read_terms

@@ -13,11 +13,27 @@ from policy.model import AccountId, ActorId
 from policy.times import LEEWAY, is_time
 
 LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
-SESSION_REVOKED = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
+_CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+SESSION_REVOKED = f"{_CAEP}session-revoked"
+ASSURANCE_CHANGED = f"{_CAEP}assurance-level-change"
 VERIFICATION = "https://schemas.openid.net/secevent/ssf/event-type/verification"
 _RISC = "https://schemas.openid.net/secevent/risc/event-type/"
-ENDING = frozenset({SESSION_REVOKED, f"{_RISC}sessions-revoked", f"{_RISC}account-disabled", f"{_RISC}account-purged"})
-"""The events that end what a person has begun; any other is taken note of, and does nothing."""
+ENDING = frozenset(
+    {
+        SESSION_REVOKED,
+        ASSURANCE_CHANGED,
+        f"{_CAEP}token-claims-change",
+        f"{_CAEP}credential-change",
+        f"{_RISC}sessions-revoked",
+        f"{_RISC}account-disabled",
+        f"{_RISC}account-purged",
+    }
+)
+"""The events that end what a person has begun; any other is taken note of, and does nothing.
+
+Three of them say that what is known of a person may hold no more. What holds instead is believed from an ID token only,
+so it takes a new sign-in. An assurance that has grown ends nothing: whoever steps up would be signed out by it.
+"""
 
 
 # OpenID Connect Back-Channel Logout 1.0 section 4.1: the type is recommended, and most providers leave it out.
@@ -85,7 +101,7 @@ def read_logout(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Not
         raise NoticeError("it has expired")
     if "nonce" in claims:
         raise NoticeError("it has a `nonce`, as ID tokens have")
-    event = _read_event(claims)
+    event, _ = _read_event(claims)
     if event != LOGOUT:
         raise NoticeError("its event is not a logout")
     subject, session = (_text(claims, name) if name in claims else None for name in ("sub", "sid"))
@@ -113,11 +129,11 @@ def read_event(header: Mapping[str, Any], claims: Mapping[str, Any], terms: Noti
     for name in ("sub", "exp"):
         if name in claims:
             raise NoticeError(f"it has `{name}`, which keeps other tokens apart from it")
-    event = _read_event(claims)
+    event, payload = _read_event(claims)
     subject = claims.get("sub_id")
     if not isinstance(subject, Mapping) or not isinstance(subject.get("format"), str):
         raise NoticeError("`sub_id` is missing, or says no `format`")
-    person, account = _read_subject(subject, terms) if event in ENDING else (None, None)
+    person, account = _read_subject(subject, terms) if _ends(event, payload) else (None, None)
     return Notice(id=_text(claims, "jti"), event=event, issued_at=issued_at, person=person, account=account)
 
 
@@ -133,14 +149,19 @@ def _read_origin(claims: Mapping[str, Any], terms: NoticeTerms, now: datetime) -
     return issued_at
 
 
-def _read_event(claims: Mapping[str, Any]) -> str:
+def _ends(event: str, payload: Mapping[str, Any]) -> bool:
+    # CAEP 1.0 section 3.4: the direction is optional; where it is not told, it may have been either.
+    return event in ENDING and not (event == ASSURANCE_CHANGED and payload.get("change_direction") == "increase")
+
+
+def _read_event(claims: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     events = claims.get("events")
     if not isinstance(events, Mapping) or len(events) != 1:
         raise NoticeError("`events` is not an object with exactly one event")
     [(event, payload)] = events.items()
     if not isinstance(payload, Mapping):
         raise NoticeError("the event is not an object")
-    return str(event)
+    return str(event), payload
 
 
 def _read_subject(subject: Mapping[str, Any], terms: NoticeTerms) -> tuple[ActorId, AccountId | None]:

@@ -8,7 +8,7 @@ from gateway.caller import Caller
 from gateway.grants.asking import Answerer, Approval, GrantRequests
 from gateway.grants.service import GrantService
 from gateway.staff.verify import SignedIn
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from policy.asking import AskingTerms, read_wish
 from policy.grants import Administrator
 from policy.model import Account, AccountId, AccountType, ActorId, Duration, Permission, Staff

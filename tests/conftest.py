@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest_asyncio
 import uvloop
 from hypothesis import HealthCheck, settings
 
-from tests.tally import TALLY
+from tests.tally import TALLY, Tally
 
 # Thousands of stores and journals are made and thrown away: in memory where there is room for them, because nobody
 # needs them after the test, and what a disk takes to keep them is a good part of the time.
@@ -110,16 +111,13 @@ def pytest_configure(config):
 
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["tally"] = (TALLY.messages, TALLY.strangers, TALLY.operations)
+        session.config.workeroutput["tally"] = asdict(TALLY)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
     """Take over the count of a worker of pytest-xdist; one that has crashed leaves none."""
-    messages, strangers, operations = getattr(node, "workeroutput", {}).get("tally", (0, 0, 0))
-    TALLY.messages += messages
-    TALLY.strangers += strangers
-    TALLY.operations += operations
+    TALLY.take_over(Tally(**getattr(node, "workeroutput", {}).get("tally", {})))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -4,7 +4,8 @@ import asyncio
 import re
 from collections.abc import Iterable
 
-from gateway.proxy.client import ClientConnection, ClientLimits
+from gateway.proxy.client import ClientConnection
+from gateway.proxy.limits import ClientLimits
 from gateway.proxy.wire import ResponseHead
 from tests.rawwire import each_byte
 

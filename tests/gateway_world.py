@@ -206,6 +206,8 @@ def document(directory: Path, *, upstream: str, issuer: str):
             "max_assumptions": 10_000,
         },
         "audit": {"patience_seconds": PATIENCE_SECONDS},
+        # An answer is lost to a client that is still sending when its connection is closed.
+        "limits": {"linger_timeout_seconds": PATIENCE_SECONDS / 2},
     }
 
 

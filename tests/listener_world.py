@@ -5,7 +5,8 @@ import contextlib
 import logging
 from contextlib import asynccontextmanager
 
-from gateway.proxy.listener import Listener, ListenerLimits, make_listener
+from gateway.proxy.limits import ListenerLimits
+from gateway.proxy.listener import Listener, make_listener
 from gateway.proxy.wire import ResponseHead
 from tests.oracle import parse_responses
 from tests.patience import PATIENCE_SECONDS

@@ -31,6 +31,7 @@ class _Door:
     holder: str = ""
     failures: int = 0
     error: str = ""
+    retried: bool = False
 
 
 class MemoryOutbox:
@@ -86,7 +87,7 @@ class MemoryOutbox:
             return None
         _, target = min((self._doors[each].not_before, each) for each in due)
         door = self._doors[target]
-        door.holder, door.held_until = holder, until
+        door.holder, door.held_until, door.retried = holder, until, False
         notices = sorted(
             self._ready(target, now),
             key=lambda each: (each.tries > 0, each.event not in URGENT, each.happened_at, each.id),
@@ -104,12 +105,15 @@ class MemoryOutbox:
         for name in noted:
             self._noted.add(name)
             self._notices[name] = replace(self._notices[name], facts="", target=Target(claim.target.channel, ""))
-        for name, at in put_off.items():
-            self._put_off[name] = at
-            self._notices[name] = replace(self._notices[name], tries=self._notices[name].tries + 1)
         door = self._doors.get(claim.target)
+        retried = door is not None and door.retried
+        for name, at in put_off.items():
+            if not retried:
+                self._put_off[name] = at
+            self._notices[name] = replace(self._notices[name], tries=self._notices[name].tries + 1)
         if door is not None and door.holder == claim.holder:
-            self._doors[claim.target] = _Door(not_before=not_before, failures=failures, error=error)
+            then = door.not_before if retried else not_before
+            self._doors[claim.target] = _Door(not_before=then, failures=failures, error=error, retried=retried)
 
     async def list_pending(self, *, account: str = "", most: int) -> Sequence[Pending]:
         await self._answer()
@@ -139,7 +143,7 @@ class MemoryOutbox:
         for each in named:
             self._put_off.pop(each.id, None)
             door = self._doors[each.target]
-            door.not_before = min(door.not_before, now)
+            door.not_before, door.retried = min(door.not_before, now), True
         return len(named)
 
     async def count_waiting(self) -> Waiting:

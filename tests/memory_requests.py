@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 
-from gateway.stores.requesting import KEPT, Room
+from gateway.stores.request_room import Room
+from gateway.stores.requesting import KEPT
 from gateway.stores.store import AccountRecord, StoreConflict
 from policy.asking import LATELY, GrantRequest, GrantRequestId, RequestRefusal, RequestState
 from policy.grants import GrantChange

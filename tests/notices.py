@@ -56,15 +56,18 @@ KINDS = {"logout": (read_logout, logout_claims, "logout+jwt"), "event": (read_ev
 
 
 class KnownIssuer:
-    """An issuer whose keys are there already: the forger's, as `k1`."""
+    """An issuer whose keys are there already: the forger's, as `k1`, and others that a test knows."""
 
-    async def keys_for(self, token, *, stranger=False):
+    def __init__(self, others=()):
+        self._others = others
+
+    async def keys_for(self, token, *, stranger=False, direct=False):
         assert stranger, "who brings a notice has not authenticated"
-        return read_jwks({"keys": [jwk()]})
+        return read_jwks({"keys": [jwk(), *self._others]})
 
 
-def notices(kind, *, ticks=None):
-    return Notices(KnownIssuer(), TERMS, KINDS[kind][0], clock=lambda: NOON, ticks=ticks or Ticks())
+def notices(kind, *, ticks=None, others=()):
+    return Notices(KnownIssuer(others), TERMS, KINDS[kind][0], clock=lambda: NOON, ticks=ticks or Ticks())
 
 
 def forged(kind, *, header=None, sign=None, **changes):

@@ -163,9 +163,9 @@ class OutboxContract:
     async def test_what_is_urgent_comes_first(self, store):
         """Whatever happened before it."""
         await store.add_notices([a_notice(f"n{index}") for index in range(9)], now=NOW)
-        urgent = ["contacts", "evidence", "kill_switch"]
+        urgent = ["contacts", "evidence", "kill_switch", "mended"]
         await store.add_notices([a_notice(event, event=event, at=LATER) for event in urgent], now=NOW)
-        assert [*urgent, "n0"] == [each.id for each in (await claim(store, most=4)).notices]
+        assert [*urgent, "n0"] == [each.id for each in (await claim(store, most=5)).notices]
 
     async def test_what_there_is_no_room_for_is_not_claimed(self, store):
         """Neither of a channel, nor of an account, but where the address is spared; nor is it said to be due."""
@@ -275,3 +275,55 @@ class OutboxContract:
         claimed = await claim(store)
         assert (HOOK, ["n3"]) == (claimed.target, [each.id for each in claimed.notices])
         assert (0, []) == (await store.retry_notices([], now=NOW), list(await store.list_pending(account="x", most=1)))
+
+    @pytest.mark.parametrize("named", [["n1"], ["n2"], None])
+    async def test_what_is_retried_during_an_attempt_is_not_put_off_by_it(self, store, named):
+        """Neither by a pause of its target nor by itself, whichever of them failed; once more, and then they wait."""
+        far = NOW + timedelta(minutes=30)
+        await store.add_notices([a_notice(), a_notice("n2", at=LATER)], now=NOW)
+        for attempt, due in ((1, True), (2, False)):
+            claimed = await claim(store)
+            assert ["n1", "n2"] == sorted(each.id for each in claimed.notices)
+            if attempt == 1:
+                assert len(named or "12") == await store.retry_notices(named, now=NOW)
+                assert (None, False) == (await claim(store, "two"), await store.is_due(now=NOW)), "it is in hand"
+            await finish(store, claimed, noted=[], not_before=far, failures=attempt, put_off={"n1": far}, error="no")
+            waiting = await store.list_pending(most=9)
+            assert [(attempt, "no")] * 2 == [(each.failures, each.error) for each in waiting]
+            assert [attempt, 0] == [each.notice.tries for each in waiting]
+            assert due == await store.is_due(now=NOW)
+
+    async def test_what_is_retried_and_sent_meanwhile_is_over(self, store):
+        """It is not sent again, and nothing is due for its sake alone; what comes next is not held up."""
+        await store.add_notices([a_notice()], now=NOW)
+        claimed = await claim(store)
+        await store.settle_notices(["n1"], outcome="sent")
+        assert 1 == await store.retry_notices(["n1"], now=NOW)
+        await finish(store, claimed, not_before=LATER)
+        assert (0, False) == (await store.retry_notices(["n1"], now=NOW), await store.is_due(now=NOW))
+        await store.add_notices([a_notice("n2")], now=NOW)
+        assert ["n2"] == [each.id for each in (await claim(store)).notices]
+
+    async def test_a_retry_counts_for_whoever_has_the_target_by_then(self, store):
+        """Who comes too late puts nothing off that was retried in the hands of the next one."""
+        far = NOW + timedelta(minutes=30)
+        await store.add_notices([a_notice()], now=NOW)
+        late = await claim(store, until=NOW)
+        second = await claim(store, "two")
+        assert 1 == await store.retry_notices(["n1"], now=NOW)
+        await finish(store, late, noted=[], not_before=far, put_off={"n1": far})
+        assert None is await claim(store, "three")
+        await finish(store, second, noted=[], not_before=far)
+        assert ["n1"] == [each.id for each in (await claim(store, "three")).notices]
+
+    async def test_a_retry_beside_the_end_of_an_attempt_is_kept(self, store):
+        """Whichever of the two is first: neither waits for the other for ever, and nothing is put off."""
+        far = NOW + timedelta(minutes=30)
+        names = [f"n{index}" for index in range(9)]
+        await store.add_notices([a_notice(name) for name in names], now=NOW)
+        for attempt in range(8):
+            claimed = await claim(store)
+            ending = finish(store, claimed, noted=[], not_before=far, put_off=dict.fromkeys(names, far))
+            both = [ending, store.retry_notices(None, now=NOW)]
+            await asyncio.gather(*(both if attempt % 2 else reversed(both)))
+            assert {NOW} == {max(NOW, each.not_before) for each in await store.list_pending(most=9)}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gateway.audit.index.building import Builder
 from gateway.audit.index.database import beside
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from policy.asking import GrantRequest, GrantRequestId
 from policy.model import AccountId, ClientId, Duration, Permission
 from tests.browser_world import ASSUMPTION, STAFF, Answer, Browser

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.stores.requesting import KEPT, Room
+from gateway.stores.request_room import Room
+from gateway.stores.requesting import KEPT
 from gateway.stores.store import StoreConflict
 from policy.asking import LATELY, MOST_WAITING, GrantRequest, GrantRequestId, RequestRefusal, RequestState
 from policy.model import AccountId, Duration, Permission

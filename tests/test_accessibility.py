@@ -12,7 +12,7 @@ from jinja2 import Environment, meta
 from gateway import cookie_names
 from gateway.cli.assume import CLIENT
 from gateway.console.account.door import PATH as ACCOUNT
-from gateway.console.account.log import LOG
+from gateway.console.account.log_receipt import being_made
 from gateway.console.security.sign_in import BEGIN
 from gateway.pages import render
 from gateway.pages.render import Pages
@@ -175,7 +175,7 @@ async def the_customers_pages(day):
 async def a_receipt_that_is_being_made(page):
     """As it is shown after a quarter of a minute, which nobody waits for here."""
     here = page.url
-    made = Pages().page("account_log_making.html", account="acme", here=f"{LOG}/as_1")
+    made = being_made(Pages(), "acme", "as_1")
     await page.route("**/receipt", lambda route: route.fulfill(body=made.text, content_type="text/html"))
     await page.goto(f"{here}/receipt")
     assert [] == await faults_of(page, "account_log_making.html"), "a receipt"

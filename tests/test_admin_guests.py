@@ -8,7 +8,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.admin_guests import AdminGuests
-from gateway.proxy.client import ClientLimits
+from gateway.proxy.limits import ClientLimits
 from tests.gateway_world import open_world
 from tests.patience import PATIENCE_SECONDS
 from tests.security_world import security

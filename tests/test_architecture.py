@@ -32,6 +32,7 @@ ONLY_IMPORTERS = {
     "sqlite3": {"gateway/stores/", "gateway/audit/index/"},
     "asyncpg": {"gateway/stores/postgres/"},
     "prometheus_client": {"gateway/metrics/text.py"},
+    "smtplib": {"gateway/telling/mail.py"},
     "gateway.demo": {"gateway/demo/", "gateway/cli/demo.py"},
 }
 

@@ -7,7 +7,7 @@ from gateway.audit.writing.strangers import AT_ONCE_OF_PERSON, Persons
 from gateway.devices.guesses import Tries
 from gateway.grants.service import ChangeRequest
 from gateway.keyed_locks import KeyedLocks
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from policy.asking import RequestRefusal, RequestState
 from policy.grants import Change
 from policy.model import Duration, Permission

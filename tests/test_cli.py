@@ -18,7 +18,7 @@ from gateway.cli.root import cli
 from gateway.clock import utc_now
 from gateway.config.model import Config
 from gateway.config.section import Section
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from gateway.stores.sqlite import open_sqlite
 from tests import started
 from tests.patience import PATIENCE_SECONDS

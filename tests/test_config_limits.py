@@ -12,8 +12,7 @@ import pytest
 from gateway.config.check import _MOST
 from gateway.config.load import build
 from gateway.config.model import Limits, Upstream
-from gateway.proxy.listener import ListenerLimits
-from gateway.proxy.pool import PoolLimits
+from gateway.proxy.limits import ListenerLimits, PoolLimits
 from tests.gateway_world import HOST, open_world
 from tests.listener_world import until_closed
 from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -347,7 +348,9 @@ async def test_the_page_runs_nothing_of_others_and_is_kept_nowhere(olivia):
         page.headers[name] for name in ("cache-control", "x-frame-options", "x-content-type-options")
     )
     assert [] == page.set_cookies
-    assert page.text.count("<script") == page.text.count('<script src="/.locum/static/account.js" defer></script>')
+    scripts = re.findall(r"<script.*?</script>", page.text, re.DOTALL)
+    assert [f'<script src="/.locum/static/{name}.js" defer></script>' for name in ("live_page", "account")] == scripts
+    assert len(scripts) == page.text.count("<script")
     for inline in ("<style", " style=", " onclick", "javascript:"):
         assert inline not in page.text
 

@@ -9,12 +9,16 @@ import pytest
 from gateway.console.account.live import MOST_STREAMS
 from tests.console_world import BEN, PATH, Customer, asked, open_customer
 from tests.patience import PATIENCE_SECONDS
+from tests.stream_world import while_they_last
 from tests.upstream_client import eventually
 
 
 @pytest.fixture
 async def olivia(tmp_path):
-    async with open_customer(tmp_path) as customer:
+    def many(document):
+        document["limits"] = {"in_flight_per_peer": 1024}
+
+    async with open_customer(tmp_path, change=many) as customer:
         yield customer
 
 
@@ -112,6 +116,7 @@ async def test_an_open_page_does_not_hold_up_a_stop(tmp_path):
     assert (200, False) == (answer.status, b"changed" in answer.body)
 
 
+@while_they_last
 async def test_one_account_has_so_many_streams(olivia):
     """One more is told to come later, which makes the page ask by itself instead; who has left makes room."""
     live = await address(olivia)

@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from gateway.audit.evidence.making import Ending
+from gateway.audit.evidence.ordering import ReceiptMaker
 from gateway.audit.index.asking import Busy, LogIndex
 from gateway.audit.index.finding import Found, Page, Tally
 from gateway.audit.search import Query
-from gateway.console.account.log_asking import OwnLog
+from gateway.console.account.log_asking import AccountIndex
 from gateway.console.account.log_live import MOST_NEWER, MOST_STREAMS, LastDeeds
-from gateway.console.account.log_receipts import ReceiptDesk
+from gateway.console.account.log_receipt import being_made
+from gateway.console.account.log_receipts import ReceiptDesk, pauses_of
 from gateway.console.account.log_turns import MOST_SECONDS, Turns
 from gateway.pages.render import Pages
 from gateway.tasks import Tasks
@@ -21,6 +23,7 @@ from tests.console_world import PATH, Customer
 from tests.journals import Ticks
 from tests.log_world import LOG, done, index, look, open_reader, receipt, requests, write
 from tests.patience import PATIENCE_SECONDS
+from tests.stream_world import while_they_last
 from tests.upstream_client import eventually
 
 ALL = Query(terms=())
@@ -95,6 +98,7 @@ async def test_what_a_stream_cannot_mean_is_refused(olivia):
         assert 400 == (await olivia.ask(f"{PATH}/live/log{query}")).status, query
 
 
+@while_they_last
 async def test_streams_of_one_account_are_few(olivia):
     """One more is refused, another account's is not, and one that has ended makes room."""
     gina = Customer(olivia.world, session="s-gina", account="globex")
@@ -139,7 +143,7 @@ class SlowIndex(LogIndex):
 def slow():
     ticks = Ticks()
     found = SlowIndex(ticks)
-    return found, OwnLog(found, Turns(ticks)), ticks
+    return found, AccountIndex(found, Turns(ticks)), ticks
 
 
 async def test_an_account_that_searches_without_end_waits_alone(slow):
@@ -245,7 +249,8 @@ async def desk(tmp_path):
         ticks.now += 3
         return Ending.MADE, json.dumps([order.account, order.assumption]).encode()
 
-    found = ReceiptDesk(tmp_path, tmp_path / "key", tasks=tasks, turns=turns, ticks=ticks, make=make)
+    maker = ReceiptMaker(tmp_path, tmp_path / "key", make=make)
+    found = ReceiptDesk(maker, tasks=tasks, turns=turns, ticks=ticks, until_signed=())
     found.orders, found.let, found.turns = orders, let, turns
     yield found
     await tasks.close()
@@ -276,10 +281,42 @@ async def test_a_receipt_waits_for_the_checkpoint_that_is_due(tmp_path, unsigned
 
     turns = Turns(ticks)
     desk = ReceiptDesk(
-        tmp_path, tmp_path / "key", tasks=tasks, turns=turns, ticks=ticks, make=make, until_signed=(0, 0)
+        ReceiptMaker(tmp_path, tmp_path / "key", make=make), tasks=tasks, turns=turns, ticks=ticks, until_signed=(0, 0)
     )
     try:
         assert (status, b"") == await desk.fetch("acme", "as_1")
+    finally:
+        await tasks.close()
+
+
+@pytest.mark.parametrize(("every", "pauses"), [(0.25, (1, 2)), (1, (1, 2)), (7, (7, 14)), (10.5, ()), (3600, ())])
+def test_the_wait_for_a_checkpoint_is_what_the_configuration_says(every, pauses):
+    """The journal is read again once a checkpoint has to be there; where that is long, only for who asks again."""
+    assert pauses == pauses_of(every)
+
+
+async def test_the_wait_for_a_checkpoint_is_nobodys_reading(tmp_path):
+    """However long it takes, it is not used up of the account's share: nothing is read meanwhile."""
+    tasks, ticks, pauses = Tasks(), Ticks(), []
+
+    def pause():
+        pauses.append(3)
+        ticks.now += 3
+
+    async def make(_order):
+        # Once this try is over: the desk waits for the next, and does nothing else.
+        asyncio.get_running_loop().call_soon(pause)
+        return Ending.NOT_SIGNED_YET, b""
+
+    turns = Turns(ticks)
+    desk = ReceiptDesk(
+        ReceiptMaker(tmp_path, tmp_path / "key", make=make), tasks=tasks, turns=turns, ticks=ticks, until_signed=(0, 0)
+    )
+    try:
+        assert (Ending.NOT_SIGNED_YET, b"") == await desk.fetch("acme", "as_1")
+        assert 2 <= len(pauses)
+        turns.charge("acme", MOST_SECONDS - 0.1)
+        turns.charge("acme", 0.0)  # raises Busy if anything more was used
     finally:
         await tasks.close()
 
@@ -293,7 +330,7 @@ async def test_whoever_waits_for_a_checkpoint_has_no_turn(tmp_path):
 
     turns = Turns(ticks)
     desk = ReceiptDesk(
-        tmp_path, tmp_path / "key", tasks=tasks, turns=turns, ticks=ticks, make=make, until_signed=(3600,)
+        ReceiptMaker(tmp_path, tmp_path / "key", make=make), tasks=tasks, turns=turns, ticks=ticks, until_signed=(3600,)
     )
     try:
         assert None is await desk.fetch("acme", "as_1", seconds=0)
@@ -342,7 +379,7 @@ async def test_a_receipt_that_cannot_be_made_is_no_fault_of_the_customers(olivia
 
 def test_the_page_about_a_receipt_that_is_being_made_leads_back():
     """By a link, and not by itself: nobody is taken away from what they read (WCAG 2.2.1)."""
-    page = Pages().page("account_log_making.html", account="acme", here=f"{LOG}/as_1")
+    page = being_made(Pages(), "acme", "as_1")
     assert "refresh" not in page.text
     assert f'href="{LOG}/as_1/receipt"' in page.text
     assert "no-store" == page.headers["Cache-Control"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.audit.writing.strangers import AT_ONCE_OF_ACCOUNT, AT_ONCE_OF_PERSON
 from gateway.console.account.form_shares import ACCOUNT_MOST, PERSON_MOST, FormShares
 from tests.console_world import BEN, OLIVIA, Customer, console, open_customer
 from tests.telling_world import notices
@@ -91,6 +92,20 @@ async def test_an_agent_who_may_end_nothing_cannot_fill_the_record(olivia):
     statuses = [(await ben.do("off", form=form)).status for _ in range(PERSON_MOST + 2)]
     assert [403] * PERSON_MOST + [429] * 2 == statuses
     assert PERSON_MOST == len([one for one in olivia.world.records() if one.get("reason") == "not_administrator"])
+
+
+async def test_made_up_administrators_of_one_account_bury_nobody_elses_refusals(olivia):
+    """The attack: an app, or a provider, that names another person for each few forms that are not from our pages."""
+    people = olivia.world.app.people
+    for number in range(AT_ONCE_OF_ACCOUNT // AT_ONCE_OF_PERSON + 2):
+        mallory = Customer(olivia.world, session=f"s-{number}")
+        people[mallory.session] = OLIVIA | {"id": f"made up {number}"}
+        assert {403} == {(await mallory.post("off", site="cross-site")).status for _ in range(AT_ONCE_OF_PERSON)}
+    assert AT_ONCE_OF_ACCOUNT == len([one for one in olivia.world.records() if one.get("reason") == "cross_site"])
+    gina = Customer(olivia.world, session="s-gina", account="globex")
+    assert 403 == (await gina.post("off", [("form_token", "x")])).status
+    [record] = olivia.world.records(account="globex", reason="cross_site")
+    assert "9" == record["by"]
 
 
 def test_an_account_has_a_share_for_all_of_its_people():

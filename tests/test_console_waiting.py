@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from policy.asking import MOST_WAITING, GrantRequest, GrantRequestId, RequestState
 from policy.model import AccountId, AccountType, ActorId, Duration, Permission, Staff
 from tests.browser_world import ASSUMPTION, ISSUER, STAFF_HOST, Browser

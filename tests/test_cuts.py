@@ -8,7 +8,8 @@ import pytest
 from gateway.audit.log import JournalError
 from gateway.audit.record import Record
 from gateway.config.model import ConfigError
-from gateway.files import claim_directory, write_new
+from gateway.data_directory import claim_directory
+from gateway.files import write_new
 from gateway.grants.service import ChangeRequest, GrantService
 from gateway.proxy.headers import for_upstream_of_staff
 from gateway.proxy.names import Names

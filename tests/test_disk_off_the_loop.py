@@ -18,7 +18,7 @@ from gateway.audit.removal.retention import Keeping, Retention, Terms
 from gateway.audit.removal.rewriting import Disk
 from gateway.audit.search import Query
 from gateway.audit.witnesses.showing import Witnesses
-from gateway.files import in_turn
+from gateway.data_directory import in_turn
 from gateway.locks import claim
 from tests.journals import NOON, SecondHand, Ticks, open_journal, write_journal
 from tests.kept_journal import write_days

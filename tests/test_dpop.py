@@ -286,6 +286,18 @@ async def test_a_proof_counts_once(world):
 
 
 @shared
+async def test_of_two_hundred_copies_of_a_proof_at_once_one_reaches_the_app(world):
+    """On connections of their own: one is answered, the app hears of one, and of the others none is let in later."""
+    token = await bound_token(world)
+    one, heard = proof(world, token=token), len(world.upstream.requests)
+    answers = await asyncio.gather(*(use(world, token, one) for _ in range(200)))
+    statuses = [status for status, _, _ in answers]
+    assert (1, True) == (statuses.count(200), set(statuses) <= {200, 401, *BUSY})
+    assert (401, "proof_invalid") == (await use(world, token, one))[::2]
+    assert heard + 1 == len(world.upstream.requests)
+
+
+@shared
 async def test_the_door_asks_for_its_nonce_too(world):
     """Section 9: 401 `use_dpop_nonce`, with which the next proof is accepted."""
     token = await bound_token(world)

@@ -11,7 +11,7 @@ from gateway.audit.record import Record
 from policy.asking import RequestState
 from policy.model import ActorId
 from tests.console_world import Customer, open_customer
-from tests.owner_sign_in_world import open_owner
+from tests.customer_sign_in_world import open_administrator
 from tests.provider_world import CALLBACK, STAFF_COOKIE, Browser, open_sign_in
 from tests.security_world import CLIENT_ID, open_guard, open_guard_at_provider
 from tests.test_console_waiting import answer, asks, stands
@@ -206,24 +206,24 @@ async def name_contacts(customer):
 
 
 @asynccontextmanager
-async def owner(directory):
-    async with open_owner(directory, change=still) as it:
+async def at_their_provider(directory):
+    async with open_administrator(directory, change=still) as it:
         yield it
 
 
-async def enter_as_owner(owner):
-    query = owner.consent(await owner.begin())
+async def enter_by_their_provider(administrator):
+    query = administrator.consent(await administrator.begin())
     yield
-    yield (await owner.come_back(query)).status
-    assert "" == owner.session
+    yield (await administrator.come_back(query)).status
+    assert "" == administrator.session
 
 
-async def leave_as_owner(owner):
-    await owner.enter()
-    token = await owner.form()
+async def leave_by_their_provider(administrator):
+    await administrator.enter()
+    token = await administrator.form()
     yield
-    yield (await owner.change("sign-out", {"form_token": token})).status
-    assert "" == owner.session
+    yield (await administrator.change("sign-out", {"form_token": token})).status
+    assert "" == administrator.session
 
 
 WAIT = [
@@ -246,8 +246,8 @@ WAIT = [
     (administrator, end_theirs, LED),
     (administrator, end_all_theirs, LED),
     (administrator, name_contacts, REFUSED),
-    (owner, enter_as_owner, REFUSED),
-    (owner, leave_as_owner, DONE),
+    (at_their_provider, enter_by_their_provider, REFUSED),
+    (at_their_provider, leave_by_their_provider, DONE),
 ]
 
 

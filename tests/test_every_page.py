@@ -37,7 +37,7 @@ MAY = {
     "POST /.locum/device": "",
     "POST /.locum/hooks/grants": "",
     "GET /.locum/account": "owner",
-    # The app's sign-in is what counts here; those of a customer's own provider are in tests/test_owner_sign_in.py.
+    # The app's sign-in is what counts here; those of a customer's own provider are in tests/test_customer_sign_in.py.
     "GET /.locum/account/sign-in": "",
     "GET /.locum/account/sign-in/callback": "",
     "POST /.locum/account/sign-out": "",

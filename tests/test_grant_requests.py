@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.audit.log import JournalError
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from gateway.stores.store import StoreError
 from policy.asking import AskingTerms, GrantRequest, RequestRefusal, RequestState
 from policy.grants import Administrator, Change, GrantChange

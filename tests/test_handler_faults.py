@@ -12,6 +12,7 @@ from gateway.counts import Counts
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.challenges import Challenges
+from gateway.proxy.forwarded import Forwarding
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
 from gateway.proxy.names import Names
@@ -160,6 +161,7 @@ class Rig:
             "challenges": Challenges(PLACES, acr=(), max_age_seconds=None),
             "browsers": browsers_of(scene.store, scene.cache, scene.tasks, lambda: NOON),
             "known": Names(),
+            "forwarding": Forwarding(states=False, tls=False, trusts=lambda _peer: False),
             "trusts": lambda _peer: False,
             "live": Live(profile, lambda: NOON),
             "upstream": self.app,

@@ -12,7 +12,8 @@ import pytest
 from gateway.binding import listen
 from gateway.config.model import ServerTls
 from gateway.handshakes import TlsServer
-from gateway.proxy.listener import ListenerLimits, make_listener
+from gateway.proxy.limits import ListenerLimits
+from gateway.proxy.listener import make_listener
 from gateway.tls import listener_context
 from tests.certificates import Authority
 from tests.gateway_process import MEBIBYTE, running

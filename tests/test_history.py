@@ -1,7 +1,8 @@
 """Three nodes at one database, through wires that stall, break and half-open, stopped, killed and started again.
 
 Whatever happens to them, no request that begins later than the facts' time to live behind an acknowledged revoke is let
-through, by any node. The nodes are real processes, and so is the database.
+through, by any node. The nodes are real processes, and so is the database. All times are of one clock, and of a node's
+answer the time counts at which it was asked for, so a machine that stands still makes nothing a violation.
 """
 
 import asyncio
@@ -26,29 +27,33 @@ from gateway.stores.store import StoreConflict
 from gateway.tokens.keys import KeyTerms, open_keys
 from policy.model import Account, AccountType, Duration
 from tests.gateway_world import ISSUER
-from tests.history import Answer, History
+from tests.history import Answer, History, Partition
 from tests.patience import PATIENCE_SECONDS
 from tests.ports import free_port
 from tests.postgres_server import Wire, open_store
 from tests.process_world import Addresses, open_process_world, until
-from tests.tally import TALLY
+from tests.tally import TALLY, Tally
+from tests.upstream_client import eventually
 
 TTL_SECONDS = 0.8
-SLACK_SECONDS = 0.05
-SECONDS = 6.0
+BOUND_SECONDS = TTL_SECONDS + 0.05
 NODES = 3
+PARTITIONS = ("stall", "half_open", "cut", "stall")
+"""A round each: what cuts one node off from the database."""
+OTHER_FAULTS = ("stop", "kill", "cut", "none")
+"""Beside it, at another node."""
 HOST = f"{revocation.ACCOUNT}.helpdesk.example"
 
 
 class Node:
     """One gateway that is stopped and started, behind a wire of its own."""
 
-    def __init__(self, number, world, wire, url):
+    def __init__(self, number, world, wire, url, *, ttl):
         self.number = number
         self.world = world
         self.wire = wire
         self.port = free_port()
-        more = f'[grants]\nfact_ttl_seconds = {TTL_SECONDS}\n[store]\nurl = "{url}"\n'
+        more = f'[grants]\nfact_ttl_seconds = {ttl}\n[store]\nurl = "{url}"\n'
         world.configure(listen=f"127.0.0.1:{self.port}", shutdown=0.2, more=more)
         self.process = None
 
@@ -71,17 +76,17 @@ class Node:
 
 
 @asynccontextmanager
-async def open_nodes(tmp_path, postgres, database):
+async def open_nodes(tmp_path, postgres, database, *, count, ttl):
     """Start the nodes, the first one first: it makes the keys."""
     async with AsyncExitStack() as stack:
         whole = await stack.enter_async_context(open_process_world(tmp_path))
         nodes = []
-        for number in range(NODES):
+        for number in range(count):
             directory = tmp_path / f"node{number}"
             (directory / "data").mkdir(mode=0o700, parents=True)
             wire = await stack.enter_async_context(Wire(postgres))
             world = replace(whole, gateway=Addresses(), directory=directory)
-            nodes.append(Node(number, world, wire, postgres.url(database, port=wire.port)))
+            nodes.append(Node(number, world, wire, postgres.url(database, port=wire.port), ttl=ttl))
         first, *others = nodes
         await first.start()
         stack.push_async_callback(first.end)
@@ -91,50 +96,136 @@ async def open_nodes(tmp_path, postgres, database):
         yield nodes
 
 
-async def visit(node, history, tokens, http):
-    """Ask all the time, with the newest token or one before it."""
-    while True:
-        await asyncio.sleep(0.002)
-        token = random.choice(tokens[-3:])  # noqa: S311 - a test's choice
-        began = boot_seconds()
-        try:
-            headers = {"Host": HOST, "Authorization": f"Bearer {token}"}
-            async with http.get(f"http://127.0.0.1:{node.port}{PING}", headers=headers) as answer:
-                history.answers.append(Answer(node.number, token, began, answer.status == 204))
-        except (aiohttp.ClientError, TimeoutError):
-            await asyncio.sleep(0.02)
+class Visitor:
+    """Asks one node all the time, and stays with one token: what the node knows of it is warm when it is revoked."""
+
+    def __init__(self, node, token, history, http):
+        self.node = node
+        self.token = token
+        self.allowed = self.refused = 0
+        self._history = history
+        self._http = http
+        self.task = asyncio.ensure_future(self._go_on())
+
+    async def end(self):
+        """Raise what went wrong."""
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+
+    async def _go_on(self):
+        while True:
+            await asyncio.sleep(0.01)
+            began = boot_seconds()
+            try:
+                allowed = await self._ask()
+            except (aiohttp.ClientError, TimeoutError):
+                continue
+            self._history.answers.append(Answer(self.node.number, self.token, began, allowed))
+            self.allowed += allowed
+            self.refused += not allowed
+
+    async def _ask(self):
+        headers = {"Host": HOST, "Authorization": f"Bearer {self.token}"}
+        async with self._http.get(f"http://127.0.0.1:{self.node.port}{PING}", headers=headers) as answer:
+            return answer.status == 204
 
 
-async def annoy(nodes, history, choices):
-    """Let one thing after the other go wrong, for a moment each."""
-    while True:
-        node = choices.choice(nodes)
-        fault = choices.choice(["stall", "cut", "half_open", "stop", "kill"])
-        history.faults.append((boot_seconds(), f"{fault} {node.number}"))
-        pause = choices.uniform(0.2, 1.5 * TTL_SECONDS)
+class Scene:
+    """The nodes, staff who have one token at a time, and what has become of it so far."""
+
+    def __init__(self, nodes, bench, http, *, seed):
+        self.nodes = nodes
+        self.bench = bench
+        self.history = History()
+        self.choices = random.Random(seed)  # noqa: S311 - a test's choice
+        self._http = http
+        self._visitors = []
+
+    async def begin(self):
+        """Switch on, and have every node asked with a new token from now on."""
+        token = await revocation.begin(self.bench)
+        self._visitors = [Visitor(node, token, self.history, self._http) for node in self.nodes]
+
+    async def are_let_in(self):
+        await eventually(lambda: all(visitor.allowed for visitor in self._visitors))
+
+    async def revoke(self):
+        """Switch off; returns who had the token of it."""
+        await revocation.choose(self.bench, Duration.OFF)
+        # Only now is it acknowledged.
+        [token] = {visitor.token for visitor in self._visitors}
+        self.history.revoked_at[token] = boot_seconds()
+        return self._visitors
+
+    async def stay_out(self, visitors):
+        """Have them go on for twice the bound, and until every node has refused them once more; then let them go."""
+        await until_behind(self.history.revoked_at[visitors[0].token], 2 * BOUND_SECONDS)
+        refused = [visitor.refused for visitor in visitors]
+        await eventually(lambda: all(v.refused > before for v, before in zip(visitors, refused, strict=True)))
+        await asyncio.gather(*(visitor.end() for visitor in visitors))
+
+    async def next_round(self, partition, other="none"):
+        """Cut one node off behind an allow, revoke, begin anew, mend; meanwhile something else goes wrong at another."""
+        await self.are_let_in()
+        cut_off, beside = self.choices.sample(self.nodes, 2) if len(self.nodes) > 1 else (self.nodes[0], None)
+        async with self._disturbed(beside, other), self._apart(cut_off, partition):
+            await asyncio.sleep(self.choices.uniform(0, 0.3 * TTL_SECONDS))
+            late = await self.revoke()
+            await self.begin()
+            await until_behind(self.history.revoked_at[late[0].token], self.choices.uniform(2, 2.7) * TTL_SECONDS)
+        await self.stay_out(late)
+
+    async def end(self):
+        """Raise what went wrong with a visitor."""
+        await asyncio.gather(*(visitor.end() for visitor in self._visitors))
+
+    @asynccontextmanager
+    async def _apart(self, node, fault):
+        # Right behind an allow, its facts are fresh: they last for nearly all of their time to live.
+        visitor = next(visitor for visitor in self._visitors if visitor.node is node)
+        seen = visitor.allowed
+        await eventually(lambda: visitor.allowed > seen)
+        async with self._disturbed(node, fault):
+            partition = Partition(node.number, boot_seconds())
+            self.history.partitions.append(partition)
+            yield
+            partition.ended = boot_seconds()
+
+    @asynccontextmanager
+    async def _disturbed(self, node, fault):
+        if fault == "none":
+            yield
+            return
+        self.history.faults.append((boot_seconds(), f"{fault} {node.number}"))
         if fault == "kill":
             await node.end()
+            yield
             await node.start()
         elif fault == "stop":
             os.kill(node.process.pid, signal.SIGSTOP)
             try:
-                await asyncio.sleep(pause)
+                yield
             finally:
                 os.kill(node.process.pid, signal.SIGCONT)
         else:
             getattr(node.wire, fault)()
-            await asyncio.sleep(pause)
-            node.wire.cut()
-            node.wire.go_on()
-        await asyncio.sleep(choices.uniform(0, 0.3))
+            try:
+                yield
+            finally:
+                node.wire.cut()
+                node.wire.go_on()
 
 
-@pytest.mark.parametrize("seed", [1])
-async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, postgres, database, seed):
-    """The checker looks at every answer of every node, and says how many operations there were."""
-    history, tokens, choices = History(), [], random.Random(seed)  # noqa: S311 - a test's choice
+async def until_behind(moment, seconds):
+    """Sleep until so many seconds behind a moment of the clock of all of this."""
+    await asyncio.sleep(max(0.0, moment + seconds - boot_seconds()))
+
+
+@asynccontextmanager
+async def open_scene(tmp_path, postgres, database, *, count=NODES, ttl=TTL_SECONDS, seed=1):
     async with AsyncExitStack() as stack:
-        nodes = await stack.enter_async_context(open_nodes(tmp_path, postgres, database))
+        nodes = await stack.enter_async_context(open_nodes(tmp_path, postgres, database, count=count, ttl=ttl))
         store = await open_store(postgres, database)
         stack.push_async_callback(store.close)
         journal = await Journal.open(
@@ -155,28 +246,46 @@ async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, p
             await store.add_account(Account(id=revocation.ACCOUNT, type=AccountType.PAID))
         timeout = aiohttp.ClientTimeout(total=1)
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        tokens.append(await revocation.begin(bench))
-        work = [asyncio.ensure_future(visit(node, history, tokens, http)) for node in nodes for _ in range(2)]
-        work.append(asyncio.ensure_future(annoy(nodes, history, choices)))
-        ends = time.monotonic() + SECONDS
-        # A busy machine gets the time to show something.
-        latest = ends + PATIENCE_SECONDS
-        while (now := time.monotonic()) < ends or (now < latest and not history.shows_something(nodes)):
-            await asyncio.sleep(choices.uniform(0.05, 0.3))
-            await revocation.choose(bench, Duration.OFF)
-            history.revoked_at[tokens[-1]] = boot_seconds()
-            await asyncio.sleep(choices.uniform(0, 0.3))
-            tokens.append(await revocation.begin(bench))
-        for task in work:
-            task.cancel()
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
-    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
-    TALLY.operations += history.operations
-    assert [] == history.violations(TTL_SECONDS + SLACK_SECONDS), (history.faults, history.revoked_at)
-    # It was no idle promise: every node has let staff in and refused them, while things went wrong.
-    assert history.shows_something(nodes)
-    assert len(history.revoked_at) > 10
-    assert len(history.faults) > 4
+        scene = Scene(nodes, bench, http, seed=seed)
+        await scene.begin()
+        stack.push_async_callback(scene.end)
+        yield scene
+
+
+async def go_on(scene, partitions, others, *, until):
+    """A round for each partition, and more of them for as long as a slow machine has not shown what is to be shown."""
+    latest = time.monotonic() + 2 * PATIENCE_SECONDS
+    for partition, other in zip(partitions, others, strict=True):
+        await scene.next_round(partition, other)
+    while not until() and time.monotonic() < latest:
+        await scene.next_round("stall")
+
+
+def was_no_idle_promise(history, nodes):
+    """A node that could not know went on with what it knew, and each has let staff in and refused them many times."""
+    often = all(history.allowed(node.number) > 50 and history.refused(node.number) > 50 for node in nodes)
+    return often and history.latest_cut_off() > 0.3 * TTL_SECONDS
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_no_node_lets_anybody_in_behind_an_acknowledged_revoke(tmp_path, postgres, database, seed):
+    """The checker looks at every answer of every node, and has seen allows that came nearly too late."""
+    async with open_scene(tmp_path, postgres, database, seed=seed) as scene:
+        partitions = scene.choices.sample(PARTITIONS, len(PARTITIONS))
+        others = scene.choices.sample(OTHER_FAULTS, len(OTHER_FAULTS))
+        await go_on(scene, partitions, others, until=lambda: was_no_idle_promise(scene.history, scene.nodes))
+    history = scene.history
+    TALLY.take_over(Tally(operations=history.operations, latest_seconds=history.latest(), bound_seconds=BOUND_SECONDS))
+    assert [] == history.violations(BOUND_SECONDS), (history.faults, history.revoked_at)
+    assert was_no_idle_promise(history, scene.nodes), history.latest_cut_off()
+
+
+async def test_a_node_whose_facts_last_twice_as_long_is_found(tmp_path, postgres, database):
+    """The same staff, checker and faults are too much for a time to live that is not kept: so they can fail."""
+    async with open_scene(tmp_path, postgres, database, count=1, ttl=2 * TTL_SECONDS) as scene:
+        await go_on(scene, ["stall"], ["none"], until=lambda: scene.history.violations(BOUND_SECONDS))
+    assert scene.history.violations(BOUND_SECONDS)
+    assert [] == scene.history.violations(2 * BOUND_SECONDS)
 
 
 def test_the_checker_finds_an_answer_that_came_too_late():

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from gateway.audit.api.log import LogApi
 from gateway.audit.api.receipts import ReceiptApi
 from gateway.audit.evidence.making import Ending
+from gateway.audit.evidence.ordering import ReceiptMaker
 from gateway.audit.index.asking import AskersTurns, Busy, IndexTurns, LogIndex
 from gateway.audit.index.finding import Found, Page, Tally
 from gateway.clients import ClientAuthenticator, digest_of
@@ -131,7 +132,8 @@ async def test_a_client_of_one_account_keeps_nobody_from_receipts(tmp_path):
         await let.wait()
         return Ending.NOTHING_TO_PROVE, b""
 
-    api = lambda clients: ReceiptApi(clients, journal, directory=tmp_path, key=tmp_path / "key", make=make)  # noqa: E731
+    maker = ReceiptMaker(tmp_path, tmp_path / "key", make=make)
+    api = lambda clients: ReceiptApi(clients, journal, maker)  # noqa: E731 - of this test alone
     async with _asking(api, {"greedy": "acme", "auditor": None}, "/.locum/log/receipts/as_nobody") as ask:
         asking = [asyncio.ensure_future(ask("greedy")) for _ in range(4)]
         await eventually(lambda: making)

@@ -136,6 +136,25 @@ async def test_new_keys_are_found_and_old_ones_forgotten():
             await verify(old)
 
 
+async def test_a_new_key_in_the_issuers_own_answer_is_asked_for_at_once():
+    """However often it changes its keys; for a known one nobody is asked, and nobody else's minute is used up."""
+    async with DemoIssuer() as demo, issuer_of(demo.issuer, Ticks()) as issuer:
+        for fetches in (1, 2, 3, 4):
+            token = read_compact(demo.token("dana", audience=ME))
+            for _ in range(3):
+                keys = await issuer.keys_for(token, direct=True)
+                assert token.header["kid"] in {key.id for key in keys}
+            assert fetches == demo.jwks_fetches
+            demo.rotate(overlap=False)
+        # Sign-ins that come at the same time share what it is asked.
+        token = read_compact(demo.token("dana", audience=ME))
+        await asyncio.gather(*(issuer.keys_for(token, direct=True) for _ in range(50)))
+        assert 5 == demo.jwks_fetches
+        for fetches in (6, 6):
+            await issuer.keys_for(token_of("made up"))
+            assert fetches == demo.jwks_fetches
+
+
 async def test_unknown_keys_are_asked_for_once_a_minute():
     """Ten thousand invented key ids make one fetch a minute, also when they come at once."""
     ticks = Ticks()
@@ -199,3 +218,34 @@ async def test_a_failed_or_cancelled_first_fetch_is_made_again():
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert ["k1"] == [key.id for key in await issuer.keys_for(token_of("k"))]
+
+
+async def test_first_sign_ins_at_once_wait_for_the_same_answer():
+    """The attack of a start: whoever comes while the keys are fetched for the first time is not told that there are none."""
+    come, strangers = asyncio.Event(), 20
+
+    def script(request):
+        right = {"keys": [jwk()], "issuer": upstream.url, "jwks_uri": f"{upstream.url}/keys"}
+        return hold(come, after=response(json.dumps(right).encode()))
+
+    async with RecordingUpstream(script) as upstream, issuer_of(upstream.url) as issuer:
+        asking = [asyncio.ensure_future(issuer.keys_for(token_of("k1"), stranger=True)) for _ in range(strangers)]
+        await upstream.until(lambda: upstream.requests)
+        asking.append(asyncio.ensure_future(issuer.keys_for(token_of("k1"), stranger=True)))
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in asking)
+        come.set()
+        assert {"k1"} == {key.id for keys in await asyncio.gather(*asking) for key in keys}
+        assert 2 == len(upstream.requests), "each document once"
+
+
+async def test_an_issuer_that_is_away_at_a_start_is_not_asked_once_by_each_stranger():
+    """Those who waited share how it came out, and for ten seconds nobody asks again."""
+    come, ticks = asyncio.Event(), Ticks()
+    script = hold(come, after=response(b"", status=b"503 Away"))
+    async with RecordingUpstream(script) as upstream, issuer_of(upstream.url, ticks) as issuer:
+        asking = [asyncio.ensure_future(issuer.keys_for(token_of("k1"), stranger=True)) for _ in range(20)]
+        await upstream.until(lambda: upstream.requests)
+        come.set()
+        assert {IssuerError} == {type(one) for one in await asyncio.gather(*asking, return_exceptions=True)}
+        assert 1 == len(upstream.requests)

@@ -13,6 +13,7 @@ from gateway.grants.facts import FactCache
 from gateway.profiles import load_profile
 from gateway.proxy.assumed import AssumedTraffic
 from gateway.proxy.challenges import Challenges
+from gateway.proxy.forwarded import Forwarding
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Live
 from gateway.proxy.names import Names
@@ -153,6 +154,7 @@ class Bench:
             challenges=Challenges(PLACES, acr=(), max_age_seconds=None),
             browsers=browsers_of(store, self.facts, self.tasks, lambda: NOON),
             known=Names(identity=(identity.header,)),
+            forwarding=Forwarding(states=False, tls=False, trusts=lambda _peer: False),
             trusts=lambda _peer: False,
             live=self.live,
             upstream=self.app,

@@ -17,6 +17,7 @@ LOGOUT_HEADER = {"alg": "RS256", "kid": "k1", "typ": "logout+jwt"}
 EVENT_HEADER = {"alg": "RS256", "kid": "k1", "typ": "secevent+jwt"}
 DANA = ActorId(issuer=IDP, subject="dana")
 CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 
 
 def logout(now=NOON, header=LOGOUT_HEADER, **changes):
@@ -261,10 +262,34 @@ def _target(subject):
     return notice.person, notice.account
 
 
-@pytest.mark.parametrize("kind", sorted(ENDING))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(CAEP + name for name in ("session-revoked", "token-claims-change", "credential-change")),
+        CAEP + "assurance-level-change",
+        *(RISC + name for name in ("sessions-revoked", "account-disabled", "account-purged")),
+    ],
+)
 def test_some_events_end_what_a_person_has_begun(kind):
-    """That a session is over, or the person's own account."""
-    assert DANA == event(events={kind: {}}).person
+    """That a session is over, or the person's own account, or that claims, assurance or credentials are others now.
+
+    What they are now is not believed from an event; about whom it is has to be known exactly.
+    """
+    assert kind in ENDING
+    for payload in ({}, {"claims": {"groups": ["support"]}}, {"change_type": "create"}):
+        assert DANA == event(events={kind: payload}).person
+        tenant = complex_subject(tenant=opaque("acme"))
+        assert "acme" == event(events={kind: payload}, sub_id=tenant).account
+    assert "iss_sub" in refused(event, events={kind: {}}, sub_id={"format": "email", "email": "x@vendor.example"})
+
+
+def test_only_an_assurance_that_has_grown_ends_nothing():
+    """CAEP 3.4: whoever steps up is not signed out by it; any other word for the direction, or none, may mean a loss."""
+    kind = CAEP + "assurance-level-change"
+    assert event(events={kind: {"change_direction": "increase"}}).person is None
+    for direction in ("decrease", "Increase", "increase ", "", None, True, ["increase"]):
+        assert DANA == event(events={kind: {"change_direction": direction}}).person
+    assert DANA == event(events={SESSION_REVOKED: {"change_direction": "increase"}}).person
 
 
 @pytest.mark.parametrize(
@@ -273,12 +298,10 @@ def test_some_events_end_what_a_person_has_begun(kind):
         VERIFICATION,
         LOGOUT,
         "https://schemas.openid.net/secevent/ssf/event-type/stream-updated",
-        *(
-            CAEP + name
-            for name in ("token-claims-change", "credential-change", "assurance-level-change", "risk-level-change")
-        ),
-        *(CAEP + name for name in ("device-compliance-change", "session-established", "session-presented")),
-        CAEP + "session-revoked ",
+        *(CAEP + name for name in ("risk-level-change", "device-compliance-change")),
+        *(CAEP + name for name in ("session-established", "session-presented")),
+        *(CAEP + name for name in ("session-revoked ", "Token-Claims-Change", "credential-changes")),
+        RISC + "token-claims-change",
         "https://example.com/anything",
     ],
 )

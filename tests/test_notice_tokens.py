@@ -14,12 +14,14 @@ from gateway.demo.issuer import DemoIssuer, Fault
 from gateway.staff.issuer import IssuerError
 from gateway.staff.notices import MOST_REMEMBERED
 from gateway.tokens.compact import read_compact
+from gateway.tokens.signing import SigningKey
 from policy.events import NoticeError
 from policy.model import ActorId
 from tests.forgery import PRIVATE, Forger
 from tests.journals import Ticks
 from tests.notices import AT, IDP, KINDS, ME, forged, notices
 from tests.scripted_idp import issuer_of, jwk
+from tests.token_attacks import twin
 
 
 async def code_of(kind, text):
@@ -92,6 +94,21 @@ async def test_a_shared_secret_made_of_the_public_key_counts_for_nothing(kind):
             sign=lambda signed, secret=secret: hmac.digest(secret, signed, hashlib.sha256),
         )
         assert "invalid_key" == await code_of(kind, text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_twin_of_a_used_notice_is_used(kind):
+    """ES256 gives anybody a second signature, n - s for s: a notice is known again by its `jti`, not by its text."""
+    _, claims, type_ = KINDS[kind]
+    key = SigningKey.generate("es", "ES256")
+    opened = notices(kind, others=[key.jwk()])
+    text = key.sign(claims(), type_=type_)
+    news = []
+    for one in (text, twin(text), text):
+        with opened.once(await opened.open(one)) as new:
+            news.append(new)
+    assert text != twin(text)
+    assert [True, False, False] == news
 
 
 @pytest.mark.parametrize("kind", KINDS)

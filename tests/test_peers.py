@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from gateway.proxy.control import PER_ADDRESS, ControlShares
-from gateway.proxy.listener import ListenerLimits
+from gateway.proxy.limits import ListenerLimits
 from gateway.proxy.peers import Peers, network_of
 from tests.attack_world import open_attack, request
 from tests.gateway_world import HOST, open_world, parse

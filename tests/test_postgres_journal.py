@@ -14,7 +14,7 @@ from gateway.audit.index.overview import HOUR
 from gateway.audit.index.process import Indexer
 from gateway.audit.record import to_json
 from gateway.audit.search import Query, read
-from gateway.audit.search.own_part import elsewhere
+from gateway.audit.search.account_part import elsewhere
 from gateway.audit.segment import build_line
 from gateway.stores.postgres.address import parse_url
 from gateway.stores.postgres.terms import StoreTerms

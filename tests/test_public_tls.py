@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from gateway.config.model import ServerTls
-from gateway.proxy.listener import ListenerLimits, make_listener
+from gateway.proxy.limits import ListenerLimits
+from gateway.proxy.listener import make_listener
 from gateway.tls import listener_context, renew_listener
 from tests.certificates import Authority
 from tests.gateway_world import HOST, open_world, parse
@@ -36,12 +37,15 @@ def pair(authority):
 
 
 @contextlib.asynccontextmanager
-async def open_tls_world(tmp_path, authority, pair, *, minimum="1.2", limits=None, **options):
+async def open_tls_world(
+    tmp_path, authority, pair, *, minimum="1.2", limits=None, also=lambda _document: None, **options
+):
     """A gateway that shows `pair`, and whose control plane is asked over TLS as well."""
 
     def change(document):
         document["server"]["tls"] = pair.table(minimum_version=minimum)
         document["limits"] = limits or {}
+        also(document)
 
     connector = aiohttp.TCPConnector(ssl=authority.trusting())
     async with (

@@ -150,7 +150,14 @@ async def test_a_method_is_known_to_the_letter_or_refused(attacker, writer, verb
 @whole
 @pytest.mark.parametrize("staff", [True, False])
 @pytest.mark.parametrize(
-    ("method", "target"), [("TRACE", "/tickets/1"), ("CONNECT", "acme:80"), ("CONNECT", "/tickets")]
+    ("method", "target"),
+    [
+        ("TRACE", "/tickets/1"),
+        ("CONNECT", "acme:80"),
+        ("CONNECT", "/tickets"),
+        ("Trace", "/tickets/1"),
+        ("connect", "/tickets"),
+    ],
 )
 async def test_trace_and_connect_are_for_nobody_and_nothing_behind_them_is_read(attacker, method, target, staff):
     """TRACE would show the assertion, CONNECT would open a tunnel; what follows on the connection is not a request."""

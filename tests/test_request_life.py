@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.grants.service import ChangeRequest
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import Store
 from policy.asking import LATELY, MOST_WAITING, GrantRequest, RequestRefusal, RequestState, state_of

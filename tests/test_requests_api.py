@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.clients import digest_of
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 from gateway.stores.store import Client
 from policy.asking import MOST_WAITING, GrantRequest, GrantRequestId, RequestState
 from policy.model import AccountId, ActorId, ClientId, Duration, Permission

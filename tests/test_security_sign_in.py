@@ -1,5 +1,6 @@
 """Signing in to the security team's console at an identity provider: who gets in as what, and what gets nobody in."""
 
+import asyncio
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -116,6 +117,23 @@ async def test_an_answer_that_does_not_fit_gets_nobody_in(tmp_path):
             assert answer.status in (400, 403), changes
             assert "" == guard.cookie
         assert 303 == (await guard.page()).status
+
+
+async def test_of_two_hundred_answers_at_once_one_signs_in(tmp_path):
+    """The same code and cookie on 200 connections: the provider is asked once, and one session begins."""
+    async with open_guard_at_provider(tmp_path) as guard:
+        issuer = guard.world.issuer
+        query = issuer.consent(await guard.begin(), "sam", audience=CLIENT_ID, groups=["security"])
+        copies = [guard.another() for _ in range(200)]
+        for one in copies:
+            one.cookies = dict(guard.cookies)
+        answers = await asyncio.gather(*(one.come_back(query) for one in copies))
+        # 429 and 503 are for more at a time than an address may have.
+        assert {answer.status for answer in answers} <= {303, 400, 429, 503}
+        assert [1, 1] == [[answer.status for answer in answers].count(303), sum(bool(one.cookie) for one in copies)]
+        copies[0].cookies = dict(guard.cookies)
+        assert 400 == (await copies[0].come_back(query)).status
+        assert (1, 1) == (len(issuer.asked), len(guard.world.records(kind="audit", reason="signed_in")))
 
 
 async def test_an_answer_counts_once_and_in_its_own_browser(tmp_path):

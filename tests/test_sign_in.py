@@ -87,15 +87,15 @@ async def test_our_cookies_are_for_this_host_and_no_script(world, browser):
 
 
 async def test_pages_run_nothing_and_are_kept_nowhere(world, browser):
-    """Every page of ours, whatever it says; the one where staff begin loads the two scripts of its origin, none in itself."""
+    """Every page of ours, whatever it says; the one where staff begin loads scripts of its origin, and has none in itself."""
     await browser.sign_in()
     home = await browser.send()
     assert SAFE.items() <= dict(home.lines).items()
     policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
     assert home["content-security-policy"].startswith(policy + "frame-ancestors 'none'")
-    scripts = [f'src="/.locum/static/{name}.js" defer></' for name in ("stand_in_live", "stand_in")]
+    scripts = [f'src="/.locum/static/{name}.js" defer></' for name in ("live_page", "stand_in_live", "stand_in")]
     assert scripts == re.findall(r"<script (.*?)script>", home.text, re.DOTALL)
-    assert (2, False) == (home.text.count("<script"), any(part in home.text for part in ("style=", "onclick")))
+    assert (3, False) == (home.text.count("<script"), any(part in home.text for part in ("style=", "onclick")))
     pages = [
         await browser.send(host=HOST),
         await browser.send(f"{CALLBACK}?x=1"),

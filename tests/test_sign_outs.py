@@ -20,6 +20,7 @@ from tests.sign_out_world import (
     tell,
 )
 
+CAEP = SESSION_REVOKED.removesuffix("session-revoked")
 WAYS = {"logout": (tell, logout_token, 200), "event": (push, event_token, 202)}
 both_ways = pytest.mark.parametrize(("send", "make", "good"), WAYS.values(), ids=WAYS)
 
@@ -195,10 +196,23 @@ async def test_a_tenant_is_an_account_of_ours(quick):
     assert 200 == (await quick.get(fresh))[0]
 
 
+async def test_a_group_that_is_gone_at_the_provider_ends_what_it_allowed_at_once(quick):
+    """CAEP `token-claims-change`: the token counts no more, and the next sign-in brings the claims as they are now."""
+    token = await quick.token()
+    change = {f"{CAEP}token-claims-change": {"claims": {"groups": ["support"]}}}
+    assert 202 == (await push(quick, event_token(quick, events=change)))[0]
+    assert "assumption_ended" == await refused(quick, token)
+    assert "staff_signed_out" == (await quick.ask())[1]["reason"]
+    assert "token_claims_change" == quick.records(kind="staff")[-1]["reason"]
+    quick.clock.forward(seconds=1)
+    assert "staff_not_allowed" == (await quick.ask(actor_token=quick.actor_token(groups=["sales"])))[1]["reason"]
+    assert 200 == (await quick.ask(actor_token=quick.actor_token("erin")))[0]
+
+
 async def test_what_ends_nothing_is_taken_and_ends_nothing(quick):
     """A verification of the stream, which is about the stream itself, and events of other kinds."""
     token = await quick.token()
-    kinds = [VERIFICATION, SESSION_REVOKED.replace("session-revoked", "credential-change"), "https://example.com/x"]
+    kinds = [VERIFICATION, f"{CAEP}risk-level-change", "https://example.com/x"]
     for kind in kinds:
         event = event_token(quick, events={kind: {"state": "x"}}, sub_id={"format": "opaque", "id": "stream"})
         assert (202, b"") == (await push(quick, event))[::2]

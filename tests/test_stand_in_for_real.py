@@ -149,7 +149,7 @@ async def test_axe_finds_nothing_on_any_state_of_the_page(scene):
     await store.answer_grant_request(first.id, RequestState.DECLINED, by="olivia", at=now)
     await store.add_account(Account(id=AccountId("frozen"), type=AccountType.PAID, suspended=True))
     for query, *templates in (
-        ("?account=globex", "home.html", "stand_in.html", "own.html", "own_live.html", "ask.html", "asked.html"),
+        ("?account=globex", "home.html", "stand_in.html", "begun.html", "staff_live.html", "ask.html", "asked.html"),
         ("?account=acm",),
         ("?account=frozen",),
     ):

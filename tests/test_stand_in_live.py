@@ -13,15 +13,21 @@ from policy.asking import RequestState
 from policy.model import ActorId
 from tests.browser_world import ISSUER, STAFF, STAFF_HOST, Browser, open_browser
 from tests.patience import PATIENCE_SECONDS
+from tests.stream_world import while_they_last
 from tests.test_stand_in import token_of
 from tests.test_stand_in_asking import ask, asked
 
 SAME = "Sec-Fetch-Site: same-origin"
 
 
+def many(document):
+    """Have room for the streams of many people from one address."""
+    document["limits"] = {"in_flight_per_peer": 1024}
+
+
 @pytest.fixture
 async def dana(tmp_path):
-    async with open_browser(tmp_path, stand_in=False) as browser:
+    async with open_browser(tmp_path, stand_in=False, change=many) as browser:
         await browser.sign_in()
         yield browser
 
@@ -159,6 +165,7 @@ async def refused(browser, live):
     return None if answer.status == 200 else (answer.status, answer.headers["retry-after"])
 
 
+@while_they_last
 async def test_one_person_has_so_many_streams(dana):
     """One more is told to come later, by whichever session; others have theirs, and who has left makes room."""
     live, erin = await address(dana), Browser(dana.world)
@@ -176,6 +183,7 @@ async def test_one_person_has_so_many_streams(dana):
             pass
 
 
+@while_they_last
 async def test_an_offices_open_pages_keep_nobody_there_from_a_sign_in(dana):
     """A hundred streams from one address: the next person's page answers, whoever they are, and so does a sign-in."""
     people = [dana]

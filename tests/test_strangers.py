@@ -10,7 +10,16 @@ from gateway.audit.log import JournalError
 from gateway.audit.record import Record, encode
 from gateway.audit.search import read
 from gateway.audit.segment import build_lines
-from gateway.audit.writing.strangers import A_SECOND, A_SECOND_EACH, AT_ONCE, AT_ONCE_EACH, Strangers
+from gateway.audit.writing.strangers import (
+    A_SECOND,
+    A_SECOND_EACH,
+    A_SECOND_OF_ACCOUNT,
+    AT_ONCE,
+    AT_ONCE_EACH,
+    AT_ONCE_OF_ACCOUNT,
+    Persons,
+    Strangers,
+)
 from tests.gateway_world import HOST, open_world
 from tests.upstream_client import eventually
 
@@ -92,6 +101,28 @@ async def test_many_networks_together_have_a_bound_as_well():
         assert A_SECOND == sum([await flood.send(1, f"2001:{network:x}::{n:x}:0:0:0:1") for n in range(50)])
     flood.now += 86_400
     assert AT_ONCE == sum([await flood.send(1, f"2001:dba:{n:x}::1") for n in range(5000)])
+
+
+async def test_made_up_people_of_one_account_leave_the_others_theirs():
+    """The attack: a provider that makes up an administrator for each few wrong forms. What is left out is in a count."""
+    now, journal = 1000.0, Notebook()
+    persons = Persons(journal, ticks=lambda: now)
+
+    async def send(count, account):
+        before = len(journal.records)
+        for number in range(count):
+            record = Record(kind="decision", decision="deny", reason="cross_site", account=account)
+            await persons.append_of(f"{account} {number}", record, account=account)
+        return len(journal.records) - before
+
+    assert AT_ONCE_OF_ACCOUNT == await send(5000, "acme")
+    persons.say()
+    assert 5000 - AT_ONCE_OF_ACCOUNT == journal.notes[-1].count
+    assert [False, True] == [persons.may_record("x", account=one) for one in ("acme", "globex")]
+    assert 100 == await send(100, "globex")
+    now += 60
+    assert 60 * A_SECOND_OF_ACCOUNT == await send(5000, "acme")
+    assert [True] * 10 == [persons.may_record(f"staff {number}") for number in range(10)]
 
 
 async def test_what_was_counted_is_said_within_a_second_and_not_lost_while_there_is_no_journal():

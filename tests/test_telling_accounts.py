@@ -30,6 +30,7 @@ ROUNDS_ALONE = Room(full=["mail", "webhook", "none"])
 def event_of(name, at, *, reason="on", by="sam"):
     entry = {"kill_switch": {"kind": "kill_switch", "reason": reason, "by": by}}
     entry["evidence"] = {"kind": "audit", "reason": "evidence_broken"}
+    entry["mended"] = {"kind": "audit", "reason": "evidence_mended", "since": (at - HOUR).isoformat()}
     said = {"at": at.isoformat(), "origin": "inner-host-7", "seq": 471100471100, "stated_reason": INSIDE}
     return read_event({**entry[name], **said})
 
@@ -84,7 +85,12 @@ ON = ["always", "off-after", "on", "on-nobody", "trial"]
 
 @pytest.mark.parametrize(
     ("name", "kept_by_app", "more"),
-    [("kill_switch", False, []), ("kill_switch", True, ["unknown"]), ("evidence", False, ["unknown"])],
+    [
+        ("kill_switch", False, []),
+        ("kill_switch", True, ["unknown"]),
+        ("evidence", False, ["unknown"]),
+        ("mended", False, ["unknown"]),
+    ],
 )
 async def test_whom_it_concerns(name, kept_by_app, more):
     """Of the kill-switch whose setting was on, a trial's always is; of evidence everybody, and so where the app knows."""
@@ -103,7 +109,7 @@ async def test_whom_it_concerns(name, kept_by_app, more):
     )
 
 
-@pytest.mark.parametrize("name", ["kill_switch", "evidence"])
+@pytest.mark.parametrize("name", ["kill_switch", "evidence", "mended"])
 async def test_an_account_hears_nothing_of_others_nor_of_the_inside(name):
     """Neither who, nor why, nor where; in a mail, bare or not, and in what programs get."""
     clock = Time()
@@ -118,10 +124,13 @@ async def test_an_account_hears_nothing_of_others_nor_of_the_inside(name):
         for inner in ("sam", "mallory", "globex", "471100471100", "inner-host", "trial", "always", "locum audit"):
             assert inner not in text.replace("https://on.helpdesk.example/.locum/account", "")
     data = msgspec.json.decode(said[2])["data"]
-    assert {"id", "account", "link", *(["change"] if name == "kill_switch" else [])} == set(data)
-    assert {"kill_switch": "Nobody can stand in now, at any account", "evidence": "could not be verified"}[
-        name
-    ] in said[0]
+    more, subject = {
+        "kill_switch": ("change", "Nobody can stand in now, at any account"),
+        "evidence": ("id", "could not be verified"),
+        "mended": ("since", "could be verified again"),
+    }[name]
+    assert {"id", "account", "link", more} == set(data)
+    assert subject in said[0]
 
 
 async def test_the_same_is_told_once_however_often_it_is_read():

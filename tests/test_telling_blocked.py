@@ -23,8 +23,8 @@ from gateway.telling.addressing import Addressing
 from gateway.telling.counts import NoticeCounts
 from gateway.telling.courier import NotNow, NotThis
 from gateway.telling.mail import MailCourier
-from gateway.telling.opening import begin
 from gateway.telling.reading import Enqueuer, wants
+from gateway.telling.running import begin
 from gateway.telling.sending import Sender
 from gateway.telling.spreading import Spreader
 from gateway.telling.text import clean
@@ -280,7 +280,7 @@ def test_since_is_not_in_the_time_to_come(tmp_path, caplog):
 
 
 @asynccontextmanager
-async def reading(directory, store):
+async def reading(directory, store, *, unread=lambda: None):
     """Put notices of a journal into a store until the block ends."""
     outlet = Enqueuer(
         store,
@@ -289,6 +289,7 @@ async def reading(directory, store):
         most_age=timedelta(days=3650),
         clock=utc_now,
         enqueued=lambda: None,
+        unread=unread,
     )
     terms = Terms(
         name="notices",
@@ -355,3 +356,28 @@ async def test_a_row_whose_time_is_none_stops_no_other(tmp_path):
             await eventually(lambda: {"n0", "n1"} == {name for _, name in hands.brought})
     finally:
         await store.close()
+
+
+async def test_a_part_that_cannot_be_read_is_an_alarm_before_anybody_is_told(tmp_path):
+    """So it can be taken back over any number of starts; where that cannot be kept it is told all the same."""
+
+    class Seen(MemoryStore):
+        added = ()
+
+        async def add_notices(self, notices, *, now):
+            self.added = (*self.added, *(each.event for each in notices if each.event == "evidence"))
+            return await super().add_notices(notices, now=now)
+
+    store, alarms = Seen(), []
+
+    def unread():
+        alarms.append("before anybody is told" if not store.added else "too late")
+        raise OSError("the disk is full")
+
+    write_records(tmp_path / "journal", 3, kind="kill_switch", reason="on")
+    [path] = (tmp_path / "journal").glob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"this is no record\n" + lines[2])
+    async with reading(tmp_path, store, unread=unread):
+        await eventually(lambda: store.added)
+    assert "before anybody is told" == alarms[0]

@@ -24,6 +24,7 @@ TOLD = {
     "asked": {"kind": "grant_request", "decision": "allow", "reason": "asked", "account": "acme"},
     "kill_switch": {"kind": "kill_switch", "reason": "on"},
     "evidence": {"kind": "audit", "reason": "evidence_broken"},
+    "mended": {"kind": "audit", "reason": "evidence_mended"},
 }
 
 
@@ -106,7 +107,15 @@ def test_who_is_told():
     assert [Target("mail", "s@v.example")] == targets(switch, team, contacts)
     assert [Target("none", "")] == targets(switch, NoticesSecurity(), contacts)
     assert [*both, Target("mail", "s@v.example")] == targets(begun, NoticesSecurity(mail=("s@v.example",)), contacts)
-    assert set(EVENTS) == {*TOLD, "contacts"}
+    assert {*EVENTS, "mended"} == {*TOLD, "contacts"}
+
+
+def test_whoever_is_told_of_broken_evidence_is_told_that_it_is_whole_again():
+    """The security team by the same word of the configuration, and nobody who does not want to know of either."""
+    mended = read_event({"at": AT, **TOLD["mended"]})
+    for events, told in ((["evidence"], 1), (["setting", "kill_switch"], 0)):
+        team = NoticesSecurity(mail=("s@v.example",), events=events)
+        assert told == len(Addressing(team).notices(mended, None, about="r"))
 
 
 @pytest.mark.parametrize(

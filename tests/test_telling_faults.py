@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import sqlite3
+import threading
 from datetime import timedelta
 
 import pytest
@@ -282,3 +283,27 @@ async def test_a_reload_goes_on_where_it_was(tmp_path):
             await world.token()
             await recorded(world, event="begun", reason="sent")
     assert ["Account assumption of acme is on", "dana ist da"] == [str(mail["Subject"]) for mail in relay.mails]
+
+
+async def test_what_is_retried_while_it_is_being_sent_is_tried_again_at_once():
+    """Its attempt fails and would put it off; time stands still here, so nothing but the retry makes it due."""
+    store, begun, go_on = MemoryStore(), threading.Event(), threading.Event()
+
+    class Slow(Hands):
+        tries = 0
+
+        def bring(self, parcel):
+            self.tries += 1
+            if self.tries == 1:
+                begun.set()
+                assert go_on.wait(PATIENCE_SECONDS)
+            super().bring(parcel)
+
+    clock, hands = Time(), Slow(most=9, fails=1)
+    await store.add_notices(many(1, 1, at=clock.now), now=clock.now)
+    async with sending(store, hands, clock=clock):
+        assert await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        assert 1 == await store.retry_notices(["n000"], now=clock.now)
+        go_on.set()
+        await eventually(lambda: hands.brought)
+    assert (2, ["n000"]) == (hands.tries, [name for _, name in hands.brought])

@@ -130,13 +130,12 @@ HOSTILE = "x\r\nBcc: eve@evil.example\r\n\r\n.\r\nMAIL FROM:<e@e.example>\u202e\
 
 
 @pytest.mark.parametrize(
-    ("event", "account"), [*((event, HOSTILE) for event in EVENTS), *((each, "") for each in sorted(TO_ALL))]
+    ("event", "account"),
+    [*((event, HOSTILE) for event in (*EVENTS, "mended")), *((each, "") for each in sorted(TO_ALL))],
 )
 def test_no_fact_makes_a_header_or_a_line(event, account):
     """In every text of ours, whatever each fact holds, and the account's name too."""
-    names = (
-        "staff subject ticket stated_reason scopes change by granted_by duration permissions expires_at why now record"
-    )
+    names = "staff subject ticket stated_reason scopes change by granted_by duration permissions expires_at why now record since"
     facts = dict.fromkeys(names.split(), HOSTILE)
     with Relay() as relay:
         courier(relay, host="127.0.0.1", security="none").bring(
@@ -153,7 +152,7 @@ def test_no_fact_makes_a_header_or_a_line(event, account):
     assert 1 == len([line for line in relay.lines if line.startswith("MAIL")])
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("event", [*EVENTS, "mended"])
 def test_every_text_says_something_though_nothing_is_known(event):
     """A record of which everything was erased is told all the same."""
     words = wording().mail([a_notice(event=event, facts="{}")])

@@ -50,8 +50,8 @@ class Named:
     async def metadata(self):
         return {**await self._whole.metadata(), "userinfo_endpoint": self._endpoint}
 
-    async def keys_for(self, token, *, stranger=False):
-        return await self._whole.keys_for(token, stranger=stranger)
+    async def keys_for(self, token, *, stranger=False, direct=False):
+        return await self._whole.keys_for(token, stranger=stranger, direct=direct)
 
 
 async def test_what_the_id_token_lacks_is_asked_for():

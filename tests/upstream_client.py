@@ -5,7 +5,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from gateway.proxy.pool import Pool, PoolLimits, parse_upstream_url
+from gateway.proxy.limits import PoolLimits
+from gateway.proxy.pool import Pool, parse_upstream_url
 from gateway.proxy.wire import RequestHead, Upstream, UpstreamResponse
 from tests.patience import PATIENCE_SECONDS
 

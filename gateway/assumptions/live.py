@@ -11,11 +11,13 @@ from markupsafe import Markup
 
 from gateway.clock import Clock
 from gateway.console.changed import Changed
+from gateway.console.stream_places import StreamPlaces
 from gateway.grants.asking import GrantRequests
 from gateway.pages.render import Pages
 from gateway.staff.sign_in.returning import HOME
 from gateway.staff.sign_in.visitors import Visitor, Visitors
-from gateway.stores.store import Store, StoreError
+from gateway.staff.verify import SignedIn
+from gateway.stores.store import StaffSession, Store, StoreError
 from policy.asking import state_of
 from policy.model import ActorId, Deny, DenyReason
 
@@ -24,7 +26,7 @@ MOST_STREAMS: Final = 8
 """Of one person in a process, by however many sessions."""
 
 
-class OwnMarks:
+class StaffMarks:
     """What the page lists of a person's own, as a text by which no more can be told than that it is as before."""
 
     def __init__(self, store: Store, requests: GrantRequests, clock: Clock) -> None:
@@ -48,7 +50,7 @@ class OwnMarks:
 class LivePart:
     """A part of the home page: where it hears that it is out of date. It comes before what it is about."""
 
-    def __init__(self, marks: OwnMarks, pages: Pages) -> None:
+    def __init__(self, marks: StaffMarks, pages: Pages) -> None:
         self._marks = marks
         self._pages = pages
 
@@ -57,27 +59,60 @@ class LivePart:
         mark = await self._marks.of(visitor.signed_in.staff.id)
         # What was typed into a form that was refused is not thrown away, nor is the form sent again.
         return self._pages.part(
-            "own_live.html", live=f"{LIVE}?seen={mark}", home=HOME, loads_itself=request.method == "GET"
+            "staff_live.html", live=f"{LIVE}?seen={mark}", home=HOME, loads_itself=request.method == "GET"
         )
 
 
-class LiveOwn:
+class StaffReader:
+    """The staff member who reads an open page: a `gateway.console.readers.Reader`.
+
+    A lock is a change of the store, a sign-out is told; what time ends is seen by the session as it was found last.
+    """
+
+    def __init__(self, visitors: Visitors, session: bytes) -> None:
+        self._visitors = visitors
+        self._session = session
+        self._found: StaffSession | None = None
+        self._heard: str | None = None
+
+    async def may_be_over(self) -> bool:
+        """See `Reader`."""
+        if self._found is None or not self._visitors.is_live(self._found):
+            return True
+        return await self._visitors.ends.heard() != self._heard
+
+    async def is_over(self) -> bool:
+        """See `Reader`: whoever is locked out reads it no more, either."""
+        return isinstance(await self.look(), Deny)
+
+    async def look(self) -> SignedIn | Deny:
+        """Return who it is, or why nobody may read the page by this session; raises StoreError."""
+        # Before the look: what ends behind it is heard of the next time.
+        self._heard = await self._visitors.ends.heard()
+        self._found = await self._visitors.find(self._session)
+        if self._found is None:
+            return Deny(reason=DenyReason.STAFF_SIGNED_OUT)
+        return await self._visitors.judge(self._found)
+
+
+class LiveStaff:
     """Waits with an open page until what is its reader's own is not as the page shows it, or they are signed out."""
 
     def __init__(
         self,
         *,
         visitors: Visitors,
-        marks: OwnMarks,
+        marks: StaffMarks,
         pages: Pages,
         position: Callable[[], int],
         leaving: asyncio.Event,
+        places: StreamPlaces,
     ) -> None:
         """See `Changed`."""
         self._visitors = visitors
         self._marks = marks
         self._pages = pages
-        self._changed = Changed(position=position, leaving=leaving, of_one=MOST_STREAMS)
+        self._changed = Changed(position=position, leaving=leaving, of_one=MOST_STREAMS, places=places)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
@@ -92,18 +127,16 @@ class LiveOwn:
             return self._pages.message("Not here", "Staff do not sign in at this address.", status=404)
         if request.headers.getall("Sec-Fetch-Site", ["same-origin"]) != ["same-origin"]:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=HOME)
-        session, seen = self._visitors.session_of(request), request.query.get("seen", "")
+        reader, seen = StaffReader(self._visitors, self._visitors.session_of(request)), request.query.get("seen", "")
         try:
-            signed_in = await self._visitors.still(session)
+            signed_in = await reader.look()
             if isinstance(signed_in, Deny):
                 return self._pages.refusal(signed_in, again=HOME)
             actor = signed_in.staff.id
 
             async def is_same() -> bool:
-                # Whoever is signed out or locked out by now hears that there is another page, and nothing else.
-                is_in = not isinstance(await self._visitors.still(session), Deny)
-                return is_in and await self._marks.of(actor) == seen
+                return await self._marks.of(actor) == seen
 
-            return await self._changed.answer(request, actor, is_same)
+            return await self._changed.answer(request, actor, is_same, reader)
         except StoreError:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=HOME)

@@ -8,16 +8,17 @@ from aiohttp import web
 
 from gateway.assumptions.asking import AskedRequests, AskEndpoint, AskForm
 from gateway.assumptions.begin import BeginEndpoint
+from gateway.assumptions.begun import BegunAssumptions, EndBegunEndpoint
 from gateway.assumptions.enter import EnterEndpoint
 from gateway.assumptions.finding import Finder
 from gateway.assumptions.handing import HandOvers
 from gateway.assumptions.holder import Holder
-from gateway.assumptions.live import LiveOwn, LivePart, OwnMarks
-from gateway.assumptions.own import EndOwnEndpoint, OwnAssumptions
+from gateway.assumptions.live import LivePart, LiveStaff, StaffMarks
 from gateway.assumptions.painting import Painter
 from gateway.assumptions.session import SessionEndpoint
 from gateway.assumptions.stand_in import StandIn
 from gateway.config.model import Config
+from gateway.console.stream_places import StreamPlaces
 from gateway.grants.asking import GrantRequests
 from gateway.pages.render import Pages
 from gateway.places import Places
@@ -77,6 +78,7 @@ def open_browser_service(
     ender: Ender,
     agents: AgentCheck,
     requests: GrantRequests,
+    streams: StreamPlaces,
 ) -> BrowserService:
     """Return the service."""
     lifetime = timedelta(seconds=config.browser.lifetime_seconds)
@@ -99,11 +101,11 @@ def open_browser_service(
         kept_by_app=config.grants.kept_by_app,
         clock=state.clock,
     )
-    own = OwnAssumptions(state.store, pages, places, most=config.staff.max_assumptions, clock=state.clock)
+    begun = BegunAssumptions(state.store, pages, places, most=config.staff.max_assumptions, clock=state.clock)
     required = {"ticket": config.tokens.require_ticket, "reason": config.tokens.require_reason}
     asks = not config.grants.kept_by_app
-    marks = OwnMarks(state.store, requests, state.clock)
-    listed = (LivePart(marks, pages), own)
+    marks = StaffMarks(state.store, requests, state.clock)
+    listed = (LivePart(marks, pages), begun)
     stand_in = StandIn(
         pages=pages,
         finder=finder,
@@ -133,14 +135,15 @@ def open_browser_service(
             staff_origin=visitors.origin,
             clock=state.clock,
         ),
-        LiveOwn(
+        LiveStaff(
             visitors=visitors,
             marks=marks,
             pages=pages,
             position=lambda: state.follower.position,
             leaving=state.leaving,
+            places=streams,
         ),
-        EndOwnEndpoint(visitors=visitors, store=state.store, ender=ender, pages=pages, clock=state.clock),
+        EndBegunEndpoint(visitors=visitors, store=state.store, ender=ender, pages=pages, clock=state.clock),
         AskEndpoint(visitors=visitors, stand_in=stand_in, requests=requests, pages=pages, cookies=browsers.cookies),
         SessionEndpoint(holder=holder, pages=pages, staff_origin=visitors.origin, clock=state.clock),
     )

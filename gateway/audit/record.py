@@ -110,7 +110,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     commitments: tuple[str, ...] | None = None
     """Of an erasure: those whose openings are taken away, MAX_ITEMS at the most."""
     count: int | None = None
-    """Of the journal's own records: how many it speaks of."""
+    """Of the journal's own records, and of those that say how whole it is: how many it speaks of."""
     decision: Literal["allow", "deny"] | None = None
     duration: str | None = None
     """Of a grant's change: the duration that was chosen."""
@@ -150,6 +150,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     segment: str | None = None
     """Of the journal's own records: the file they speak of."""
     seq: int | None = None
+    since: str | None = None
+    """Of evidence that is whole again: when it was first said not to be."""
     stated_reason: str | None = None
     """Why the staff member came, or the operator did it, in their own words."""
     status: int | None = None

@@ -6,7 +6,8 @@ import click
 
 from gateway.audit.record import Record
 from gateway.cli.contacts import describe_contacts
-from gateway.cli.context import Context, by_option, open_office, open_store, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import open_office, open_store
 from gateway.cli.show import describe_account, found, refuse_kept_by_app
 from gateway.cli.taking import Unwritten, take_away
 from gateway.clock import utc_now

@@ -10,7 +10,8 @@ import click
 
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
-from gateway.cli.context import Context, by_option, open_office, open_store, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import open_office, open_store
 from gateway.clients import AUDIT_ROLE, DEVICE_ROLE, OPERATE_ROLE, ROLES, digest_of, is_public, new_secret
 from gateway.config.model import ConfigError
 from gateway.stores.store import Client, Store, StoreError

@@ -5,7 +5,6 @@ import msgspec
 
 from gateway.cli.context import Context
 from gateway.config.section import Secret
-from gateway.grants.http_source import read_tls
 from gateway.profiles import load_profile
 from gateway.tls import listener_context
 from gateway.upstreams import read_upstreams
@@ -24,6 +23,9 @@ def check(context: Context) -> None:
     profile = load_profile(found.upstream.profile)
     urls = [address.url for address in read_upstreams(found)]
     if found.grants.http is not None:
+        # It asks by HTTP, and brings aiohttp along.
+        from gateway.grants.http_source import read_tls  # noqa: PLC0415
+
         read_tls(found.grants.http)
     if found.server.tls is not None:
         listener_context(found.server.tls)

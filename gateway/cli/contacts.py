@@ -2,7 +2,8 @@
 
 import click
 
-from gateway.cli.context import Context, by_option, open_office, open_store, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import open_office, open_store
 from gateway.clock import utc_now
 from gateway.config.model import Config
 from gateway.proxy.triage import is_account_name

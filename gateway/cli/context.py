@@ -1,33 +1,20 @@
-"""What every command needs: the configuration, and for most the store and a journal of their own."""
+"""What every command needs: the configuration, and a loop for what waits."""
 
-import asyncio
 import getpass
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import uvloop
 
-from gateway.audit.evidence.checkpoint import NoteSigner
-from gateway.audit.log import JournalBusy
-from gateway.audit.writing.journal import Journal
-from gateway.clock import boot_seconds, utc_now
-from gateway.config.load import load
-from gateway.config.model import Config
-from gateway.files import claim_directory
-from gateway.grants.service import GrantService
-from gateway.stores import opening
-from gateway.stores.store import Store
-from gateway.tokens.keys import open_keys, read_terms
+if TYPE_CHECKING:
+    from gateway.config.model import Config
+
+# A process that runs one command is mostly its imports: here they stand where they are needed, and what the commands
+# have in common that need a store is in `gateway.cli.office`.
 
 T = TypeVar("T")
-ORIGIN = "cli"
-"""Of the command line's own journal."""
-_PATIENCE_SECONDS = 5.0
 
 
 by_option = click.option(
@@ -46,8 +33,10 @@ class Context:
         self._path = path
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """The checked configuration; raises ConfigError."""
+        from gateway.config.load import load  # noqa: PLC0415 - see above
+
         return load(self._path)
 
     @property
@@ -61,62 +50,11 @@ class Context:
         return self.config.journal_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Office:
-    """An open store and journal, for a command that changes something."""
-
-    store: Store
-    journal: Journal
-    grants: GrantService
-
-
-@asynccontextmanager
-async def open_store(config: Config) -> AsyncIterator[Store]:
-    """Open the store, for a command that only reads."""
-    claim_directory(Path(config.server.data_directory))
-    store = await opening.open_store(config)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def open_office(config: Config, *, origin: str = ORIGIN) -> AsyncIterator[Office]:
-    """Open the store and the command line's own journal; a running gateway hears of changes within a moment."""
-    async with open_store(config) as store:
-        async with opening.one_at_a_time(store):
-            keys = await open_keys(store, read_terms(config), now=utc_now())
-        signer = NoteSigner(keys.journal.private, name=origin)
-        journal = await _open_journal(config, origin, signer)
-        try:
-            roles = frozenset(config.grants.administrator_roles)
-            grants = GrantService(store, journal, accepted_roles=roles, clock=utc_now)
-            yield Office(store=store, journal=journal, grants=grants)
-            await grants.debts.settle()
-        finally:
-            await journal.close()
-
-
-async def _open_journal(config: Config, origin: str, signer: NoteSigner) -> Journal:
-    """Open the command line's journal; while another command has it, wait a little."""
-    give_up = boot_seconds() + _PATIENCE_SECONDS
-    while True:
-        try:
-            return await Journal.open(
-                config.journal_directory,
-                origin=origin,
-                clock=utc_now,
-                signer=signer,
-                patience_seconds=config.audit.patience_seconds,
-            )
-        except JournalBusy:
-            if boot_seconds() > give_up:
-                raise
-        await asyncio.sleep(0.05)
-
-
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine on its own loop."""
+    import asyncio  # noqa: PLC0415 - see above
+
+    import uvloop  # noqa: PLC0415 - see above
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)

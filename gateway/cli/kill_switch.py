@@ -4,7 +4,8 @@ import click
 
 from gateway.audit.record import Record
 from gateway.audit.search import printable
-from gateway.cli.context import Context, by_option, open_office, open_store, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import open_office, open_store
 from gateway.cli.taking import take_away
 from gateway.clock import utc_now
 from gateway.grants.switch import Overtaken, Switch, record_switch

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from gateway.cli.context import Context, open_store, run_async
+from gateway.cli.context import Context, run_async
+from gateway.cli.office import open_store
 from gateway.clock import utc_now
 from gateway.stores.outbox import WAITING, Notice, Pending
 from gateway.telling.addresses import shown
@@ -53,6 +54,7 @@ def list_notices(context: Context, *, account: str, given_up: bool, as_json: boo
 def retry(context: Context, names: tuple[str, ...], *, everything: bool) -> None:
     """Have notices tried again now, whatever went wrong; a running gateway does so within a second or two.
 
+    Where it is just sending to the same recipient, it does so as soon as that is over, unless they were sent by then.
     What was given up is not tried again: what it said is not kept.
     """
     if bool(names) == everything:

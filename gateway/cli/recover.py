@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from gateway.audit.record import Record, record_end
-from gateway.cli.context import Context, Office, by_option, open_office, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import Office, open_office
 from gateway.clock import utc_now
 from gateway.grants.mark import RECOVERY_LEAP, read_highest
 from gateway.grants.service import ChangeRequest, GrantService

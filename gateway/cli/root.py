@@ -1,6 +1,5 @@
 """The root command: which configuration, which command, and what the exit code says."""
 
-import gc
 import importlib
 import os
 from pathlib import Path
@@ -8,14 +7,8 @@ from typing import Any
 
 import click
 
-from gateway.audit.log import JournalError
 from gateway.cli.context import Context
-from gateway.config.model import ConfigError
-from gateway.stores.store import StoreConflict, StoreError
-from gateway.workers import hang_up
-
-EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
-
+from gateway.workers import collector, hang_up
 
 _RUN = "run"
 _COMMANDS = frozenset(
@@ -54,19 +47,22 @@ class Root(click.Group):
         module = name.replace("-", "_")
         command: click.Command = getattr(importlib.import_module(f"gateway.cli.{module}"), module)
         if name != _RUN:  # which has more to import
-            gc.enable()
+            collector.begin()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except ConfigError as exc:
-            click.echo(f"locum: configuration: {exc}", err=True)
-            ctx.exit(EX_CONFIG)
-        except (StoreError, StoreConflict, JournalError) as exc:
-            click.echo(f"locum: {exc}", err=True)
-            ctx.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as exc:
+            # Only who has failed needs to know what there is to fail by, the store above all.
+            from gateway.cli.faults import tell  # noqa: PLC0415
+
+            if (code := tell(exc)) is None:
+                raise
+            ctx.exit(code)
 
 
 @click.group(cls=Root)

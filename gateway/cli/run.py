@@ -1,6 +1,5 @@
 """`locum run`: the gateway itself."""
 
-import gc
 import logging
 from functools import partial
 
@@ -10,6 +9,7 @@ from gateway.cli.context import Context, run_async
 from gateway.config.load import load
 from gateway.config.model import Config, ConfigError
 from gateway.starting import START_ERRORS
+from gateway.workers import collector
 from gateway.workers.orders import NotAWorker
 from gateway.workers.stopping import Read
 from gateway.workers.supervisor import Supervisor, WorkersFailed, count_workers
@@ -32,7 +32,7 @@ def run(context: click.Context, *, worker: bool) -> None:
         if count == 1:
             _serve(ours.config, read)
         else:
-            gc.enable()
+            collector.begin()
             run_async(_supervise(ours.config, read, count))
     except ConfigError:
         raise
@@ -46,14 +46,14 @@ def run(context: click.Context, *, worker: bool) -> None:
 def _work() -> bool:
     from gateway.workers.worker import run_worker  # noqa: PLC0415 - see above
 
-    gc.enable()
+    collector.begin()
     return run_async(run_worker())
 
 
 def _serve(config: Config, read: Read) -> None:
     from gateway.workers.alone import run_alone  # noqa: PLC0415 - see above
 
-    gc.enable()
+    collector.begin()
     run_async(run_alone(config, read, _announce))
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import aiohttp
 import click
 
-from gateway.cli.context import Context, open_office, run_async
+from gateway.cli.context import Context, run_async
+from gateway.cli.office import open_office
 from gateway.clock import boot_seconds, utc_now
 from gateway.config.model import Config
 from gateway.proxy.triage import AccountReader

@@ -3,7 +3,8 @@
 import click
 
 from gateway.audit.record import Record, name_actor
-from gateway.cli.context import Context, by_option, open_office, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import open_office
 from gateway.cli.taking import take_away
 from gateway.clock import utc_now
 from gateway.staff.unseen import lock_unseen

@@ -7,7 +7,7 @@ import click
 from gateway.audit.completion import Completion
 from gateway.audit.log import Instead, JournalError
 from gateway.audit.record import Record
-from gateway.cli.context import open_office, open_store
+from gateway.cli.office import open_office, open_store
 from gateway.config.model import Config, ConfigError
 from gateway.stores.store import Store, StoreError
 

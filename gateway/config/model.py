@@ -12,8 +12,7 @@ from gateway.config.console import Console
 from gateway.config.notices import Notices
 from gateway.config.requests import GrantRequestLimits
 from gateway.config.section import Secret, Section
-from gateway.proxy.listener import ListenerLimits
-from gateway.proxy.pool import PoolLimits
+from gateway.proxy.limits import ListenerLimits, PoolLimits
 from gateway.stores.postgres.address import Address, parse_url
 from gateway.stores.postgres.terms import StoreTerms
 from policy.keys import Algorithm

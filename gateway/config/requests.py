@@ -1,7 +1,7 @@
 """What the section `[grants.requests]` holds; each key's meaning, unit and reason stand in `config.example.toml`."""
 
 from gateway.config.section import Section
-from gateway.stores.requesting import Room
+from gateway.stores.request_room import Room
 
 _ROOM = Room()
 

@@ -58,6 +58,10 @@ class Sessions:
         """Return when a session ends, however it is used."""
         return kept.begun_at + self._absolute
 
+    def due_of(self, kept: Kept) -> datetime:
+        """Return when a session ends that is not used again."""
+        return min(kept.seen_at + self._idle, self.end_of(kept))
+
     async def begin(
         self,
         who: str,

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from aiohttp import web
 
+from gateway.caller import Caller
+from gateway.console.stream_places import StreamPlaces
 from gateway.pages.render import SAFE_HEADERS
 from gateway.shares import Shares
 
@@ -66,18 +68,21 @@ class Streams:
         seconds: float,
         of_one: int,
         of_all: int | None = None,
+        by_address: StreamPlaces | None = None,
         again_milliseconds: int = 2000,
         write_seconds: float = _WRITE_SECONDS,
     ) -> None:
         """End each after so many `seconds`, and all of them once the gateway is `leaving`.
 
-        Whoever has one may have `of_one` at a time, and all together `of_all`. A browser comes again by itself after
-        `again_milliseconds`; whoever does not take what is sent for `write_seconds` is cut.
+        Whoever has one may have `of_one` at a time, and all together `of_all`; `by_address` bounds them with those of
+        other kinds. A browser comes again by itself after `again_milliseconds`; whoever does not take what is sent for
+        `write_seconds` is cut.
         """
         self._leaving = leaving
         self._seconds = seconds
         self._again = again_milliseconds
         self._write = write_seconds
+        self._by_address = by_address
         self.places = Shares(of_one, of_all=of_all)
 
     async def run(self, request: web.Request, tell: Callable[[Stream], Awaitable[None]]) -> web.StreamResponse:
@@ -98,8 +103,11 @@ class Streams:
     async def answer(
         self, request: web.Request, whose: Hashable, tell: Callable[[Stream], Awaitable[None]]
     ) -> web.StreamResponse:
-        """Take a place and `run`; 503 if there is none."""
-        with self.places.place(whose) as is_free:
+        """Take a place and `run`; 503 if there is none, at which a page of ours goes on without a stream."""
+        with ExitStack() as held:
+            is_free = held.enter_context(self.places.place(whose))
+            if is_free and self._by_address is not None:
+                is_free = held.enter_context(self._by_address.place(Caller.through_front(request).client_ip))
             if not is_free:
                 return web.Response(status=503, headers={**SAFE_HEADERS, "Retry-After": "5"})
             return await self.run(request, tell)

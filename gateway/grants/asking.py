@@ -17,7 +17,8 @@ from gateway.grants.certain import certain
 from gateway.grants.service import ChangeRequest, GrantService
 from gateway.keyed_locks import KeyedLocks
 from gateway.staff.verify import SignedIn
-from gateway.stores.requesting import KEPT, Room
+from gateway.stores.request_room import Room
+from gateway.stores.requesting import KEPT
 from gateway.stores.store import Store, StoreError
 from policy.asking import (
     AskingTerms,

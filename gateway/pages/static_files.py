@@ -1,5 +1,7 @@
 """Serves what our pages load: `GET /.locum/static/…`, on every host."""
 
+from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from importlib import resources
 
@@ -9,11 +11,15 @@ PATH = "/.locum/static"
 _TYPES = {"css": "text/css", "svg": "image/svg+xml", "js": "text/javascript"}
 
 
-def routes() -> list[web.AbstractRouteDef]:
-    """Return one route for each file there is, so that no path of a caller's is ever looked up."""
+@cache
+def routes() -> Sequence[web.AbstractRouteDef]:
+    """Return one route for each file there is, so that no path of a caller's is ever looked up.
+
+    The files are read once in a process: they are those of the package, and nobody changes them.
+    """
     folder = resources.files("gateway.pages").joinpath("static")
     files = [file for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPES]
-    return [_route(file.name, file.read_bytes()) for file in files]
+    return tuple(_route(file.name, file.read_bytes()) for file in files)
 
 
 def _route(name: str, content: bytes) -> web.RouteDef:

@@ -15,7 +15,7 @@ class Response:
     def __init__(self, connection: Connection, head: ResponseHead, parser: ResponseParser) -> None:
         """Take over an exchange whose final `head` is here."""
         self.head = head
-        self.stream = SwitchedStream(self, connection, parser) if connection.switched else None
+        self.stream = SwitchedStream(connection, parser) if connection.switched else None
         self._connection = connection
         self._parser = parser
         self._closed = False
@@ -67,11 +67,10 @@ class Response:
 class SwitchedStream:
     """A `ByteStream` over the connection of a response with status 101, which ends with it."""
 
-    __slots__ = ("_connection", "_parser", "_response")
+    __slots__ = ("_connection", "_parser")
 
-    def __init__(self, response: Response, connection: Connection, parser: ResponseParser) -> None:
+    def __init__(self, connection: Connection, parser: ResponseParser) -> None:
         """Take over the connection as it is behind the head."""
-        self._response = response
         self._connection = connection
         self._parser = parser
 
@@ -89,11 +88,11 @@ class SwitchedStream:
 
     def abort(self) -> None:
         """See `ByteStream.abort`."""
-        self._response.release()
+        self._connection.finish()
 
     async def close(self) -> None:
         """See `ByteStream.close`."""
         try:
             await self._connection.close(self._parser)
         finally:
-            self._response.release()
+            self._connection.finish()

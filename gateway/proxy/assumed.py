@@ -22,6 +22,7 @@ from gateway.proxy.client_address import client_address
 from gateway.proxy.cookies import CookieCredential
 from gateway.proxy.course import Course
 from gateway.proxy.forward import Onward, Sent, forward
+from gateway.proxy.forwarded import Forwarding
 from gateway.proxy.identity import Assertions
 from gateway.proxy.live import Exchange, Live
 from gateway.proxy.names import Names
@@ -62,6 +63,7 @@ class AssumedTraffic:
         held_keys: HeldKeys,
         browsers: Browsers,
         known: Names,
+        forwarding: Forwarding,
         trusts: Trusts,
         live: Live,
         upstream: Upstream,
@@ -88,6 +90,7 @@ class AssumedTraffic:
             held_keys=held_keys,
             browsers=browsers,
             known=known,
+            forwarding=forwarding,
             withheld=self._withheld,
         )
         self._known = known

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, cast
@@ -15,6 +14,7 @@ from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import ClientFault, Framing
 from gateway.proxy.inbound import ClientRequest
 from gateway.proxy.intake import Intake
+from gateway.proxy.limits import ClientLimits
 from gateway.proxy.sockets import discard, undelivered, unsent
 from gateway.proxy.wire import Handler, RequestHead
 
@@ -27,28 +27,6 @@ MAX_LINGER_BYTES = 1024 * 1024
 
 _LOOK_SECONDS = 0.005
 _LONGEST_LOOK_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientLimits:
-    """What one connection may take, in size and in time."""
-
-    header_bytes: int = 32 * 1024
-    """Of a head, from its first byte to its empty line. Cookies and tokens of 16 KiB occur."""
-    header_lines: int = 256
-    header_timeout_seconds: float = 10
-    """From the first byte of a head to its last, however the bytes trickle in."""
-    idle_timeout_seconds: float = 75
-    """Between two requests, and before the first. Above the 60 of most proxies, or they find the door closed."""
-    body_idle_timeout_seconds: float = 30
-    """Between two pieces of a request body, while somebody waits for them."""
-    min_bytes_per_second: float = 100
-    """Of a body, on average over the time that is waited for it to come, or to be taken, beyond the timeouts here: or
-    whoever sends a byte now and then would hold a connection to the app for as long as they like."""
-    write_stall_timeout_seconds: float = 60
-    """While the client takes nothing of what waits for it."""
-    linger_timeout_seconds: float = 2
-    """Behind the last response, for the client to read it before the connection is gone."""
 
 
 class _Phase(Enum):
@@ -231,11 +209,11 @@ class ClientConnection(asyncio.Protocol):
         self._phase = _CLOSING
         self._deadline.close()
         self.outbox.resume()
-        for inbox in (self._intake.inbox, self._stream):
-            if inbox is not None:
-                inbox.fail(ConnectionResetError("the client has gone"))
+        self._intake.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._task is None:
-            self._on_lost(self)
+            self._end()
         elif self._request is None or not self._ends_itself:
             self._task.cancel()
 
@@ -320,7 +298,15 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.close()
         if self._lost:
-            self._on_lost(self)
+            self._end()
+
+    def _end(self) -> None:
+        """Refer to nothing that refers back, so that no memory waits for the cycle collector: it may take long."""
+        for inbox in (self._intake.inbox, self._stream):
+            if inbox is not None:
+                inbox.close()
+        self._request = None
+        self._on_lost(self)
 
     def _end_with(self, status: int, title: str, kind: str) -> None:
         """Say why it ends, and close; nothing of a request is ever repeated in the answer."""

@@ -1,14 +1,13 @@
 """One connection to the upstream, which carries one exchange at a time and is closed at the first anomaly."""
 
 import asyncio
-import math
 import select
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, cast
 
 from gateway.proxy.deadline import Deadline
 from gateway.proxy.handshake import expected_accept
+from gateway.proxy.limits import ConnectionLimits
 from gateway.proxy.lines import encode_end
 from gateway.proxy.request import encode_request
 from gateway.proxy.response import ResponseAnomaly, ResponseParser
@@ -17,22 +16,6 @@ from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, Upstre
 
 HIGH_WATER_BYTES = 256 * 1024
 """More of a response body than this waiting stops the reading from the socket; a quarter of it starts it again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
-    """How long each phase of a connection may take."""
-
-    request_stall_timeout_seconds: float = 60
-    """While the upstream takes nothing of the request body that waits for it."""
-    response_timeout_seconds: float = 60
-    """From the last byte of the request to the last byte of the response head."""
-    idle_timeout_seconds: float = 60
-    """Between two pieces of a response body, while there is room for them."""
-    max_idle_age_seconds: float = 30
-    """Between two exchanges. Below the keep-alive time of the app, or it closes under our hands."""
-    websocket_idle_timeout_seconds: float = math.inf
-    """Without a byte either way after a switch of protocols; many apps leave a WebSocket silent."""
 
 
 class ConnectionDied(UpstreamFault):
@@ -134,6 +117,7 @@ class Connection(asyncio.Protocol):
                 self._switch()
         except BaseException:
             self.abort()
+            self._let_go()
             raise
         return parser.head, parser
 
@@ -168,6 +152,8 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamTimeout(self._says("took nothing for `request_stall_timeout_seconds`")))
         if self._fault is not None:
             raise self._fault
+        if self._transport.is_closing():
+            raise UpstreamFault(self._says("has closed the connection"))
 
     def say_last(self, data: bytes) -> bool:
         """Send bytes after a switch of protocols if all that was written before has left; tell whether it has."""
@@ -188,7 +174,10 @@ class Connection(asyncio.Protocol):
         await asyncio.wait([self.lost], timeout=self._limits.request_stall_timeout_seconds)
 
     def finish(self) -> None:
-        """End the exchange: idle if everything of it was sent, received and clean, or closed."""
+        """End the exchange: idle if everything of it was sent, received and clean, or closed.
+
+        After a switch of protocols it is safe to call twice.
+        """
         parser = self._parser
         clean = (
             parser is not None
@@ -201,7 +190,7 @@ class Connection(asyncio.Protocol):
         )
         if not clean:
             self.abort()
-        self._parser = None
+        self._let_go()
         if clean and self._reading_paused:
             self._resume_reading()
         elif clean:
@@ -296,8 +285,11 @@ class Connection(asyncio.Protocol):
             [outcome] = await asyncio.gather(pump, return_exceptions=True)
         parser.tell(inform)
         if parser.head is None and isinstance(outcome, Exception):
-            # On a lost connection the writing fails as well; that is not the error to tell of.
-            raise self._fault or outcome
+            try:
+                # On a lost connection the writing fails as well; that is not the error to tell of.
+                raise self._fault or outcome
+            finally:
+                del outcome  # it holds this frame, which must not hold it
 
     async def _pump(self, body: Body, length: int | None, trailers: Trailers | None) -> None:
         remaining = length
@@ -352,6 +344,10 @@ class Connection(asyncio.Protocol):
         self._fault = fault
         self.abort()
         self._wake()
+
+    def _let_go(self) -> None:
+        # A fault that was raised holds the frames that it went through, and those hold this connection.
+        self._parser = self._fault = None
 
     def _says(self, what: str) -> str:
         return f"upstream `{self._upstream}` {what}"

@@ -33,10 +33,11 @@ class Deadline:
         self._at = math.inf
 
     def close(self) -> None:
-        """Set nothing and let go of the event loop."""
-        self.clear()
+        """Let go of the event loop and of whom it would have called back; `set` does nothing from now on."""
         if self._timer is not None:
             self._timer.cancel()
+        self._at, self._timer, self._timer_at = math.inf, None, -math.inf
+        self._on_reached = _nobody
 
     def _start(self, at: float) -> None:
         if self._timer is not None:
@@ -52,3 +53,7 @@ class Deadline:
             self._start(self._at)
             return
         self._on_reached()
+
+
+def _nobody() -> None:
+    """Nobody waits any more."""

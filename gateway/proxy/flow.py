@@ -63,6 +63,17 @@ class Inbox:
         self._error = error
         self._wake()
 
+    def close(self) -> None:
+        """The client has gone: nothing waits here any more, nobody is called, and a reader learns why.
+
+        To be called again once there is no reader, because an error that was raised holds the frames that it went
+        through, and those hold whatever they worked with.
+        """
+        self._chunks.clear()
+        self.buffered = 0
+        self._on_change = _nobody
+        self.fail(ConnectionResetError("the client has gone"))
+
     async def take(self) -> bytes:
         """Wait for the next bytes, empty at the end; raises what `fail` was given."""
         while not self._chunks:
@@ -141,3 +152,7 @@ class Outbox:
         """The transport has room again."""
         self.paused = False
         self._writable.set()
+
+
+def _nobody() -> None:
+    """Nobody wants to know any more."""

@@ -21,6 +21,7 @@ from gateway.proxy.client_address import client_address
 from gateway.proxy.control import LONGEST_SECONDS, ControlShares, is_stream
 from gateway.proxy.cookies import CookieCredential, OurCookies
 from gateway.proxy.forward import SWITCH, Onward, Sent, forward
+from gateway.proxy.forwarded import Forwarding
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.names import Names
 from gateway.proxy.peers import Trusts
@@ -57,7 +58,7 @@ class ProxyHandler:
         default_host: str,
         places: Places,
         own_host: bytes | None,
-        append_forwarded_for: bool,
+        forwarding: Forwarding,
         trusts: Trusts,
     ) -> None:
         """Give requests of HTTP/1.0 that name no host the `default_host`; the app gets nothing of the `own_host`."""
@@ -75,14 +76,14 @@ class ProxyHandler:
         self._cookies = cookies
         self._counts = counts
         self._default_host = (b"Host", default_host.encode("ascii"))
-        self._append = append_forwarded_for
+        self._forwarding = forwarding
         self._trusts = trusts
 
     async def __call__(self, inbound: Inbound) -> None:
         """Answer one request."""
         head = inbound.head
         target = head.target
-        if head.method in (b"CONNECT", b"TRACE"):
+        if head.method.upper() in (b"CONNECT", b"TRACE"):  # apps are not all as strict about case as RFC 9110
             await replies.report(inbound, 405, "CONNECT and TRACE are not passed on", kind="malformed")
             return
         if target[0] != 0x2F and not (target == b"*" and head.method == b"OPTIONS"):
@@ -133,9 +134,7 @@ class ProxyHandler:
                 credential = found.assumption if credential is None else DenyReason.AMBIGUOUS_HEADER
         if credential is not None or self._catch.fit(head, peer):
             return _Reading(by=self, kinds=kinds, credential=credential, onward=None)
-        lines = headers.for_upstream(own, self._known, kinds)
-        if self._append and peer:
-            lines = headers.with_forwarded_for(lines, kinds, peer)
+        lines = self._forwarding.for_customer(headers.for_upstream(own, self._known, kinds), kinds, peer)
         if head.version == (1, 0) and not headers.values(head.headers, b"host"):
             lines.insert(0, self._default_host)
         return _Reading(by=self, kinds=kinds, credential=None, onward=Onward.of(lines))

@@ -124,19 +124,6 @@ def behind(trailers: Headers, known: Names) -> Headers:
     return tuple([line for line in trailers if not known[line[0]] & _NOT_BEHIND and may_trail(line[0])])
 
 
-def with_forwarded_for(lines: Lines, kinds: int, peer: str) -> Lines:
-    """Return the lines with `peer` put behind the last `X-Forwarded-For`, or in a line of its own at the end."""
-    address = peer.encode("ascii")
-    if kinds & names.FORWARDED_FOR:
-        for index in range(len(lines) - 1, -1, -1):
-            name, value = lines[index]
-            if name.lower() == b"x-forwarded-for":
-                lines[index] = (name, value + b", " + address)
-                return lines
-    lines.append((b"X-Forwarded-For", address))
-    return lines
-
-
 def _without(headers: Headers, known: Names, kinds: int, drop: int) -> Lines:
     if not kinds & drop:
         return list(headers)

@@ -95,6 +95,14 @@ class Intake:
             raise self._fault
         return head, framing
 
+    def close(self) -> None:
+        """Let go of all that came, and of whoever made the bodies' inboxes: nothing may be fed or cut any more."""
+        self.take_rest()
+        self._content = self._fault = None
+        if self.inbox is not None:
+            self.inbox.close()
+        del self._new_inbox
+
     def take_rest(self) -> bytes:
         """Return what is behind the request at hand, which is not HTTP any more."""
         rest, self._buffer, self._at = self._buffer[self._at :], b"", 0

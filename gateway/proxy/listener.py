@@ -2,31 +2,19 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from time import perf_counter
 
 from gateway.proxy import replies
 from gateway.proxy.client import ClientConnection
 from gateway.proxy.durations import Durations
 from gateway.proxy.head import ClientFault
-from gateway.proxy.peers import Peer, PeerLimits, Peers, Trusts
+from gateway.proxy.limits import ListenerLimits
+from gateway.proxy.peers import Peer, Peers, Trusts
 from gateway.proxy.wire import Handler, Inbound
 
 log = logging.getLogger(__name__)
 
 _LIMITS = ("connections_per_peer", "in_flight_per_peer", "max_in_flight", "websockets_per_peer")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerLimits(PeerLimits):
-    """What all clients may take together."""
-
-    connections_per_peer: int = 4096
-    """From one address; a proxy in front is one. Connections through a Unix socket are not counted."""
-    max_in_flight: int = 4096
-    """Requests being answered at a time."""
-    queue_timeout_seconds: float = 5
-    """For a request to wait until others of its address are answered."""
 
 
 def _nobody(_address: str) -> bool:

@@ -34,16 +34,15 @@ OVERRIDE: Final = 1 << 7
 """Asks the app to take another method or path than the request line's."""
 HEARSAY: Final = 1 << 8
 """What a proxy says of the client: where it is, or who."""
-FORWARDED_FOR: Final = 1 << 9
-COOKIE: Final = 1 << 10
-EXPECT: Final = 1 << 11
-TRAILER: Final = 1 << 12
+COOKIE: Final = 1 << 9
+EXPECT: Final = 1 << 10
+TRAILER: Final = 1 << 11
 """`Trailer`, which announces trailers."""
-CACHE_CONTROL: Final = 1 << 13
-SET_COOKIE: Final = 1 << 14
-CODING: Final = 1 << 15
+CACHE_CONTROL: Final = 1 << 12
+SET_COOKIE: Final = 1 << 13
+CODING: Final = 1 << 14
 """`Transfer-Encoding`."""
-CLEAR_SITE_DATA: Final = 1 << 16
+CLEAR_SITE_DATA: Final = 1 << 15
 
 _FOLD = bytes(
     c if 0x30 <= c <= 0x39 or 0x61 <= c <= 0x7A else c + 32 if 0x41 <= c <= 0x5A else 0x2D for c in range(256)
@@ -53,7 +52,7 @@ _BY_NAME = {
     # RFC 9110 section 7.6.1 and what older clients nominate without saying so.
     b"connection": HOP | CONNECTION, b"keep-alive": HOP, b"proxy-connection": HOP, b"te": HOP, b"upgrade": HOP,
     b"transfer-encoding": CODING,
-    b"x-forwarded-for": FORWARDED_FOR, b"cookie": COOKIE, b"expect": EXPECT, b"trailer": TRAILER,
+    b"cookie": COOKIE, b"expect": EXPECT, b"trailer": TRAILER,
     b"cache-control": CACHE_CONTROL, b"surrogate-control": CACHE_CONTROL, b"x-accel-expires": CACHE_CONTROL,
     b"edge-control": CACHE_CONTROL, b"expires": CACHE_CONTROL,
     b"set-cookie": SET_COOKIE, b"clear-site-data": CLEAR_SITE_DATA,

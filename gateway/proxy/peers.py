@@ -3,9 +3,8 @@
 import ipaddress
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from gateway.proxy.client import ClientLimits
+from gateway.proxy.limits import PeerLimits
 from gateway.proxy.turns import Turns
 
 Trusts = Callable[[str], bool]
@@ -13,17 +12,6 @@ Trusts = Callable[[str], bool]
 
 _NETWORK_BYTES = 8
 """Of an IPv6 address: its /64."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerLimits(ClientLimits):
-    """What one address may take of what there is for all; a proxy in front that is trusted may take all of it."""
-
-    in_flight_per_peer: int = 128
-    """Requests being answered at a time; WebSockets count apart. Below the connections that there are to the app."""
-    websockets_per_peer: int = 512
-    tls_handshakes_per_peer: int = 64
-    """Under way at a time; each holds some 70 KiB, and whoever connects and says nothing is in one."""
 
 
 class Peer:

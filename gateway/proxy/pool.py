@@ -7,29 +7,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.proxy.answer import Response
-from gateway.proxy.connection import Connection, ConnectionDied, ConnectionLimits
+from gateway.proxy.connection import Connection, ConnectionDied
+from gateway.proxy.limits import PoolLimits
 from gateway.proxy.response import ResponseParser
 from gateway.proxy.turns import Turns
 from gateway.proxy.wire import Body, RequestHead, ResponseHead, Trailers, UpstreamFault, UpstreamTimeout
 
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLimits(ConnectionLimits):
-    """How many connections, and how long each step may take."""
-
-    connect_timeout_seconds: float = 5
-    """For name resolution, TCP and TLS together."""
-    queue_timeout_seconds: float = 5
-    """For a free connection when `max_connections` are busy."""
-    unreachable_pause_seconds: float = 0.2
-    """How long after a failed attempt to connect, and during the next, other requests fail without an attempt."""
-    max_connections: int = 256
-    """Without those that switched protocols, which last too long to queue behind."""
-    max_websockets: int = 1024
-    """No more upgrades are asked for while there are so many; what is being asked then may still come on top."""
-    max_idle: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from gateway.proxy.asker import Asker, Refused, judge_names
 from gateway.proxy.browsers import Browsers
 from gateway.proxy.cookies import CookieCredential
 from gateway.proxy.forward import SWITCH
+from gateway.proxy.forwarded import Forwarding
 from gateway.proxy.handshake import is_handshake
 from gateway.proxy.names import Names
 from gateway.proxy.proofs import HeldKeys
@@ -34,6 +35,7 @@ class StaffRequests:
         held_keys: HeldKeys,
         browsers: Browsers,
         known: Names,
+        forwarding: Forwarding,
         withheld: frozenset[str],
     ) -> None:
         self._accounts = accounts
@@ -41,6 +43,7 @@ class StaffRequests:
         self._held_keys = held_keys
         self._browsers = browsers
         self._known = known
+        self._forwarding = forwarding
         self._withheld = withheld
 
     async def admit(self, credential: CookieCredential, limit: asyncio.Timeout) -> AssumptionClaims:
@@ -112,6 +115,7 @@ class StaffRequests:
         lines = headers.for_upstream_of_staff(
             head.headers, self._known, kinds, self._withheld, held=browser is not None
         )
+        lines += self._forwarding.for_staff(head.headers, kinds, inbound.peer)
         if kinds & names.UPGRADE:
             lines += SWITCH
         audience = self._accounts.host_of(account)

@@ -25,7 +25,10 @@ async def carry_exchange(exchange: Exchange, client: ByteStream, upstream: ByteS
     if exchange.begin(tunnel.cut) is not None:
         tunnel.cut()
     if (broken := await tunnel.carry()) is not None:
-        raise broken
+        try:
+            raise broken
+        finally:
+            del broken  # it holds this frame, which must not hold it
 
 
 class Tunnel:

@@ -45,6 +45,9 @@ class Issuer:
     A stranger is whoever has not authenticated, and may send any number of tokens with keys that nobody knows. On their
     account the issuer is not asked within ten seconds of an attempt, however that came out, and for an unknown key at
     most once a minute, which uses up nobody else's minute.
+
+    A token that the issuer itself has handed to us has no key that somebody made up: it is asked at once for an unknown
+    one, whenever it was asked before, or whoever signs in behind a change of its keys would be refused for a minute.
     """
 
     def __init__(self, issuer: str, *, http: aiohttp.ClientSession, ticks: Ticks) -> None:
@@ -56,23 +59,27 @@ class Issuer:
         self._asked_at: float | None = None
         """When an attempt began that left us with keys."""
         self._vouched_at: float | None = None
-        """The same, of those that were not for a stranger."""
+        """The same, of those that were neither for a stranger nor for a token of the issuer's own answer."""
         self._tried_at: float | None = None
         self._asking = asyncio.Lock()
         self._attempts = 0
 
-    async def keys_for(self, token: UnverifiedToken, *, stranger: bool = False) -> tuple[ForeignKey, ...]:
+    async def keys_for(
+        self, token: UnverifiedToken, *, stranger: bool = False, direct: bool = False
+    ) -> tuple[ForeignKey, ...]:
         """Return the issuer's keys, fetched anew if none of them has the token's `kid`.
 
+        `stranger`: nobody knows who has sent the token. `direct`: it is the issuer's own answer to a question of ours.
         Raises IssuerError when no key is known and the issuer cannot be asked; for a stranger also when the token's key
         is unknown and may not be asked for now, so that nobody can say yet whose it is.
         """
         attempts = self._attempts
-        if self._is_due(token, stranger):
+        # Who comes while they are asked for the first time has nothing else to go by.
+        if self._is_due(token, stranger=stranger, direct=direct) or (not self._keys and self._asking.locked()):
             async with self._asking:
                 # Whoever waited for an attempt shares how it came out; a silent issuer is not asked once by each.
-                if self._attempts == attempts and self._is_due(token, stranger):
-                    await self._ask(stranger)
+                if self._attempts == attempts and self._is_due(token, stranger=stranger, direct=direct):
+                    await self._ask(vouched=not stranger and not direct)
         if not self._keys:
             raise IssuerError("the issuer's keys are not known")
         if stranger and self._attempts == attempts and not self._knows(token):
@@ -90,7 +97,7 @@ class Issuer:
         if self._is_old() or (self._metadata is None and self._asking.locked()):
             async with self._asking:
                 if self._attempts == attempts and self._is_old():
-                    await self._ask(stranger=True)
+                    await self._ask(vouched=False)
         if self._metadata is None:
             raise IssuerError("the issuer's discovery document is not known")
         return self._metadata
@@ -101,7 +108,7 @@ class Issuer:
             return False
         return self._asked_at is None or now - self._asked_at >= _FRESH_SECONDS
 
-    def _is_due(self, token: UnverifiedToken, stranger: bool) -> bool:
+    def _is_due(self, token: UnverifiedToken, *, stranger: bool, direct: bool) -> bool:
         now = self._ticks()
         if stranger and self._tried_at is not None and now - self._tried_at < _PAUSE_SECONDS:
             return False
@@ -109,13 +116,15 @@ class Issuer:
             return True
         if self._knows(token):
             return now - self._asked_at >= _FRESH_SECONDS
+        if direct:
+            return True
         last = self._asked_at if stranger else self._vouched_at
         return last is None or now - last >= _REFETCH_SECONDS
 
     def _knows(self, token: UnverifiedToken) -> bool:
         return any(key.id == token.header.get("kid") for key in self._keys)
 
-    async def _ask(self, stranger: bool) -> None:
+    async def _ask(self, *, vouched: bool) -> None:
         started = self._tried_at = self._ticks()
         self._attempts += 1
         try:
@@ -129,7 +138,7 @@ class Issuer:
                 # Nothing is lost by asking again for the next token.
                 raise IssuerError(str(exc)) from exc
         self._asked_at = started
-        if not stranger:
+        if vouched:
             self._vouched_at = started
 
     def _keys_address(self, document: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from gateway.stores.requesting import COLUMNS, KEPT, Room
+from gateway.stores.request_room import Room
+from gateway.stores.requesting import COLUMNS, KEPT
 from gateway.stores.rows import Row, read_end, read_time, select, write_end, write_time
 from policy.asking import LATELY, GrantRequest, GrantRequestId, RequestRefusal, RequestState
 from policy.model import AccountId, ActorId, Duration, Permission

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from gateway.stores import asked_rows as asked
 from gateway.stores.lane import Lane
-from gateway.stores.requesting import Requesting, Room
+from gateway.stores.request_room import Room
+from gateway.stores.requesting import Requesting
 from gateway.stores.rows import Row, write_time
 from gateway.stores.settings import save_change
 from gateway.stores.store import StoreConflict

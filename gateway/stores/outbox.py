@@ -11,7 +11,7 @@ from policy.model import Account, AccountId, Grant
 WAITING: Final = ""
 """The outcome of a notice that nobody has been sent yet."""
 
-URGENT: Final = ("contacts", "evidence", "kill_switch")
+URGENT: Final = ("contacts", "evidence", "kill_switch", "mended")
 """Events that no number of others may hide or hold up."""
 
 
@@ -185,7 +185,8 @@ class Outbox(Protocol):
         """Let go of the target, unless it is another's by now: nothing is sent there `not_before` then.
 
         Of the notices named as `noted`, whose outcome is on the record, only that they were there is kept. Those that
-        are `put_off` were tried once more, and are not claimed before their time.
+        are `put_off` were tried once more, and are not claimed before their time. What was retried there since it was
+        claimed is due all the same, with all else that waits there: nobody knows how much of it was tried by then.
         """
 
     async def list_pending(self, *, account: str = "", most: int) -> Sequence[Pending]:
@@ -198,7 +199,10 @@ class Outbox(Protocol):
         """
 
     async def retry_notices(self, ids: Sequence[str] | None, *, now: datetime) -> int:
-        """Have notices that wait be due, None: all, with their targets; returns how many there were of them."""
+        """Have notices that wait be due, None: all, with their targets; returns how many there were of them.
+
+        Whoever is at a target puts nothing off by finishing: what still waits there is due at once, one more time.
+        """
 
     async def count_waiting(self) -> Waiting:
         """Return how much waits."""

@@ -63,7 +63,7 @@ _DUE = """
 """
 IS_DUE = f"SELECT 1 {_DUE} LIMIT 1"
 CLAIM_TARGET = f"""
-    UPDATE {{s}}notice_targets SET held_until = :until, holder = :holder WHERE (channel, address) = (
+    UPDATE {{s}}notice_targets SET held_until = :until, holder = :holder, retried = 0 WHERE (channel, address) = (
         SELECT channel, address {_DUE} ORDER BY not_before, channel, address LIMIT 1 {{locked}}
     )
     RETURNING channel, address, failures
@@ -75,12 +75,21 @@ CLAIMED = f"""
 """  # noqa: S608 - our own words
 SETTLE = "UPDATE {s}notices SET outcome = :outcome WHERE id IN ({ids}) AND outcome = '' RETURNING 1"
 NOTE = "UPDATE {s}notices SET is_noted = 1, facts = '', address = '' WHERE id IN ({ids}) RETURNING 1"
+# Whoever was asked meanwhile to try again does so, whatever came of this time. The row says so: who asks locks it.
 RELEASE = """
     UPDATE {s}notice_targets
-    SET not_before = :not_before, failures = :failures, error = :error, held_until = 0, holder = ''
+    SET not_before = CASE WHEN retried = 1 THEN not_before ELSE :not_before END,
+        failures = :failures, error = :error, held_until = 0, holder = ''
     WHERE channel = :channel AND address = :address AND holder = :holder RETURNING 1
 """
-PUT_OFF = "UPDATE {s}notices SET not_before = :not_before, tries = tries + 1 WHERE id = :id RETURNING 1"
+PUT_OFF = """
+    UPDATE {s}notices
+    SET tries = tries + 1, not_before = CASE WHEN EXISTS (
+        SELECT 1 FROM {s}notice_targets AS t
+        WHERE t.channel = notices.channel AND t.address = notices.address AND t.retried = 1
+    ) THEN not_before ELSE :not_before END
+    WHERE id = :id RETURNING 1
+"""
 PENDING = f"""
     SELECT {", ".join(f"n.{name}" for name in NOTICE.split(", "))}, t.failures, n.not_before, t.not_before, t.error
     FROM {{s}}notices AS n JOIN {{s}}notice_targets AS t ON n.channel = t.channel AND n.address = t.address
@@ -93,7 +102,9 @@ GIVEN_UP = f"""
 """  # noqa: S608 - our own words
 _RETRIED = "is_noted = 0 AND (:every = 1 OR id IN ({ids}))"
 RETRY_TARGETS = f"""
-    UPDATE {{s}}notice_targets SET not_before = :now WHERE not_before > :now AND EXISTS (
+    UPDATE {{s}}notice_targets
+    SET not_before = CASE WHEN not_before > :now THEN :now ELSE not_before END, retried = 1
+    WHERE EXISTS (
         SELECT 1 FROM {{s}}notices AS n
         WHERE n.channel = notice_targets.channel AND n.address = notice_targets.address AND {_RETRIED}
     )

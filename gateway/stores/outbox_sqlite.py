@@ -70,11 +70,11 @@ class SqliteOutbox(Outbox):
         put_off: Mapping[str, datetime] = MappingProxyType({}),
     ) -> None:
         def finish(connection: sqlite3.Connection) -> None:
+            values = rows.release_values(claim, not_before=not_before, failures=failures, error=error)
+            _run(connection, sql=rows.RELEASE, values=values)
             _run(connection, sql=rows.NOTE, values={"ids": rows.ids_value(noted)})
             for values in rows.put_off_values(put_off):
                 _run(connection, sql=rows.PUT_OFF, values=values)
-            values = rows.release_values(claim, not_before=not_before, failures=failures, error=error)
-            _run(connection, sql=rows.RELEASE, values=values)
 
         await self._write(finish)
 

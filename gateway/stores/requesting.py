@@ -1,10 +1,10 @@
 """The store's contract for what staff ask accounts for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from gateway.stores.request_room import Room
 from policy.asking import GrantRequest, GrantRequestId, RequestRefusal, RequestState
 from policy.grants import GrantChange
 from policy.model import AccountId, ActorId
@@ -15,15 +15,6 @@ COLUMNS: Final = """
 """
 KEPT: Final = timedelta(days=30)
 """So long after its end a request is kept, to be shown to who asked; then it is forgotten."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How many requests there may be that wait or were made within `policy.asking.LATELY`, whatever became of them."""
-
-    per_staff_and_account: int = 3
-    per_account: int = 20
-    per_staff: int = 20
 
 
 class Requesting(Protocol):

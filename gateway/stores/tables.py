@@ -109,7 +109,7 @@ TABLES = (
     ),
     _table(
         "notice_targets",
-        "channel address not_before held_until holder failures error",
+        "channel address not_before held_until holder failures error retried",
         outbox_rows.read_target,
         key="channel address",
     ),

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.config.notices import NoticesSecurity
 from gateway.stores.outbox import Contacts, Notice, Target
-from gateway.telling.events import Event
+from gateway.telling.events import CHOSEN_AS, Event
 
 NOBODY = "none"
 """The channel of what nobody can be told, because no contact is known: that goes on the record, too."""
@@ -27,7 +27,7 @@ class Addressing:
         targets: list[Target] = []
         if event.account:
             targets += (contacts.told_of(event.at) if contacts else []) or [Target(NOBODY, event.account)]
-        if event.name in self.security.events:
+        if CHOSEN_AS.get(event.name, event.name) in self.security.events:
             own = self.targets
             targets += own or ([] if event.account else [Target(NOBODY, "")])
         return make_notices(event, targets, about=about)

@@ -1,8 +1,10 @@
 """What of the journal concerns somebody outside: a record becomes an event, or none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from gateway.audit.formats.text import part, plain
 from gateway.audit.segment import Entry
@@ -31,13 +33,18 @@ _CHANGES: Final = frozenset(
 _NO_ENDS: Final = frozenset({"entered", "started", "asked", "approved", "handed_over"})
 _ASKINGS: Final = frozenset({"asked"})
 _BROKEN: Final = frozenset({"missing", "unreadable", "replaced"})
+_MENDED: Final = ("audit", "evidence_mended")
 _ALTERED: Final = frozenset({("journal", "history_altered"), ("audit", "evidence_broken")})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 UNKNOWN: Final = _EPOCH
 """When something happened that does not say when, or says no time that can be."""
 _LONGEST_ACCOUNT: Final = 500
 """Characters: no account has more, and a store could not look for more."""
-TO_ALL: Final = frozenset({"kill_switch", "evidence"})
+Name = EventName | Literal["mended"]
+"""What an event is called: as the configuration has it, and what nobody can choose by itself."""
+CHOSEN_AS: Final[Mapping[Name, EventName]] = MappingProxyType({"mended": "evidence"})
+"""With what else somebody chooses it: whoever is told that the evidence is broken is told that it is whole again."""
+TO_ALL: Final[frozenset[Name]] = frozenset({"kill_switch", "evidence", "mended"})
 """What is no account's own, and concerns many."""
 _TEXTS: Final[tuple[str, ...]] = (
     "subject",
@@ -48,6 +55,7 @@ _TEXTS: Final[tuple[str, ...]] = (
     "duration",
     "granted_by",
     "by",
+    "since",
 )
 
 
@@ -55,7 +63,7 @@ _TEXTS: Final[tuple[str, ...]] = (
 class Event:
     """Something that somebody is told of."""
 
-    name: EventName
+    name: Name
     account: str = ""
     """Whose administrators are told, too; empty: it is no account's own."""
     to_all: bool = False
@@ -75,9 +83,16 @@ def read_event(entry: Entry) -> Event | None:
     return Event(name=name, account=account, to_all=to_all, at=_moment(entry), facts=_facts(entry))
 
 
-def _name(entry: Entry) -> EventName | None:
+def is_unread(entry: Entry) -> bool:
+    """Tell whether an entry is no record, but says that whoever reads the journal has found a part of it broken."""
+    return _text(entry.get("kind", "")) == "sink" and _name(entry) == "evidence"
+
+
+def _name(entry: Entry) -> Name | None:
     kind, reason, decision = (_text(entry.get(key, "")) for key in ("kind", "reason", "decision"))
-    found: dict[str, tuple[EventName, bool]] = {
+    if (kind, reason) == _MENDED:
+        return "mended"
+    found: dict[str, tuple[Name, bool]] = {
         "grant": ("setting", reason in _CHANGES and "account" in entry),
         "token": ("begun", decision == "allow" and "assumption" in entry),
         "assumption": ("ended", decision != "deny" and reason not in _NO_ENDS and "assumption" in entry),

@@ -17,7 +17,7 @@ from gateway.clock import Clock
 from gateway.stores.outbox import Contacts, Notice
 from gateway.stores.store import Store, StoreError
 from gateway.telling.addressing import Addressing
-from gateway.telling.events import UNKNOWN, Event, read_event
+from gateway.telling.events import UNKNOWN, Event, is_unread, read_event
 from gateway.telling.spreading import begin_round
 from policy.model import AccountId
 
@@ -57,10 +57,12 @@ class Enqueuer(Answered):
         most_age: timedelta,
         clock: Clock,
         enqueued: Callable[[], None],
+        unread: Callable[[], None],
     ) -> None:
         """Tell of nothing that happened before `since`, in seconds since 1970, or is older than is known to be told.
 
-        `enqueued` is called on the loop that runs now, whenever there may be something to send.
+        `enqueued` is called on the loop that runs now, whenever there may be something to send, and `unread` on the
+        sink's thread, before anybody is told that a part of the journal cannot be read; it may raise OSError.
         """
         super().__init__()
         self._loop = asyncio.get_running_loop()
@@ -70,9 +72,15 @@ class Enqueuer(Answered):
         self._most_age = most_age + KEPT
         self._clock = clock
         self._enqueued = enqueued
+        self._unread = unread
 
     def send(self, batch: list[Encoded]) -> Sent:
         """See `Outlet.send`; called on the sink's thread."""
+        if any(is_unread(one.entry) for one in batch):
+            try:
+                self._unread()
+            except OSError as error:
+                log.warning("that a part of the journal cannot be read cannot be kept, only told: %s", error)
         work = self._enqueue(batch)
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -7,7 +7,7 @@ and never is more of it in hand than a page.
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -41,10 +41,11 @@ def begin_round(event: Event, *, about: str) -> Notice | None:
     """Return the first link, the same each time the event's record is read; None if it is not for all accounts.
 
     Broken evidence is told to an account once a day (UTC), however much is found: it has to ask, whatever there is.
+    That it is whole again is told once, though it stands on the record again because somebody died meanwhile.
     """
     if not event.to_all:
         return None
-    key = f"evidence:{event.at:%Y-%m-%d}" if event.name == "evidence" else about
+    key = _key(event, about)
     target = Target(CHANNEL, key)
     return Notice(
         id=make_id(about=key, target=target),
@@ -55,6 +56,13 @@ def begin_round(event: Event, *, about: str) -> Notice | None:
         facts=_write(_Link(facts=_facts(event))),
         happened_at=event.at,
     )
+
+
+def _key(event: Event, about: str) -> str:
+    """Return what tells a round from all others."""
+    if event.name == "evidence":
+        return f"evidence:{event.at:%Y-%m-%d}"
+    return f"mended:{since}" if event.name == "mended" and (since := _since(event)) else about
 
 
 class Spreader:
@@ -97,8 +105,12 @@ class Spreader:
         at = msgspec.json.decode(link.facts, type=_Link)
         page = await self._store.page_contacts(at.after, most=self._most)
         facts = msgspec.json.encode(at.facts).decode()
+        since = _moment(at.facts.get("since", "")) or link.happened_at
         notices = [
-            notice for each in page if self._concerns(link, each) for notice in _notices(link, each, facts=facts)
+            notice
+            for each in page
+            if self._concerns(link, each, since=since)
+            for notice in _notices(link, each, facts=facts, since=since)
         ]
         if len(page) == self._most:
             after = page[-1].contacts.account
@@ -108,11 +120,14 @@ class Spreader:
         if notices:
             await self._store.add_notices(notices, now=self._clock())
 
-    def _concerns(self, link: Notice, of: Concerned) -> bool:
+    def _concerns(self, link: Notice, of: Concerned, *, since: datetime) -> bool:
         """Tell whether an account is told: of evidence each, and of the kill-switch those whose setting was on.
 
         Whatever the setting is, only the journal shows that nobody stood in. Where it began later, it is told as well.
+        That it is whole again is nobody's news who named their first contact after it was found broken, `since` then.
         """
+        if link.event == "mended":
+            return of.contacts.version > 1 or of.contacts.at <= since
         if link.event != "kill_switch" or self._kept_by_app:
             return True
         if of.account is not None and of.account.type is AccountType.TRIAL:
@@ -121,9 +136,9 @@ class Spreader:
         return grant is not None and not grant.is_expired(at) and (grant.revoked_at is None or at < grant.revoked_at)
 
 
-def _notices(link: Notice, of: Concerned, *, facts: str) -> list[Notice]:
+def _notices(link: Notice, of: Concerned, *, facts: str, since: datetime) -> list[Notice]:
     account = of.contacts.account
-    targets = of.contacts.told_of(link.happened_at) or [Target(NOBODY, account)]
+    targets = of.contacts.told_of(since) or [Target(NOBODY, account)]
     # An address that is told of several accounts hears of each, for each of them can look up that it was told.
     key = f"{link.target.address}\0{account}"
     return [
@@ -142,8 +157,25 @@ def _notices(link: Notice, of: Concerned, *, facts: str) -> list[Notice]:
 
 def _facts(event: Event) -> dict[str, str]:
     """Return what an account may know: nothing of others, nor of what goes on inside the vendor."""
+    if event.name == "mended" and (since := _since(event)):
+        return {"since": since}
     change = event.facts.get("change", "")
     return {"change": change} if event.name == "kill_switch" and change in ("on", "off", "off_failed") else {}
+
+
+def _since(event: Event) -> str:
+    """Return when it began, empty where the record says no time: then it says nothing else either."""
+    found = _moment(event.facts.get("since", ""))
+    return found.isoformat() if found else ""
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        # Before the first year there is, in UTC.
+        return None
 
 
 def _write(link: _Link) -> str:

@@ -19,6 +19,7 @@ _TYPES: Final = {
     "asked": "account_assumption.requested",
     "kill_switch": "kill_switch.used",
     "evidence": "evidence.broken",
+    "mended": "evidence.mended",
     "contacts": "account.contacts_changed",
 }
 _KINDS: Final = {
@@ -28,11 +29,13 @@ _KINDS: Final = {
     "asked": "A staff member asks for access",
     "kill_switch": "The kill-switch was used",
     "evidence": "The journal is not what it was",
+    "mended": "The journal is whole again",
     "contacts": "Who is told has changed",
 }
 _KINDS_TO_ALL: Final = {
     "kill_switch": "Account assumption was stopped, or may go on, at every account",
     "evidence": "The record of what staff did could not be verified",
+    "mended": "The record of what staff did could be verified again",
 }
 _REPEATED: Final = frozenset({"begun", "ended"})
 _LONGEST_SUBJECT: Final = 160

@@ -1,5 +1,7 @@
 """The description of our endpoints for programs: `GET /.locum/openapi.json` (OpenAPI 3.1), from the file beside."""
 
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 
 import msgspec
@@ -15,8 +17,7 @@ class OpenApiEndpoint:
     """Serves the description, with our own address in it."""
 
     def __init__(self, places: Places) -> None:
-        described = msgspec.json.decode(resources.files("gateway.tokens").joinpath("openapi.json").read_bytes())
-        self._body = msgspec.json.encode(described | {"servers": [{"url": places.origin}]})
+        self._body = msgspec.json.encode({**_described(), "servers": [{"url": places.origin}]})
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
@@ -26,3 +27,12 @@ class OpenApiEndpoint:
         """Return the description."""
         headers = {"Cache-Control": f"max-age={_SECONDS}", "Access-Control-Allow-Origin": "*"}
         return web.Response(body=self._body, content_type="application/json", headers=headers)
+
+
+@cache
+def _described() -> Mapping[str, object]:
+    """Return what the file says, read once in a process: it is one of the package, and nobody changes it."""
+    described: dict[str, object] = msgspec.json.decode(
+        resources.files("gateway.tokens").joinpath("openapi.json").read_bytes()
+    )
+    return described

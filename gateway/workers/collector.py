@@ -1,8 +1,18 @@
-"""The garbage collector of a process that serves: it looks at what may be garbage, and not again at what stays."""
+"""The garbage collector of our processes: it looks at what may be garbage, and not again at what stays."""
 
 import gc
 
 _YOUNG = 20_000
+
+
+def begin() -> None:
+    """Have garbage collected from here on, and what has been imported never looked at; call it once that is all.
+
+    A look through a whole gateway takes a tenth of what its imports take, and the interpreter takes one at its end,
+    too. Less than a megabyte of what is kept by this is garbage.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def spare() -> None:

@@ -14,7 +14,7 @@ from gateway.audit.index.finding import Lag, Tally
 from gateway.audit.index.grouping import DIMENSIONS
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.search import Query, QueryError
-from gateway.audit.search.own_part import HIDDEN, elsewhere, of_theirs, their_part
+from gateway.audit.search.account_part import HIDDEN, elsewhere, of_theirs, their_part
 from gateway.audit.search.timeline import build_timeline
 from gateway.audit.segment import Entry
 from gateway.caller import Caller

@@ -5,17 +5,14 @@ at a time of each client, one of all who are limited to an account, and two in a
 the record before it is made.
 """
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from gateway.audit.evidence.making import Ending, Order
-from gateway.audit.evidence.ordering import MAKING_SECONDS, order_receipt
+from gateway.audit.evidence.making import Ending
+from gateway.audit.evidence.ordering import ReceiptMaker
 from gateway.audit.index.asking import AskersTurns, Busy, IndexTurns
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Record
@@ -41,21 +38,11 @@ _FAULTS: Faults = {
 class ReceiptApi:
     """For clients with the role `audit`; one that is limited to an account gets receipts of that account only."""
 
-    def __init__(
-        self,
-        clients: ClientAuthenticator,
-        journal: AuditLog,
-        *,
-        directory: Path,
-        key: Path,
-        make: Callable[[Order], Awaitable[tuple[int, bytes]]] = order_receipt,
-    ) -> None:
-        """`directory` is the journal's, `key` the file of its public key."""
+    def __init__(self, clients: ClientAuthenticator, journal: AuditLog, maker: ReceiptMaker) -> None:
+        """Have `maker` make them; who asks goes on the record in `journal`."""
         self._clients = clients
         self._journal = journal
-        self._directory = directory
-        self._key = key
-        self._order_receipt = make
+        self._maker = maker
         self._own = AskersTurns(seconds=_WAIT_SECONDS)
         self._turns = IndexTurns(seconds=_WAIT_SECONDS)
 
@@ -78,10 +65,8 @@ class ReceiptApi:
                 self._turns.give_back(client.account)
 
     async def _make(self, assumption: str, client: Client) -> web.Response:
-        order = Order(journal=str(self._directory), key=str(self._key), assumption=assumption, account=client.account)
         try:
-            async with asyncio.timeout(MAKING_SECONDS):
-                status, receipt = await self._order_receipt(order)
+            status, receipt = await self._maker.make(assumption, client.account)
         except TimeoutError:
             return _problem(503, "too_slow", "the receipt takes too long here: use `locum audit receipt`")
         except OSError:

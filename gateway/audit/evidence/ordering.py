@@ -1,18 +1,41 @@
-"""Has a receipt made by a process of its own: `gateway.audit.evidence.making`."""
+"""Has receipts made by processes of their own: `gateway.audit.evidence.making`."""
 
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from gateway.audit.evidence.making import Ending, Order
 
-MAKING_SECONDS: Final = 120.0
-"""As long as anybody waits for one."""
+_MAKING_SECONDS: Final = 120.0
 _COMMAND: Final = ("-P", "-m", "gateway.audit.evidence.making")
+Make = Callable[[Order], Awaitable[tuple[int, bytes]]]
+"""As `order_receipt`."""
+
+
+class ReceiptMaker:
+    """Makes receipts from one journal; how many at a time, and for whom first, is whose they are made for to say."""
+
+    def __init__(self, directory: Path, key: Path, *, make: Make | None = None) -> None:
+        """`directory` is the journal's, `key` the file of its public key; `make` is for tests."""
+        self._directory = directory
+        self._key = key
+        self._make = make or order_receipt
+
+    async def make(self, assumption: str, account: str | None) -> tuple[int, bytes]:
+        """Return how it ended (see `Ending`), and the receipt if it was made.
+
+        With `account` another account's assumption is as good as none. Raises OSError, and TimeoutError after two
+        minutes.
+        """
+        order = Order(journal=str(self._directory), key=str(self._key), assumption=assumption, account=account)
+        async with asyncio.timeout(_MAKING_SECONDS):
+            return await self._make(order)
 
 
 async def order_receipt(order: Order) -> tuple[int, bytes]:

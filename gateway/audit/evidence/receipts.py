@@ -26,7 +26,7 @@ from gateway.audit.evidence.proofs import (
 from gateway.audit.evidence.receipt_summary import summarize
 from gateway.audit.evidence.sources import Source
 from gateway.audit.sealed import OpeningError, split_openings
-from gateway.audit.search.own_part import is_elsewhere
+from gateway.audit.search.account_part import is_elsewhere
 from gateway.audit.search.timeline import is_of
 from gateway.audit.segment import parse_line, read_entry
 from policy.merkle import leaf_hash

@@ -31,6 +31,22 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     at: datetime
     verdict: Verdict
+    most: Mapping[str, int] = {}
+    """By origin, the most of its records that any verdict up to this one has vouched for."""
+
+    @property
+    def lacking(self) -> list[str]:
+        """The origins of which this verdict vouches for less than one before it: as if they were gone, or cut off."""
+        return sorted(origin for origin, most in self.most.items() if self.verdict.covered.get(origin, 0) < most)
+
+
+def weigh(verdict: Verdict, *, at: datetime, before: Kept | None) -> Kept:
+    """Return a verdict with what is known of those before it."""
+    most = dict(verdict.covered)
+    for known in (before.most, before.verdict.covered) if before is not None else ():
+        for origin, count in known.items():
+            most[origin] = max(count, most.get(origin, 0))
+    return Kept(at=at, verdict=verdict, most=most)
 
 
 def keep(directory: Path, kept: Kept) -> None:

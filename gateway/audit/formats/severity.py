@@ -19,6 +19,7 @@ _NAMED = {
     ("journal", "completions_lost"): MEDIUM,
     ("store", "recovered"): HIGH,
     ("audit", "evidence_broken"): HIGH,
+    ("audit", "evidence_mended"): MEDIUM,
     ("notice", "failed_no_channel"): MEDIUM,
     ("notice", "failed_no_contact"): MEDIUM,
     ("notice", "failed_refused"): MEDIUM,

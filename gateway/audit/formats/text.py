@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -17,6 +16,9 @@ PRODUCT = "Locum"
 @cache
 def product_version() -> str:
     """Return our own version."""
+    # It brings zip files, compression and e-mail along, and most commands say no version.
+    from importlib.metadata import version  # noqa: PLC0415
+
     return version("locum")
 
 

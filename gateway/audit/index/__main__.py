@@ -4,7 +4,6 @@ A process and no thread, because a thread would take the interpreter from the re
 others when the processor is short.
 """
 
-import asyncio
 import logging
 import os
 import sqlite3
@@ -53,7 +52,9 @@ def main() -> None:
 
 
 def _ship(order: Order) -> None:
-    # Only now, because asyncpg is there only where somebody wants it.
+    # Only now, because asyncpg is there only where somebody wants it, and one gateway alone needs no loop here.
+    import asyncio  # noqa: PLC0415
+
     from gateway.stores.postgres.address import parse_url  # noqa: PLC0415
     from gateway.stores.postgres.journal_keeping import keep_shipping  # noqa: PLC0415
 

@@ -19,7 +19,7 @@ from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import First, first_time, settled_id
 from gateway.audit.pace import Pace
 from gateway.audit.position import is_at, is_in
-from gateway.audit.search.own_part import take_out, their_part
+from gateway.audit.search.account_part import take_out, their_part
 from gateway.audit.search.query import Query
 from gateway.audit.search.reading import Position
 from gateway.audit.search.words import MANY
@@ -168,7 +168,7 @@ class Finder:
     def stats(self, query: Query, *, account: str | None = None, less: Query | None = None) -> Tally:
         """Count the records that match; raises TooCostly.
 
-        What is hidden (`gateway.audit.search.own_part`) is not counted of those that match `less`: of one moment.
+        What is hidden (`gateway.audit.search.account_part`) is not counted of those that match `less`: of one moment.
         """
         self._begin()
         if less is None:

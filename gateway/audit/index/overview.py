@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from gateway.audit.index.expression import Statement
 from gateway.audit.index.grouping import GROUPING, group_values
 from gateway.audit.index.places import HIGHEST, IDS_AN_HOUR, id_at
-from gateway.audit.search.own_part import take_out
+from gateway.audit.search.account_part import take_out
 from gateway.audit.search.query import Is, Query, Since, Until
 from gateway.audit.segment import Entry
 from gateway.audit.times import time_of
@@ -68,7 +68,7 @@ class Overview:
             self.over_time.setdefault(number * self.step, Counter())[decision or ""] += count
 
     def take_out(self, of_elsewhere: "Overview") -> None:
-        """Count nothing any more of what is hidden of those (`gateway.audit.search.own_part`)."""
+        """Count nothing any more of what is hidden of those (`gateway.audit.search.account_part`)."""
         take_out(self.by, of_elsewhere.by)
         self.refused_by_rule -= of_elsewhere.refused_by_rule
 

@@ -13,6 +13,7 @@ from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Kind, Record
 from gateway.clock import Ticks, boot_seconds
 from gateway.devices.guesses import network_of
+from policy.model import AccountId
 
 A_SECOND_EACH: Final = 1.0
 """So many refusals of one network go on the record by themselves, in the long run."""
@@ -24,8 +25,12 @@ AT_ONCE: Final = 2048
 A_SECOND_OF_PERSON: Final = 1 / 60
 """Of one person who is known by name; nobody errs more often than once a minute for long."""
 AT_ONCE_OF_PERSON: Final = 30
+A_SECOND_OF_ACCOUNT: Final = A_SECOND / 8
+"""Of all people of one account together, whose provider can make up as many as it likes."""
+AT_ONCE_OF_ACCOUNT: Final = AT_ONCE // 8
 _SAID_SECONDS = 1.0
 _NETWORKS = 4096
+_ACCOUNTS = 4096
 
 
 class Strangers:
@@ -60,7 +65,10 @@ class Strangers:
     async def _append(self, record: Record, whose: str) -> None:
         if self._is_due(whose):
             await self._journal.append(record)
-            return
+        else:
+            self._count(record)
+
+    def _count(self, record: Record) -> None:
         self._left_out[record.kind, record.reason] += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SAID_SECONDS, self.say)
@@ -79,26 +87,47 @@ class Strangers:
                 self._left_out[kind, reason] += count
 
     def _is_due(self, whose: str) -> bool:
-        now, own = self._ticks(), self._each.get(whose)
+        return self._takes_own(whose) and self._all.take(self._ticks())
+
+    def _takes_own(self, whose: str) -> bool:
+        own = self._each.get(whose)
         if own is None:
             own = self._each[whose] = _Share(self._a_second_each, self._at_once_each)
-        return own.take(now) and self._all.take(now)
+        return own.take(self._ticks())
 
 
 class Persons(Strangers):
-    """Those of one process who are known by name, each with a share of their own, wherever they come from."""
+    """Those of one process who are known by name, each with a share of their own, wherever they come from.
+
+    Those of one account have a part of what all have together: however many there are, they leave the others theirs.
+    """
 
     def __init__(self, journal: AuditLog, *, ticks: Ticks = boot_seconds) -> None:
         """Have seen nobody yet."""
         super().__init__(journal, ticks=ticks, a_second_each=A_SECOND_OF_PERSON, at_once_each=AT_ONCE_OF_PERSON)
+        self._accounts: LRUCache[AccountId, _Share] = LRUCache(_ACCOUNTS)
 
-    async def append_of(self, person: str, record: Record) -> None:
-        """Record the refusal of somebody, as `append` does of a stranger; raises JournalError."""
-        await self._append(record, person)
+    async def append_of(self, person: str, record: Record, *, account: AccountId | None = None) -> None:
+        """Record the refusal of somebody, as `append` does of a stranger; raises JournalError.
 
-    def may_record(self, person: str) -> bool:
+        Of an administrator it is said of which `account`; None of staff, whom the vendor's provider knows.
+        """
+        if self.may_record(person, account=account):
+            await self._journal.append(record)
+        else:
+            self._count(record)
+
+    def may_record(self, person: str, *, account: AccountId | None = None) -> bool:
         """Take one of somebody's share; False: there is none left, and one more record of theirs says nothing new."""
-        return self._is_due(person)
+        return self._takes_own(person) and self._takes_of(account) and self._all.take(self._ticks())
+
+    def _takes_of(self, account: AccountId | None) -> bool:
+        if account is None:
+            return True
+        share = self._accounts.get(account)
+        if share is None:
+            share = self._accounts[account] = _Share(A_SECOND_OF_ACCOUNT, AT_ONCE_OF_ACCOUNT)
+        return share.take(self._ticks())
 
 
 class _Share:

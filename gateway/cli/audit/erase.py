@@ -15,7 +15,8 @@ from gateway.audit.removal.erasure import (
 from gateway.audit.removal.keeping import held_accounts
 from gateway.audit.removal.rotating import have_rotated
 from gateway.audit.segment import list_segments
-from gateway.cli.context import ORIGIN, Context, by_option, open_office, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import ORIGIN, open_office
 from policy.model import AccountId
 
 _WAIT_SECONDS = 10.0

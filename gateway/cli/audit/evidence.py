@@ -21,7 +21,8 @@ from gateway.audit.search import printable
 from gateway.cli.audit.options import journal_option
 from gateway.cli.audit.output import opened
 from gateway.cli.audit.trust import public_key_option, split_held
-from gateway.cli.context import by_option, open_office, run_async
+from gateway.cli.context import by_option, run_async
+from gateway.cli.office import open_office
 
 _READ_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 output_option = click.option(

@@ -11,7 +11,8 @@ from gateway.audit.formats.forms import FORMS
 from gateway.audit.record import Record
 from gateway.audit.search import Query, QueryError, read
 from gateway.cli.audit.output import opened
-from gateway.cli.context import Context, by_option, open_office, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import open_office
 
 _NEGATED = re.compile(r"-[a-z]+:")
 

@@ -13,7 +13,8 @@ from gateway.audit.removal.retention import KEPT_KINDS, Removal, Retention
 from gateway.audit.removal.rewriting import is_removing
 from gateway.audit.removal.rotating import have_rotated
 from gateway.audit.search import printable, read
-from gateway.cli.context import ORIGIN, Context, by_option, open_office, open_store, run_async
+from gateway.cli.context import Context, by_option, run_async
+from gateway.cli.office import ORIGIN, open_office, open_store
 from gateway.clock import boot_seconds, utc_now
 from gateway.stores.holding import Hold
 from gateway.stores.store import StoreConflict

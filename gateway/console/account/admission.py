@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -11,9 +13,9 @@ from gateway.audit.log import JournalError
 from gateway.audit.record import Record
 from gateway.audit.writing.strangers import Persons, Strangers
 from gateway.caller import ACCOUNT_HEADER, ASSUMED_HEADER, Caller
+from gateway.console.account.customer_sign_in import SIGN_OUT, CustomerSignIn, CustomerSignIns
+from gateway.console.account.customer_sign_in_page import read_return, sign_in_page
 from gateway.console.account.door import PATH, WHY
-from gateway.console.account.own_page import read_return, sign_in_page
-from gateway.console.account.own_sign_in import SIGN_OUT, OwnSignIn, OwnSignIns
 from gateway.console.account.who import Nobody, WhoAmI
 from gateway.forms import NOT_A_PERSON, TOO_OLD, FormTokens, check_sender, holds_token
 from gateway.origin import is_page_load
@@ -51,6 +53,8 @@ class Visit:
     caller: Caller
     leaving: Leaving | None = None
     """None where it is the app's sign-in that counts."""
+    until: datetime | None = None
+    """Where it is a session of ours: when that ends if it is not used again."""
 
     @property
     def administrator(self) -> Administrator:
@@ -65,7 +69,7 @@ class Admission:
         self,
         who: WhoAmI | None,
         *,
-        own: OwnSignIns,
+        sign_ins: CustomerSignIns,
         cookies: OurCookies,
         tokens: FormTokens,
         accepted_roles: frozenset[str],
@@ -74,14 +78,14 @@ class Admission:
         strangers: Strangers,
         pages: Pages,
     ) -> None:
-        """Ask `who`, but for accounts that have a sign-in of their `own`: there the app is not believed.
+        """Ask `who`, but for accounts that `sign_ins` has, at the customer's provider: there the app is not believed.
 
         Without either there is no page; the hosts of accounts are reached by `scheme`.
 
         What is refused is recorded by `persons` of whom the app knows, by `strangers` of anybody else.
         """
         self._who = who
-        self._own = own
+        self._sign_ins = sign_ins
         self._cookies = cookies
         self._tokens = tokens
         self._accepted = accepted_roles
@@ -111,6 +115,20 @@ class Admission:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE), again=PATH)
         return await self._admit(request, caller, counts=False)
 
+    async def still(self, request: web.Request, visit: Visit) -> Visit | None:
+        """Return how somebody stands now to whom a stream is open, None if they are no administrator any more.
+
+        It is no use, and nothing is recorded of it. Raises StoreError where that cannot be told.
+        """
+        found = await self._identify(request, visit.caller, fresh=False, counts=False)
+        if isinstance(found, web.Response):
+            if found.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise StoreError("who reads an open page of an account's cannot be told now")
+            return None
+        person = found.administrator
+        is_same = person.id == visit.administrator.id and not person.is_acting_staff
+        return found if is_same and self.is_administrator(found) else None
+
     async def for_form(self, request: web.Request, fields: Sequence[tuple[str, str]]) -> Visit | web.Response:
         """Return who has sent a form of the page, with whatever role; the app is asked anew."""
         caller = Caller.through_front(request)
@@ -139,7 +157,7 @@ class Admission:
 
     def may_record(self, visit: Visit) -> bool:
         """Tell whether what changes nothing is to be recorded once more of them; their share is as large as that."""
-        return self._persons.may_record(_name(visit))
+        return self._persons.may_record(_name(visit), account=visit.account)
 
     def is_administrator(self, visit: Visit) -> bool:
         """Tell whether a role of theirs, in any product, is an accepted one."""
@@ -170,7 +188,7 @@ class Admission:
             if by is None:
                 await self._strangers.append(record)
             else:
-                await self._persons.append_of(_name(by), record)
+                await self._persons.append_of(_name(by), record, account=by.account)
         except JournalError:
             log.exception("a refusal at the account's page could not be recorded")
             deny = Deny(reason=DenyReason.JOURNAL_UNAVAILABLE)
@@ -181,40 +199,40 @@ class Admission:
         deny = Deny(reason=DenyReason.NEVER_ALLOWED, detail="only an administrator of the account may do this")
         return await self.refuse(deny, request, visit.caller, by=visit, reason=str(GrantRefusal.NOT_ADMINISTRATOR))
 
-    async def find_own(self, request: web.Request, caller: Caller) -> OwnSignIn | web.Response:
+    async def find_sign_in(self, request: web.Request, caller: Caller) -> CustomerSignIn | web.Response:
         """Return how administrators of the account that is asked for sign in here, or the answer if they do not."""
         refused = await self._refuse_outright(request, caller)
         if refused is not None:
             return refused
-        own = self._own_of(request)
-        if own is None:
+        sign_in = self._sign_in_of(request)
+        if sign_in is None:
             said = "Administrators of this account are known by the app: sign in there."
             return self._pages.message("Not here", said, status=404, again=PATH)
-        return own
+        return sign_in
 
     async def _refuse_outright(self, request: web.Request, caller: Caller) -> web.Response | None:
-        if self._who is None and not self._own:
+        if self._who is None and not self._sign_ins:
             said = "Accounts are not looked after at this page, because the gateway has no [console.account]."
             return self._pages.message("Not here", said, status=404)
         # The front has refused these already, where it knew this place by its spelling; what it says counts in any.
-        found, own = self._cookies.find(request.raw_headers), self._own_of(request)
+        found, sign_in = self._cookies.find(request.raw_headers), self._sign_in_of(request)
         is_assumed = ASSUMED_HEADER in request.headers or (found is not None and found.assumption is not None)
-        staffs = None if own is None else own.staffs(request)
+        staffs = None if sign_in is None else sign_in.staffs(request)
         if is_assumed or isinstance(staffs, str):
             return await self.refuse(_STAFFS, request, caller)
         if staffs is not None:
             return self._pages.refusal(staffs, again=PATH)
-        return self._turn_away(request, own)
+        return self._turn_away(request, sign_in)
 
-    def _turn_away(self, request: web.Request, own: OwnSignIn | None) -> web.Response | None:
+    def _turn_away(self, request: web.Request, sign_in: CustomerSignIn | None) -> web.Response | None:
         """Return the answer to what is asked for at no place of ours, None if it is one."""
         if _account(request) is None:
             return self._pages.message("Not here", "No account is looked after at this address.", status=404)
-        if own is None and self._who is None:
+        if sign_in is None and self._who is None:
             said = "This account is not looked after at this page. Ask the vendor to connect your identity provider."
             return self._pages.message("Not here", said, status=404)
-        if own is not None and not own.is_here(request):
-            said = f"Administrators of this account sign in at {own.origin.text}{PATH} alone."
+        if sign_in is not None and not sign_in.is_here(request):
+            said = f"Administrators of this account sign in at {sign_in.origin.text}{PATH} alone."
             return self._pages.message("Not here", said, status=404)
         return None
 
@@ -231,9 +249,9 @@ class Admission:
         self, request: web.Request, caller: Caller, *, fresh: bool, counts: bool
     ) -> Visit | web.Response:
         """Return who is there: with `fresh` the app is asked anew; `counts` says that this is a use of a session."""
-        account, own = _account(request), self._own_of(request)
-        if own is not None:
-            return await self._by_own(own, request, caller, counts=counts)
+        account, sign_in = _account(request), self._sign_in_of(request)
+        if sign_in is not None:
+            return await self._by_provider(sign_in, request, caller, counts=counts)
         if self._who is None or account is None:
             raise web.HTTPNotFound
         found = self._cookies.find(request.raw_headers)
@@ -246,11 +264,11 @@ class Admission:
             return self._pages.message("Try again in a moment", said, status=503, again=PATH)
         return Visit(account=account, person=person, caller=caller)
 
-    async def _by_own(
-        self, own: OwnSignIn, request: web.Request, caller: Caller, *, counts: bool
+    async def _by_provider(
+        self, sign_in: CustomerSignIn, request: web.Request, caller: Caller, *, counts: bool
     ) -> Visit | web.Response:
         try:
-            found = await own.who(request, counts=counts)
+            found = await sign_in.who(request, counts=counts)
         except StoreError:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)
         if isinstance(found, Deny):
@@ -260,13 +278,13 @@ class Admission:
             note = "Nobody is signed in here any more, so nothing was done." if is_form else ""
             # A form is led back to no page of its own: there is none for it.
             back = PATH if is_form else read_return(request.path_qs)
-            return sign_in_page(self._pages, own, return_to=back, barred=found, note=note)
+            return sign_in_page(self._pages, sign_in, return_to=back, barred=found, note=note)
         leaving = Leaving(form_token=found.form_token)
-        return Visit(account=own.account, person=found.person, caller=caller, leaving=leaving)
+        return Visit(account=sign_in.account, person=found.person, caller=caller, leaving=leaving, until=found.until)
 
-    def _own_of(self, request: web.Request) -> OwnSignIn | None:
+    def _sign_in_of(self, request: web.Request) -> CustomerSignIn | None:
         account = _account(request)
-        return None if account is None else self._own.of(account)
+        return None if account is None else self._sign_ins.of(account)
 
     def _no_administrator(self, visit: Visit) -> web.Response:
         return self._pages.page(

@@ -11,7 +11,9 @@ from aiohttp import web
 from gateway.clock import Clock
 from gateway.console.account.admission import Admission
 from gateway.console.account.door import PATH
+from gateway.console.account.readers import OpenReader
 from gateway.console.changed import Changed
+from gateway.console.stream_places import StreamPlaces
 from gateway.pages.render import Pages
 from gateway.stores.store import Store, StoreError
 from policy.model import AccountId, Deny, DenyReason
@@ -48,16 +50,19 @@ class LiveAccount:
         self,
         *,
         admission: Admission,
+        open_reader: OpenReader,
         marks: Marks,
         pages: Pages,
         position: Callable[[], int],
         leaving: asyncio.Event,
+        places: StreamPlaces,
     ) -> None:
         """See `Changed`."""
         self._admission = admission
+        self._open_reader = open_reader
         self._marks = marks
         self._pages = pages
-        self._changed = Changed(position=position, leaving=leaving, of_one=MOST_STREAMS)
+        self._changed = Changed(position=position, leaving=leaving, of_one=MOST_STREAMS, places=places)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the control plane that this serves."""
@@ -74,6 +79,6 @@ class LiveAccount:
             async def is_same() -> bool:
                 return await self._marks.of(account) == seen
 
-            return await self._changed.answer(request, account, is_same)
+            return await self._changed.answer(request, account, is_same, self._open_reader(request, visit))
         except StoreError:
             return self._pages.refusal(Deny(reason=DenyReason.STORE_UNAVAILABLE), again=PATH)

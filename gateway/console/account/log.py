@@ -15,7 +15,7 @@ from gateway.audit.search import Query, QueryError
 from gateway.clock import Clock
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.door import PATH
-from gateway.console.account.log_asking import ASKING_FAULTS, OwnLog, OwnPage, Readings, of_deeds
+from gateway.console.account.log_asking import ASKING_FAULTS, AccountIndex, AccountRecords, Readings, of_deeds
 from gateway.console.account.log_filters import DECISIONS, Filters, nothing, read_filters
 from gateway.console.account.log_story import Kept, Story, tell
 from gateway.console.account.log_view import describe, is_sid, size
@@ -43,15 +43,15 @@ class AccountLog:
         self,
         *,
         admission: Admission,
-        own: OwnLog | None,
+        index: AccountIndex | None,
         readings: Readings,
         store: Store,
         pages: Pages,
         clock: Clock,
     ) -> None:
-        """Show what `own` finds; without it there is no list, and of an assumption what the store knows."""
+        """Show what `index` finds; without it there is no list, and of an assumption what the store knows."""
         self._admission = admission
-        self._own = own
+        self._index = index
         self._readings = readings
         self._store = store
         self._pages = pages
@@ -80,7 +80,7 @@ class AccountLog:
 
     async def _list(self, request: web.Request, visit: Visit) -> web.Response:
         filters = nothing()
-        if self._own is None:
+        if self._index is None:
             inside = await self._store.list_assumptions(at=self._clock(), account=visit.account)
             return self._page(visit, filters, inside=inside[:ROWS_A_PAGE])
         try:
@@ -90,7 +90,7 @@ class AccountLog:
             return self._page(visit, filters, status=400, fault=f"{str(exc)[:1].upper()}{str(exc)[1:]}.")
         try:
             await self._readings.record(visit, "searched", query, filters.address())
-            page = await self._own.newest(
+            page = await self._index.newest(
                 of_deeds(query), account=visit.account, limit=ROWS_A_PAGE, before=filters.before
             )
         except ASKING_FAULTS as exc:
@@ -105,7 +105,7 @@ class AccountLog:
         *,
         status: int = 200,
         fault: str = "",
-        page: OwnPage | None = None,
+        page: AccountRecords | None = None,
         **more: Any,
     ) -> web.Response:
         found, older, lag = (page.found, page.next, page.lag) if page is not None else ([], None, None)
@@ -128,7 +128,7 @@ class AccountLog:
             live=f"{LOG_LIVE}{filters.address(seen=newest)}" if is_live else "",
             behind=size(lag.bytes) if lag is not None and lag.bytes > _USUAL_LAG else "",
             unread=lag is not None and any(lag.unread),
-            has_index=self._own is not None,
+            has_index=self._index is not None,
             now=self._clock(),
             **{"inside": [], **more},
         )
@@ -162,7 +162,7 @@ class AccountLog:
             fault=fault,
             is_whole=is_whole,
             most=MOST_OF_ASSUMPTION,
-            has_index=self._own is not None,
+            has_index=self._index is not None,
             now=self._clock(),
         )
 
@@ -170,13 +170,13 @@ class AccountLog:
         self, request: web.Request, visit: Visit, sid: AssumptionId, kept: Kept
     ) -> tuple[Story | None, bool]:
         """Return what the log tells of an assumption, and whether that is all of it; raises ASKING_FAULTS."""
-        if self._own is None:
+        if self._index is None:
             return None, True
         query = Query.of_assumption(sid)
-        page = await self._own.newest(query, account=visit.account, limit=MOST_OF_ASSUMPTION)
+        page = await self._index.newest(query, account=visit.account, limit=MOST_OF_ASSUMPTION)
         first: list[Found] = []
         if page.next is not None:
-            first = (await self._own.oldest(query, account=visit.account, limit=_MOST_OF_BEGINNING)).found
+            first = (await self._index.oldest(query, account=visit.account, limit=_MOST_OF_BEGINNING)).found
         # A long one takes a while to put together, and customers are served meanwhile.
         story = await asyncio.to_thread(
             tell,

@@ -9,7 +9,7 @@ from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Found, Lag, Page
 from gateway.audit.log import AuditLog
 from gateway.audit.search import Query
-from gateway.audit.search.own_part import of_theirs
+from gateway.audit.search.account_part import of_theirs
 from gateway.audit.search.query import Is, Term
 from gateway.clock import Ticks
 from gateway.console.account.admission import CONSOLE, Visit
@@ -25,7 +25,7 @@ _NO_DEEDS: Final = tuple(Term(Is("kind", kind), negated=True) for kind in ("comp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnPage:
+class AccountRecords:
     """Some of an account's records that match."""
 
     found: list[Found]
@@ -34,7 +34,7 @@ class OwnPage:
     lag: Lag | None = None
 
 
-class OwnLog:
+class AccountIndex:
     """Every answer is of that account's records only, whatever the query says, and tells nothing of another account."""
 
     def __init__(self, index: LogIndex, turns: Turns) -> None:
@@ -43,7 +43,7 @@ class OwnLog:
 
     async def newest(
         self, query: Query, *, account: AccountId, limit: int, before: int | None = None, by_itself: bool = False
-    ) -> OwnPage:
+    ) -> AccountRecords:
         """Return the newest records that match, newest first: see `gateway.audit.index.asking.LogIndex`.
 
         Where a page asks `by_itself` it has a turn only if nobody wants it. Raises ASKING_FAULTS.
@@ -51,14 +51,14 @@ class OwnLog:
         turn, query = self._turns.spare if by_itself else self._turns.turn, of_theirs(query)
         async with turn(account):
             page, lag = await self._index.search(query, limit=limit, before=before, after=None, account=account)
-        return _own(page, lag, account)
+        return _of_account(page, lag, account)
 
-    async def oldest(self, query: Query, *, account: AccountId, limit: int) -> OwnPage:
+    async def oldest(self, query: Query, *, account: AccountId, limit: int) -> AccountRecords:
         """Return the oldest records that match, oldest first; raises ASKING_FAULTS."""
         query = of_theirs(query)
         async with self._turns.turn(account):
             page, lag = await self._index.search(query, limit=limit, before=None, after=_BEFORE_ALL, account=account)
-        return _own(page, lag, account)
+        return _of_account(page, lag, account)
 
 
 def of_deeds(query: Query) -> Query:
@@ -71,9 +71,9 @@ def of_deeds(query: Query) -> Query:
     return Query(terms=(*query.terms, *_NO_DEEDS))
 
 
-def _own(page: Page, lag: Lag | None, account: AccountId) -> OwnPage:
+def _of_account(page: Page, lag: Lag | None, account: AccountId) -> AccountRecords:
     found = [one for one in page.found if one.entry.get("account") == account]
-    return OwnPage(found=found, next=page.found[-1].id if page.more else None, lag=lag)
+    return AccountRecords(found=found, next=page.found[-1].id if page.more else None, lag=lag)
 
 
 class Readings:

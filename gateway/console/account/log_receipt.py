@@ -9,11 +9,11 @@ from gateway.audit.log import JournalError
 from gateway.audit.search import Query
 from gateway.console.account.admission import Admission, Visit
 from gateway.console.account.log import LOG, busy, sid_of, unknown
-from gateway.console.account.log_asking import OwnLog, Readings
-from gateway.console.account.log_receipts import ReceiptDesk
+from gateway.console.account.log_asking import AccountIndex, Readings
+from gateway.console.account.log_receipts import KEPT_MINUTES, ReceiptDesk
 from gateway.pages.render import SAFE_HEADERS, Pages
 from gateway.stores.store import Store, StoreError
-from policy.model import AssumptionId, Deny, DenyReason
+from policy.model import AccountId, AssumptionId, Deny, DenyReason
 
 
 class AccountReceipts:
@@ -23,14 +23,14 @@ class AccountReceipts:
         self,
         *,
         admission: Admission,
-        own: OwnLog | None,
+        index: AccountIndex | None,
         readings: Readings,
         store: Store,
         desk: ReceiptDesk,
         pages: Pages,
     ) -> None:
         self._admission = admission
-        self._own = own
+        self._index = index
         self._store = store
         self._readings = readings
         self._desk = desk
@@ -75,10 +75,10 @@ class AccountReceipts:
         found = await self._store.find_assumption(sid)
         if found is not None:
             return found.account == visit.account
-        if self._own is None:
+        if self._index is None:
             return True
         try:
-            page = await self._own.newest(Query.of_assumption(sid), account=visit.account, limit=1)
+            page = await self._index.newest(Query.of_assumption(sid), account=visit.account, limit=1)
         except (TooCostly, IndexUnusable):
             return True
         return bool(page.found)
@@ -86,7 +86,7 @@ class AccountReceipts:
     def _answer(self, visit: Visit, sid: AssumptionId, made: tuple[int, bytes] | None) -> web.Response:
         here = f"{LOG}/{sid}"
         if made is None:
-            return self._pages.page("account_log_making.html", account=visit.account, here=here)
+            return being_made(self._pages, visit.account, sid)
         status, receipt = made
         if status == Ending.NOTHING_TO_PROVE:
             return unknown(self._pages)
@@ -102,3 +102,8 @@ class AccountReceipts:
         # An id of ours holds nothing that a file's name or a header could be broken by.
         name = {"Content-Disposition": f'attachment; filename="{sid}.receipt.json"'}
         return web.Response(body=receipt, content_type="application/json", headers=SAFE_HEADERS | name)
+
+
+def being_made(pages: Pages, account: AccountId, sid: AssumptionId) -> web.Response:
+    """Return the page for whoever asks for a receipt that is not there yet."""
+    return pages.page("account_log_making.html", account=account, here=f"{LOG}/{sid}", kept_minutes=KEPT_MINUTES)

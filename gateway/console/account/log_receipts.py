@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from gateway.audit.evidence.making import Ending, Order
-from gateway.audit.evidence.ordering import MAKING_SECONDS, order_receipt
+from gateway.audit.evidence.making import Ending
+from gateway.audit.evidence.ordering import ReceiptMaker
 from gateway.audit.index.asking import Busy
 from gateway.clock import Ticks
 from gateway.console.account.log_turns import Turns
@@ -17,11 +16,12 @@ from policy.model import AccountId, AssumptionId
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[Order], Awaitable[tuple[int, bytes]]]
-"""As `gateway.audit.evidence.ordering.order_receipt`."""
 PATIENCE_SECONDS: Final = 15.0
 """So long a request waits for one: the front gives up on it after thirty."""
-_KEPT_SECONDS: Final = 300.0
+KEPT_MINUTES: Final = 5
+"""So long one is there for whoever has asked, unless others need its room before."""
+_LONGEST_UNSIGNED_SECONDS: Final = 10.0
+"""Who would have to wait longer for a checkpoint is told so at once."""
 _MOST_CHARGED: Final = 3.0
 """Seconds: or nobody could fetch in time what took long to make."""
 _MOST: Final = 4
@@ -40,25 +40,20 @@ class ReceiptDesk:
 
     def __init__(
         self,
-        directory: Path,
-        key: Path,
+        maker: ReceiptMaker,
         *,
         tasks: Tasks,
         turns: Turns,
         ticks: Ticks,
-        make: Make = order_receipt,
-        until_signed: Sequence[float] = (1.0, 2.0),
+        until_signed: Sequence[float],
     ) -> None:
-        """`directory` is the journal's, `key` the file of its public key; `tasks` run what goes on.
+        """Have `maker` make them; `tasks` run what goes on.
 
         What a making takes, up to some seconds, is used up of the account's share of `turns`. `until_signed` are the
-        seconds before each further try of one whose records are not signed yet: a checkpoint is due every second, if
-        nobody has said otherwise.
+        seconds before each further try of one whose records are not signed yet: see `pauses_of`.
         """
-        self._directory = directory
-        self._key = key
+        self._maker = maker
         self._tasks = tasks
-        self._make = make
         self._until_signed = until_signed
         self._turns = turns
         self._ticks = ticks
@@ -96,32 +91,42 @@ class ReceiptDesk:
         return job
 
     async def _work(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
-        order = Order(journal=str(self._directory), key=str(self._key), assumption=sid, account=account)
         try:
-            await self._fill(job, account, order)
+            await self._fill(job, account, sid)
             for pause in self._until_signed:
                 if job.status != Ending.NOT_SIGNED_YET:
                     break
                 # In nobody's turn, and out of nobody's share: nothing is read meanwhile.
                 await asyncio.sleep(pause)
-                await self._fill(job, account, order)
+                await self._fill(job, account, sid)
         except (OSError, TimeoutError) as exc:
             log.warning("a receipt could not be made: %s", str(exc) or "it takes too long")
         finally:
             job.made.set()
-        await asyncio.sleep(_KEPT_SECONDS)
+        await asyncio.sleep(60 * KEPT_MINUTES)
         self._forget(job, account, sid)
 
-    async def _fill(self, job: _Job, account: AccountId, order: Order) -> None:
+    async def _fill(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         """Make it once, when its turn comes; raises OSError and TimeoutError."""
         async with self._turn:
             began = self._ticks()
             try:
-                async with asyncio.timeout(MAKING_SECONDS):
-                    job.status, job.receipt = await self._make(order)
+                job.status, job.receipt = await self._maker.make(sid, account)
             finally:
                 self._turns.spend(account, min(self._ticks() - began, _MOST_CHARGED))
 
     def _forget(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         if self._jobs.get((account, sid)) is job:
             del self._jobs[account, sid]
+
+
+def pauses_of(checkpoint_seconds: float) -> Sequence[float]:
+    """Return how long to wait before each further try where a checkpoint is due every so many seconds.
+
+    One by which it has to be there, and another one for a slow disk. None where that would be too long to wait: there
+    the journal would be read again in vain.
+    """
+    if checkpoint_seconds > _LONGEST_UNSIGNED_SECONDS:
+        return ()
+    pause = max(1.0, checkpoint_seconds)
+    return (pause, 2 * pause)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.audit.formats.text import printable
-from gateway.audit.search.own_part import their_part
+from gateway.audit.search.account_part import their_part
 from gateway.audit.search.timeline import Step
 from gateway.audit.search.words import actor_of
 from gateway.audit.segment import Entry

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -10,15 +11,17 @@ from gateway.console.account.admission import Admission
 from gateway.console.account.answers import WaitingAnswers
 from gateway.console.account.changes import AccountChanges
 from gateway.console.account.contacts import ContactsPage
+from gateway.console.account.customer_sign_in import CustomerSignIns
 from gateway.console.account.form_shares import FormShares
 from gateway.console.account.live import LiveAccount, Marks
 from gateway.console.account.log_opening import open_account_log
-from gateway.console.account.own_sign_in import OwnSignIns
 from gateway.console.account.page import NOTES, AccountPage, whose
+from gateway.console.account.readers import PageReader
 from gateway.console.account.sign_in import SignInPages
 from gateway.console.account.waiting import Waiting
 from gateway.console.account.who import WhoAmI
 from gateway.console.notes import Notes
+from gateway.console.stream_places import StreamPlaces
 from gateway.forms import FormTokens
 from gateway.grants.asking import GrantRequests
 from gateway.grants.service import GrantService
@@ -44,13 +47,14 @@ class Services:
     ender: Ender
     book: ContactBook | None
     """None: nobody is told of anything."""
-    own: OwnSignIns
+    sign_ins: CustomerSignIns
     cookies: OurCookies
     app: Upstream
     """Knows who its administrators are."""
     lines_for: Callable[[AccountId], Headers]
     """By which the app knows the account of a request."""
     keys: KeyRing
+    streams: StreamPlaces
 
 
 def open_console(config: Config, state: State, *, services: Services, pages: Pages) -> list[web.AbstractRouteDef]:
@@ -69,7 +73,7 @@ def open_console(config: Config, state: State, *, services: Services, pages: Pag
         )
     admission = Admission(
         who,
-        own=services.own,
+        sign_ins=services.sign_ins,
         cookies=services.cookies,
         tokens=tokens,
         accepted_roles=frozenset(config.grants.administrator_roles),
@@ -78,7 +82,10 @@ def open_console(config: Config, state: State, *, services: Services, pages: Pag
         strangers=state.strangers,
         pages=pages,
     )
-    log = open_account_log(config, state, admission=admission, pages=pages)
+    open_reader = partial(PageReader, admission=admission, ends=services.sign_ins.ends, clock=state.clock)
+    log = open_account_log(
+        config, state, admission=admission, open_reader=open_reader, places=services.streams, pages=pages
+    )
     notes = Notes(NOTES, tokens, whose=whose)
     marks = Marks(state.store, state.clock)
     shares = FormShares(state.ticks)
@@ -110,10 +117,12 @@ def open_console(config: Config, state: State, *, services: Services, pages: Pag
     answers = WaitingAnswers(admission=admission, notes=notes, requests=services.requests, pages=pages, shares=shares)
     live = LiveAccount(
         admission=admission,
+        open_reader=open_reader,
         marks=marks,
         pages=pages,
         position=lambda: state.follower.position,
         leaving=state.leaving,
+        places=services.streams,
     )
     told = config.notices
     contacts = ContactsPage(

@@ -23,7 +23,7 @@ from gateway.audit.formats.text import to_line
 from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Finder, Page, their_page
 from gateway.audit.index.places import HIGHEST, id_at, time_at
-from gateway.audit.search.own_part import of_theirs
+from gateway.audit.search.account_part import of_theirs
 from gateway.audit.search.query import Query
 from gateway.audit.times import write_time
 from gateway.console.security.export_order import CANCEL, DATA, PROGRESS, Order, Progress, State, write_whole

@@ -9,7 +9,7 @@ from gateway.audit.index.database import IndexUnusable, TooCostly
 from gateway.audit.index.finding import Found, Lag, Page, their_page
 from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import id_at
-from gateway.audit.search.own_part import elsewhere, of_theirs
+from gateway.audit.search.account_part import elsewhere, of_theirs
 from gateway.audit.search.query import Is, Query, Since, Term, Until
 from gateway.audit.segment import Entry
 from gateway.audit.times import time_of
@@ -45,7 +45,7 @@ class LogReader:
     async def search(
         self, visit: Visit, query: Query, *, limit: int, before: int | None = None, after: int | None = None
     ) -> tuple[Page, Lag | None]:
-        """Return a page, as `LogIndex.search` does, of what they may see (`gateway.audit.search.own_part`)."""
+        """Return a page, as `LogIndex.search` does, of what they may see (`gateway.audit.search.account_part`)."""
         query = query if visit.account is None else of_theirs(query)
         async with self._turns.turn(visit.person):
             page, lag = await self._of().search(query, limit=limit, before=before, after=after, account=visit.account)

@@ -108,13 +108,16 @@ class NowPage:
         seen = await wanted.of(scene, visit)
         inside, allowed = _cut(seen.inside, wanted.page), _cut(seen.allowed, wanted.grants)
         here = wanted.address()
+        joined = f"{here}{'&' if '?' in here else '?'}"
         return self._frame.page(
             visit,
             "security_now.html",
             here="now",
             note=self._notes.read(request, visit),
             wanted=wanted,
-            again=f"{here}{'&' if '?' in here else '?'}live=1",
+            again=f"{joined}live=1",
+            by_itself=f"{joined}refresh=on",
+            refresh=request.query.get("refresh") == "on",
             stream=f"{LIVE_STREAM}?seen={mark}",
             address=here,
             scene=seen,

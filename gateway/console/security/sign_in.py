@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 
 from gateway import cookie_names
-from gateway.audit.log import AuditLog, JournalError
+from gateway.audit.log import AuditLog
 from gateway.audit.record import Record
 from gateway.bodies import read_form, read_one
 from gateway.caller import Caller
@@ -23,7 +23,8 @@ from gateway.console.security.people import People, Standing, proof_of
 from gateway.console.security.place import Place
 from gateway.console.security.sessions import Sessions
 from gateway.console.security.visit import PATH, SIGN_IN, SIGN_OUT
-from gateway.console.sessions import How
+from gateway.console.sessions import Kept
+from gateway.console.sign_out_record import record_sign_out
 from gateway.devices.guesses import NetworkTries
 from gateway.pages.render import Pages
 from gateway.staff.issuer import IssuerError
@@ -232,10 +233,7 @@ class SignInPages:
         wrong = self._admission.check_leaving(request, fields)
         if wrong is not None:
             return self._pages.refusal(Deny(reason=DenyReason.CROSS_SITE, detail=wrong), again=PATH)
-        value = self._admission.cookie(request, cookie_names.SECURITY)
-        ended = await self._sessions.end(value) if isinstance(value, str) else None
-        if ended is not None:
-            await self._note_end(Caller.direct(request), ended.who, ended.how)
+        ended = await self._end(request)
         farewell = await self._farewell() if ended is not None and ended.how == "openid" else None
         response = self._page(PATH, note="You are signed out.", farewell=farewell)
         self._cookies.drop(response, cookie_names.SECURITY, cookie_names.ENTRY)
@@ -275,14 +273,20 @@ class SignInPages:
 
     async def _let_in(self, request: web.Request, value: str, return_to: str) -> web.Response:
         """Give the browser its cookie, and end the session that it had, which nobody would end any more."""
-        former = self._admission.cookie(request, cookie_names.SECURITY)
-        ended = await self._sessions.end(former) if isinstance(former, str) else None
-        if ended is not None:
-            await self._note_end(Caller.direct(request), ended.who, ended.how)
+        await self._end(request)
         response = lead(return_to)
         seconds = int(self._sessions.longest.total_seconds())
         self._cookies.put(response, cookie_names.SECURITY, value, seconds=seconds)
         return response
+
+    async def _end(self, request: web.Request) -> Kept | None:
+        """End the session that the browser has, and return it as it was; None if there is none."""
+        value = self._admission.cookie(request, cookie_names.SECURITY)
+        ended = await self._sessions.end(value) if isinstance(value, str) else None
+        if ended is not None:
+            client = ClientId(ended.who) if ended.how == "client" else None
+            await record_sign_out(self._journal, Caller.direct(request), by=ended.who, client=client)
+        return ended
 
     async def _bar(self, standing: Standing, caller: Caller, who: str) -> web.Response:
         await self._note(caller, reason="no_role", by=who)
@@ -304,22 +308,6 @@ class SignInPages:
             request_id=caller.request_id,
         )
         await self._journal.append(record, durable=reason == "signed_in")
-
-    async def _note_end(self, caller: Caller, who: str, how: How) -> None:
-        """Put a sign-out on the record; it only takes power away, so it is done even if it cannot be recorded."""
-        record = Record(
-            kind="audit",
-            reason="signed_out",
-            by=who,
-            client_id=ClientId(who) if how == "client" else None,
-            client_ip=caller.client_ip,
-            user_agent=caller.user_agent,
-            request_id=caller.request_id,
-        )
-        try:
-            await self._journal.append(record, durable=True)
-        except JournalError:
-            log.exception("a sign-out of the security team's console could not be recorded")
 
     async def _farewell(self) -> str | None:
         """Return where a person signs out at the provider as well, if it has such a place."""

@@ -7,6 +7,7 @@ from time import perf_counter
 from urllib.parse import quote
 
 from gateway.console.account.door import PATH
+from gateway.console.account.page import CONTACTS
 from gateway.console.security.sign_in import BEGIN
 from gateway.console.security.visit import PATH as CONSOLE
 from gateway.demo.story import staff
@@ -31,6 +32,27 @@ async def ask(scene: Scene[Backstage]) -> Got:
     await browser.open(scene, f"{scene.gateway.public_url}/.locum/?account=acme")
     await browser.send(scene, account="acme", duration="day", ticket=_TICKET, reason=staff.REASON)
     return Got(text=browser.text(r'id="asked"[^>]*>\s*<h3>(.*?)</h3>') or browser.heading)
+
+
+async def name_webhook(scene: Scene[Backstage]) -> Got:
+    """The owner has a program of acme's told what happens, and gives it the secret that the page shows then."""
+    browser, inbox = scene.app.owner, scene.app.inbox
+    await browser.open(scene, scene.account_url(CONTACTS))
+    await browser.send(scene, addresses=inbox.url)
+    inbox.trust(browser.text(r"<code>(whsec_.*?)</code>"))
+    return Got(text=browser.text(r'<p class="note" role="status">(.*?)</p>'), note=inbox.url)
+
+
+async def be_told(scene: Scene[Backstage]) -> Got:
+    """Wait until that program has taken the webhook that says that dana stands in, and look at what it says."""
+    inbox = scene.app.inbox
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        document = await inbox.told("account_assumption.begun", ticket=_TICKET)
+    said = document["data"]
+    others = f"{len(inbox.documents)} notices so far, {inbox.refused} without a signature that holds"
+    return Got(
+        text=f"the customer was told: {said['staff']} stands in for {said['subject']} (signature verified)", note=others
+    )
 
 
 async def approve(scene: Scene[Backstage]) -> Got:
@@ -112,12 +134,16 @@ async def _until(look: Callable[[], Awaitable[str]]) -> str:
 # A table, which the formatter would spread over three times the lines.
 # fmt: off
 DAY: Chapter[Backstage] = Chapter("A day, on the pages of all three", (
+    Step("page-contacts", "the owner has a program of acme's told, by webhook, and gives it the secret",
+         "Saved. They are told from now on.", name_webhook),
     Step("page-ask", "dana signs in, finds that acme is off, and asks the customer for a day",
          "You have asked the customer", ask),
     Step("page-approve", "the owner reads it at /.locum/account, and approves it",
          "Dana Reyes asks for: look, one day; On", approve),
     Step("page-stand-in", "dana stands in and opens GET /tickets/1",
          "200 as maria (dana stands in), holding locum-assumption", stand_in),
+    Step("page-told", "acme's program gets a webhook, and checks it with that secret",
+         "the customer was told: Dana Reyes stands in for maria (signature verified)", be_told),
     Step("page-watch", "the owner sees who is in, and what she did",
          "Dana Reyes stands in for maria, GET /tickets/1 Allowed", watch),
     Step("page-end", "the owner ends it, and dana's next page says so",

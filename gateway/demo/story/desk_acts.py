@@ -15,6 +15,7 @@ from gateway.demo.assertion import HEADER
 from gateway.demo.helpdesk import DemoHelpdesk
 from gateway.demo.story.browser import Browser
 from gateway.demo.story.customer import Customer
+from gateway.demo.story.inbox import Inbox
 from gateway.demo.story.moves import LIMIT_SECONDS, OWNER, cut_stream, describe_change, end_of
 from gateway.demo.story.play import Got
 from gateway.demo.story.scene import Answer, Scene
@@ -32,10 +33,14 @@ _FORGED = {"X-Forwarded-User": "owner", "Remote-User": "owner", "X-Auth-Request-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backstage:
-    """What only the demo itself can look at: the helpdesk's memory, ben, who works on, and three people's browsers."""
+    """What only the demo itself can look at: the helpdesk's memory, ben, who works on, and three people's browsers.
+
+    And what a program of the customer's is told by webhook.
+    """
 
     desk: DemoHelpdesk
     tasks: Tasks
+    inbox: Inbox
     ben: Customer = field(default_factory=Customer)
     owner: Browser = field(default_factory=Browser)
     dana: Browser = field(default_factory=Browser)

@@ -23,18 +23,22 @@ _POLL_SECONDS = 0.05
 
 
 async def check_whole(scene: Scene[Any]) -> Got:
-    """Keep the newest checkpoint elsewhere once it is over every record, then verify with it."""
+    """Keep the newest checkpoint elsewhere once it is over every record, then verify with it.
+
+    While something is still being put on the record, such as that somebody was told, the next one is waited for.
+    """
     journal = scene.config.journal_directory
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while True:
             if _hold_newest(journal, scene.folder / HELD):
-                break
+                report = _verify(scene, journal)
+                records = sum(extent.records for extent in report.extents)
+                covered = sum(extent.covered for extent in report.extents)
+                if not report.ok:
+                    return Got(text=_first(report))
+                if covered == records > 0:
+                    return Got(text="ok, every record under a checkpoint", note=f"{records} records")
             await asyncio.sleep(_POLL_SECONDS)
-    report = _verify(scene, journal)
-    records = sum(extent.records for extent in report.extents)
-    covered = sum(extent.covered for extent in report.extents)
-    text = "ok, every record under a checkpoint" if report.ok and covered == records > 0 else _first(report)
-    return Got(text=text, note=f"{records} records")
 
 
 async def check_refusals(scene: Scene[Any]) -> Got:

@@ -21,6 +21,7 @@ from gateway.demo.issuer import DemoIssuer
 from gateway.demo.story.clock import StoryClock
 from gateway.demo.story.desk_acts import Backstage
 from gateway.demo.story.folder import write_secret
+from gateway.demo.story.inbox import Inbox
 from gateway.demo.story.scene import (
     HELPDESK,
     SECURITY_CLIENT,
@@ -37,6 +38,7 @@ from policy.model import Account, AccountId, AccountType, ClientId
 A = TypeVar("A")
 
 CONFIG = "config.toml"
+WEBHOOKS_SECRET = "webhooks.secret"
 _DOMAIN = "helpdesk.localhost"
 _AUDIENCE = "helpdesk"
 # A day for a grant to run out in, and an hour for what else the clock is moved by.
@@ -108,6 +110,12 @@ account = "/account"
 roles = "/user/roles"
 acting = "/act"
 """
+# Whoever is told receives it on this machine, where no other customer's webhook may be.
+_NOTICES = f"""
+[notices.webhooks]
+secret_file = "{WEBHOOKS_SECRET}"
+private_networks = ["127.0.0.0/8"]
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +151,9 @@ async def open_helpdesk(folder: Path, ports: Ports) -> AsyncIterator[Scene[Backs
         await stack.enter_async_context(desk)
         public = f"http://127.0.0.1:{ports.public}"
         desk.trust(jwks_url=f"{public}/.locum/jwks.json", issuer=public, audience=_AUDIENCE)
-        backstage = Backstage(desk=desk, tasks=tasks)
+        inbox = await stack.enter_async_context(Inbox(clock=clock.utc))
+        backstage = Backstage(desk=desk, tasks=tasks, inbox=inbox)
+        write_secret(folder / WEBHOOKS_SECRET, new_secret())
         scene = await _open_scene(
             stack,
             backstage,
@@ -151,7 +161,7 @@ async def open_helpdesk(folder: Path, ports: Ports) -> AsyncIterator[Scene[Backs
             ports=ports,
             clock=clock,
             profile="demo-helpdesk",
-            more=_CONSOLE,
+            more=_CONSOLE + _NOTICES,
             url=desk.url,
             seconds=perf_counter() - started,
             reached=lambda: len(backstage.assumed()),

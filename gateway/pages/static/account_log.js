@@ -19,10 +19,15 @@ if (zone) {
 }
 const live = document.getElementById("live");
 if (live && live.dataset.live && window.EventSource) {
+  // Where as many streams are open as may be, or somebody is signed out and maybe in again.
+  const AGAIN_MILLISECONDS = 30000;
+  const lost = document.getElementById("lost");
   let source = null;
+  let timer = null;
   let over = false;
   document.getElementById("by-itself")?.remove();
   const stop = () => {
+    clearTimeout(timer);
     if (source) {
       source.close();
       source = null;
@@ -31,6 +36,7 @@ if (live && live.dataset.live && window.EventSource) {
   const follow = () => {
     stop();
     source = new EventSource(live.dataset.live);
+    source.addEventListener("open", () => { lost.hidden = true; });
     source.addEventListener("newer", (event) => {
       // A number, or one with a plus behind it, after which no more are counted.
       document.getElementById("count").textContent = event.data;
@@ -43,8 +49,9 @@ if (live && live.dataset.live && window.EventSource) {
     source.addEventListener("error", () => {
       // A refusal, after which a browser does not ask again by itself; any other break it gets over.
       if (source && source.readyState === EventSource.CLOSED) {
-        source = null;
-        document.getElementById("lost").hidden = false;
+        stop();
+        lost.hidden = false;
+        timer = setTimeout(follow, AGAIN_MILLISECONDS);
       }
     });
   };
@@ -53,7 +60,7 @@ if (live && live.dataset.live && window.EventSource) {
     if (document.hidden) {
       stop();
     } else if (!over) {
-      document.getElementById("lost").hidden = true;
+      lost.hidden = true;
       follow();
     }
   });

@@ -1,5 +1,5 @@
-// Has the part of a page that shows what is going on fetched anew once something has changed; without it, the page is
-// fetched anew by the browser now and then, and a link does so at any time.
+// Has the part of a page that shows what is going on fetched anew once something has changed; without it, a
+// link does so at any time, and another one has the browser do so now and then.
 "use strict";
 const live = document.querySelector("[data-live]");
 const lost = document.getElementById("lost");

@@ -198,6 +198,8 @@ class SignInEndpoint:
         if not isinstance(former, str):
             return
         ended = await self._store.end_session(sha256(former.encode("ascii")).digest())
+        if ended is not None:
+            await self._visitors.ends.tell()
         if ended is not None and ended.actor != now_in:
             await self._sign_outs.leave(ended.actor, caller, by=now_in.subject)
 

@@ -76,6 +76,7 @@ class SignOutEndpoint:
         ended = await self._store.end_session(sha256(value.encode("ascii")).digest())
         if ended is None:
             return False
+        await self._visitors.ends.tell()
         await self._sign_outs.leave(ended.actor, Caller.through_front(request))
         return True
 

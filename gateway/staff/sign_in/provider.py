@@ -163,7 +163,7 @@ class Provider:
             raise CodeRefused("the provider gave no ID token")
         try:
             token = read_compact(text)
-            keys = await self._issuer.keys_for(token)
+            keys = await self._issuer.keys_for(token, direct=True)
             client = self._section.client_id
             claims = verify_foreign(token, keys, issuer=self.issuer, audience=client, now=self._clock())
             self._check(token.header, claims, attempt)

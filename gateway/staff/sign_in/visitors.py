@@ -19,6 +19,7 @@ from gateway.forms import TOO_OLD, check_sender, holds_token
 from gateway.grants.patience import FACTS_SECONDS
 from gateway.origin import Origin
 from gateway.proxy.cookies import OurCookies, digest_of
+from gateway.session_ends import SessionEnds
 from gateway.staff.sign_in.setting import read_cookie
 from gateway.staff.verify import SignedIn, StaffVerifier
 from gateway.stores.store import StaffSession, Store, StoreError
@@ -61,6 +62,8 @@ class Visitors:
         self._staff = staff
         self._clock = clock
         self._patience = patience_seconds
+        self.ends = SessionEnds(store, clock, of="staff")
+        """Told by whoever ends a session."""
 
     @property
     def is_on(self) -> bool:
@@ -115,12 +118,21 @@ class Visitors:
 
         It does not count as a use.
         """
-        found = await self._store.find_session(session)
-        if found is None or not self.is_live(found):
+        found = await self.find(session)
+        if found is None:
             return Deny(
                 reason=DenyReason.STAFF_SIGNED_OUT, detail="the browser session in which it was approved is over"
             )
-        return await self._staff.judge(json.loads(found.claims))
+        return await self.judge(found)
+
+    async def find(self, session: bytes) -> StaffSession | None:
+        """Return the session of this digest if it is live; raises StoreError. It does not count as a use."""
+        found = await self._store.find_session(session)
+        return found if found is not None and self.is_live(found) else None
+
+    async def judge(self, session: StaffSession) -> SignedIn | Deny:
+        """Return who has a session, or why they may not stand in (now); raises StoreError."""
+        return await self._staff.judge(json.loads(session.claims))
 
     def form_token(self, request: web.Request) -> str:
         """Return what a form has to hold for whoever sends the request, may they stand in or not."""

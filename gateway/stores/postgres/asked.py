@@ -8,7 +8,8 @@ from typing import TypeVar
 from gateway.stores import asked_rows as asked
 from gateway.stores.postgres.connect import translated
 from gateway.stores.postgres.writes import Fetch, save_change
-from gateway.stores.requesting import Requesting, Room
+from gateway.stores.request_room import Room
+from gateway.stores.requesting import Requesting
 from gateway.stores.rows import Row, write_time
 from gateway.stores.store import StoreConflict
 from policy.asking import GrantRequest, GrantRequestId, RequestRefusal, RequestState

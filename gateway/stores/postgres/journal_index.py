@@ -16,7 +16,7 @@ from gateway.audit.index.grouping import GROUPING
 from gateway.audit.index.overview import Overview
 from gateway.audit.index.places import IDS_A_DAY, id_at, time_at
 from gateway.audit.index.settled import settled_id
-from gateway.audit.search.own_part import take_out
+from gateway.audit.search.account_part import take_out
 from gateway.audit.search.query import Marked, Query
 from gateway.audit.search.words import MANY
 from gateway.audit.segment import read_entry

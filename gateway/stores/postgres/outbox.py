@@ -73,11 +73,12 @@ class PostgresOutbox(Outbox):
         put_off: Mapping[str, datetime] = MappingProxyType({}),
     ) -> None:
         async def finish(fetch: Fetch) -> None:
+            # The target before its notices, as whoever claims or retries: then none of them waits in a ring.
+            values = rows.release_values(claim, not_before=not_before, failures=failures, error=error)
+            await _run(fetch, sql=rows.RELEASE, values=values)
             await _run(fetch, sql=rows.NOTE, values={"ids": rows.ids_value(noted)})
             for values in rows.put_off_values(put_off):
                 await _run(fetch, sql=rows.PUT_OFF, values=values)
-            values = rows.release_values(claim, not_before=not_before, failures=failures, error=error)
-            await _run(fetch, sql=rows.RELEASE, values=values)
 
         await self._together(finish)
 

@@ -460,5 +460,7 @@ CREATE TABLE locum.notice_targets (
     failures bigint NOT NULL,
     -- What went wrong there last, in our own words.
     error text NOT NULL DEFAULT '',
+    -- Whether somebody has wanted something there tried again since it was last taken in hand.
+    retried bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (channel, address)
 );

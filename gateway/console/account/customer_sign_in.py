@@ -9,16 +9,18 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
+from cachetools import LRUCache
 
 from gateway import cookie_names
 from gateway.audit.log import AuditLog
 from gateway.clock import Clock
 from gateway.config.account_sign_in import AccountSignIn
+from gateway.console.account.customer_sign_outs import CustomerSignOuts
 from gateway.console.account.door import PATH
-from gateway.console.account.own_sign_outs import OwnSignOuts
 from gateway.console.sessions import Sessions, form_token_of
 from gateway.devices.guesses import NetworkTries
 from gateway.origin import Origin
+from gateway.session_ends import SessionEnds
 from gateway.staff.issuer import Issuer
 from gateway.staff.notices import Notices
 from gateway.staff.sign_in.provider import Provider
@@ -35,6 +37,8 @@ SIGN_IN: Final = f"{PATH}/sign-in"
 CALLBACK: Final = f"{SIGN_IN}/callback"
 SIGN_OUT: Final = f"{PATH}/sign-out"
 LOGOUT: Final = f"{PATH}/backchannel-logout"
+_MOST_ACCOUNTS: Final = 1024
+"""So many are held at once: any name may be asked for where one provider is for all that no other names."""
 _KEPT: Final = ("iss", "sub", "name", "acr", "amr", "auth_time", "iat", "act", "may_act", "email_verified", "sid")
 
 
@@ -63,9 +67,11 @@ class SignedIn:
     """What every form of theirs has to hold."""
     ends_at: datetime
     """When the session ends, however it is used."""
+    until: datetime
+    """When it ends if it is not used again."""
 
 
-class OwnSignIn:
+class CustomerSignIn:
     """How the administrators of one account sign in.
 
     What is begun or kept here counts for this account, at this origin, by this client of this provider, and nowhere
@@ -81,6 +87,7 @@ class OwnSignIn:
         role: str,
         client: ClientId,
         store: Redeeming,
+        ends: SessionEnds,
         journal: AuditLog,
         may_record: Callable[[AccountId, str], bool],
         clock: Clock,
@@ -88,7 +95,7 @@ class OwnSignIn:
     ) -> None:
         """Give administrators `role`; wait `patience_seconds` at the most for who somebody is.
 
-        `client` stands in the record beside who has done something; `may_record` see `OwnSignOuts`.
+        `client` stands in the record beside who has done something; `may_record` see `CustomerSignOuts`.
         """
         section = customer.section
         self.account = account
@@ -116,13 +123,15 @@ class OwnSignIn:
             idle=timedelta(seconds=section.idle_seconds),
             absolute=timedelta(seconds=section.absolute_seconds),
         )
-        self.sign_outs = OwnSignOuts(
+        self.ends = ends
+        self.sign_outs = CustomerSignOuts(
             account,
             issuer=section.issuer,
             client_id=section.client_id,
             client=client,
             longest=self.sessions.longest,
             store=store,
+            tell_ended=ends.tell,
             journal=journal,
             may_record=may_record,
             clock=clock,
@@ -159,7 +168,7 @@ class OwnSignIn:
 
     async def who(self, request: web.Request, *, counts: bool) -> SignedIn | NoAdministrator | Deny | None:
         """Return who is signed in, None if nobody is; `counts` says that this is a use. Raises StoreError."""
-        value = self.cookie(request, cookie_names.OWNER)
+        value = self.cookie(request, cookie_names.ADMINISTRATOR)
         if not isinstance(value, str):
             return value
         try:
@@ -172,14 +181,19 @@ class OwnSignIn:
         found = self.judge(kept.claims)
         if isinstance(found, NoAdministrator):
             return found
-        return SignedIn(person=found, form_token=self.form_token(value), ends_at=self.sessions.end_of(kept))
+        return SignedIn(
+            person=found,
+            form_token=self.form_token(value),
+            ends_at=self.sessions.end_of(kept),
+            until=self.sessions.due_of(kept),
+        )
 
     def form_token(self, value: str) -> str:
         """Return the form token of a session, which only who has its cookie gets to know."""
         return form_token_of(value, self.place)
 
 
-class OwnSignIns:
+class CustomerSignIns:
     """Knows how each account's administrators sign in; the app is asked about those of the others."""
 
     def __init__(
@@ -190,6 +204,7 @@ class OwnSignIns:
         role: str,
         client: ClientId,
         store: Redeeming,
+        ends: SessionEnds,
         journal: AuditLog,
         may_record: Callable[[AccountId, str], bool],
         clock: Clock,
@@ -202,27 +217,34 @@ class OwnSignIns:
         self._role = role
         self._client = client
         self._store = store
+        self.ends = ends
         self._journal = journal
         self._may_record = may_record
         self._clock = clock
         self._patience = patience_seconds
+        self._sign_ins: LRUCache[AccountId, CustomerSignIn] = LRUCache(_MOST_ACCOUNTS)
 
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self._named) or self._rest is not None
 
-    def of(self, account: AccountId) -> OwnSignIn | None:
+    def of(self, account: AccountId) -> CustomerSignIn | None:
         """Return how an account's administrators sign in, None if they do so in the app."""
+        sign_in = self._sign_ins.get(account)
         customer = self._named.get(account, self._rest)
-        if customer is None:
-            return None
-        return OwnSignIn(
+        if sign_in is None and customer is not None:
+            sign_in = self._sign_ins[account] = self._make(account, customer)
+        return sign_in
+
+    def _make(self, account: AccountId, customer: CustomerProvider) -> CustomerSignIn:
+        return CustomerSignIn(
             account,
             customer,
             origin=Origin.of(self._origin_of(account)),
             role=self._role,
             client=self._client,
             store=self._store,
+            ends=self.ends,
             journal=self._journal,
             may_record=self._may_record,
             clock=self._clock,

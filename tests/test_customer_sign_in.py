@@ -7,14 +7,14 @@ import pytest
 from gateway.config.load import build
 from gateway.console.account.log_view import describe
 from tests.console_world import OLIVIA, PATH, Customer, asked, console
+from tests.customer_sign_in_world import ARRIVAL, CLIENT, SESSION, Administrator, open_administrator, sign_in
 from tests.gateway_world import document
-from tests.owner_sign_in_world import ARRIVAL, CLIENT, SESSION, Owner, open_owner, sign_in
 from tests.rawwire import then_close
 
 
 async def test_an_administrator_signs_in_and_turns_it_on(tmp_path):
     """The page leads to the provider; who came back chooses, and is named by issuer and subject wherever it stands."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         world = olivia.world
         page = await olivia.page()
         assert (403, True) == (page.status, f'href="{PATH}/sign-in"' in page.text)
@@ -39,7 +39,7 @@ async def test_an_administrator_signs_in_and_turns_it_on(tmp_path):
 
 async def test_what_is_asked_of_the_provider_is_bound_to_this_sign_in(tmp_path):
     """The code flow with PKCE, and the redirect URI of the account's own host; nobody else's client."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         first, second = [dict(parse_qsl(urlsplit(await olivia.begin()).query)) for _ in range(2)]
         assert f"{olivia.origin}{PATH}/sign-in/callback" == first["redirect_uri"]
         assert (CLIENT, "code", "S256", "openid profile") == tuple(
@@ -54,7 +54,7 @@ async def test_what_is_asked_of_the_provider_is_bound_to_this_sign_in(tmp_path):
 
 async def test_cookies_are_this_hosts_alone_and_the_app_sees_none(tmp_path):
     """`__Host-`, `HttpOnly`, `Secure`, `SameSite=Lax`, gone with the session's end; ordinary requests lose them."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         begun = await olivia.page(f"{PATH}/sign-in")
         done = await olivia.come_back(olivia.consent(begun.location))
         lines = [begun["set-cookie"], *done.all("set-cookie")]
@@ -70,7 +70,7 @@ async def test_cookies_are_this_hosts_alone_and_the_app_sees_none(tmp_path):
 
 async def test_where_a_customer_has_a_provider_the_app_is_not_asked(tmp_path):
     """Whoever the app calls its administrator is nobody there; in other accounts its word counts as ever."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         world = olivia.world
         await olivia.enter()
         for cookies in ([], ["session=s-olivia"]):
@@ -92,7 +92,7 @@ async def test_every_page_of_the_account_is_opened_by_it(tmp_path):
     def change(document):
         document["audit"]["index"] = False  # what the list shows then, the store knows
 
-    async with open_owner(tmp_path, change=change) as olivia:
+    async with open_administrator(tmp_path, change=change) as olivia:
         stranger = olivia.another()
         await olivia.enter()
         for target in ("log", "live?once=on"):
@@ -120,7 +120,7 @@ RETURNS = (
 
 async def test_it_leads_back_to_a_page_of_the_account_and_nowhere_else(tmp_path):
     """No open redirect, neither in the link nor in the cookie that remembers it."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         for address, is_ours in RETURNS:
             answer = await olivia.enter(return_to=address)
             assert (303, address if is_ours else PATH) == (answer.status, answer.location), address
@@ -130,7 +130,7 @@ async def test_it_leads_back_to_a_page_of_the_account_and_nowhere_else(tmp_path)
 
 async def test_a_session_ends_by_itself(tmp_path):
     """Unused for a quarter of an hour, and after an hour in any case; what a page asks by itself is no use."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         clock = olivia.world.clock
         await olivia.enter()
         for _ in range(4):
@@ -149,7 +149,7 @@ async def test_a_session_ends_by_itself(tmp_path):
 
 async def test_signing_out_ends_it_and_leads_to_the_provider(tmp_path):
     """Here at once, wherever the cookie is; the provider's own session goes on until the person ends it there."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         await olivia.enter()
         copy = olivia.another()
         copy.cookies = dict(olivia.cookies)
@@ -168,7 +168,7 @@ async def test_signing_out_ends_it_and_leads_to_the_provider(tmp_path):
 
 async def test_a_sign_in_gives_a_new_session_and_ends_the_former(tmp_path):
     """Whoever knew the one before, or had planted one, has nothing (fixation)."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         await olivia.enter()
         former = olivia.session
         await olivia.enter("oscar", name="Oscar")
@@ -184,7 +184,7 @@ async def test_a_sign_in_gives_a_new_session_and_ends_the_former(tmp_path):
 
 async def test_a_reload_counts_at_once(tmp_path):
     """Whoever is taken off the list is out; without the table the app is asked, and another provider knows nobody."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         world = olivia.world
 
         async def renew(*tables):
@@ -217,9 +217,9 @@ async def test_one_provider_may_serve_every_account_if_a_claim_names_it(tmp_path
     def tables(ours, theirs):
         return [sign_in(ours, account_claim="org"), sign_in(theirs, "globex")]
 
-    async with open_owner(tmp_path, tables=tables) as olivia:
-        initech = Owner(olivia.world, olivia.provider, "initech")
-        for owner, org, status in (
+    async with open_administrator(tmp_path, tables=tables) as olivia:
+        initech = Administrator(olivia.world, olivia.provider, "initech")
+        for administrator, org, status in (
             (olivia, "acme", 303),
             (initech, "initech", 303),
             (olivia.another(), "initech", 403),
@@ -228,16 +228,16 @@ async def test_one_provider_may_serve_every_account_if_a_claim_names_it(tmp_path
             (initech.another(), ["initech"], 403),
             (initech.another(), None, 403),
         ):
-            assert status == (await owner.enter(org=org)).status, org
-        assert [200, 200] == [(await owner.page()).status for owner in (olivia, initech)]
+            assert status == (await administrator.enter(org=org)).status, org
+        assert [200, 200] == [(await administrator.page()).status for administrator in (olivia, initech)]
         # Whose own table there is has no other way in.
-        ours = Owner(olivia.world, olivia.provider, "globex")
+        ours = Administrator(olivia.world, olivia.provider, "globex")
         assert (await ours.begin()).startswith(olivia.other.provider.issuer)
 
 
 async def test_a_provider_that_is_away_keeps_nobody_else_out(tmp_path):
     """It is said; the other customer signs in, who is in stays in, and customers of the app notice nothing."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         gina, late = olivia.other, olivia.another()
         await olivia.enter()
         query = late.consent(await late.begin())
@@ -254,7 +254,7 @@ async def test_a_provider_that_is_away_keeps_nobody_else_out(tmp_path):
 
 async def test_without_store_or_journal_nobody_is_let_in(tmp_path):
     """What cannot be recorded does not happen; what cannot be read is nobody's session; customers notice nothing."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         world, late = olivia.world, olivia.another()
         await olivia.enter()
         query = late.consent(await late.begin())
@@ -277,7 +277,7 @@ async def test_the_app_need_not_be_asked_at_all(asks, tmp_path):
             del document["console"]["account"]["who_am_i"]
             del document["console"]["account"]["fields"]
 
-    async with open_owner(tmp_path, change=change) as olivia:
+    async with open_administrator(tmp_path, change=change) as olivia:
         assert 303 == (await olivia.enter()).status
         ingrid = Customer(olivia.world, session="s-olivia", account="initech")
         assert (403 if asks else 404) == (await ingrid.page()).status

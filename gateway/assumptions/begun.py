@@ -26,7 +26,7 @@ _MOST_FORM_BYTES = 4096
 _Find = Callable[[Sequence[tuple[str, str]], ActorId], Awaitable[Sequence[Assumption] | Deny]]
 
 
-class OwnAssumptions:
+class BegunAssumptions:
     """The list of those that go on, by whatever way they were begun, and why no other can be begun now."""
 
     def __init__(self, store: Store, pages: Pages, places: Places, *, most: int, clock: Clock) -> None:
@@ -50,7 +50,7 @@ class OwnAssumptions:
         accounts = {one.account for one in begun}
         held = {id_ for account in accounts for id_ in await self._store.list_held(actor, account, at=now)}
         return self._pages.part(
-            "own.html",
+            "begun.html",
             end=END,
             end_all=END_ALL,
             visitor=visitor,
@@ -64,7 +64,7 @@ class OwnAssumptions:
         return f"{self._places.of_account(assumption.account)}{SESSION}"
 
 
-class EndOwnEndpoint:
+class EndBegunEndpoint:
     """Ends them for whoever has begun them; it only takes power away."""
 
     def __init__(self, *, visitors: Visitors, store: Store, ender: Ender, pages: Pages, clock: Clock) -> None:

@@ -1,5 +1,6 @@
 """The sign-in at a customer's own provider against those who must not get in: by answers, tokens, accounts, sites."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -8,14 +9,23 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
+from gateway.console.account.customer_sign_in_opening import count_codes
 from gateway.console.account.log_view import describe
-from gateway.console.account.own_opening import count_codes
 from gateway.demo.issuer import sign
 from tests.browser_world import ASSUMPTION, STAFF
 from tests.browser_world import Browser as Staff
 from tests.console_world import PATH
+from tests.customer_sign_in_world import (
+    ADMINS,
+    ARRIVAL,
+    CALLBACK,
+    CLIENT,
+    SESSION,
+    Administrator,
+    open_administrator,
+    sign_in,
+)
 from tests.gateway_world import AUDIENCE
-from tests.owner_sign_in_world import ADMINS, ARRIVAL, CALLBACK, CLIENT, SESSION, Owner, open_owner, sign_in
 from tests.provider_world import Provider
 
 FORMS = ("setting", "off", "end", "end-all", "sign-out")
@@ -23,8 +33,8 @@ FORMS = ("setting", "off", "end", "end-all", "sign-out")
 
 @pytest.fixture
 async def olivia(tmp_path):
-    async with open_owner(tmp_path) as owner:
-        yield owner
+    async with open_administrator(tmp_path) as administrator:
+        yield administrator
 
 
 def is_in(answer):
@@ -54,7 +64,9 @@ NOBODYS = (
 
 async def test_nobody_else_is_let_in(tmp_path):
     """Exact values of the one claim, a text or a list of texts; whoever is refused is told, and is on the record."""
-    async with open_owner(tmp_path, tables=lambda ours, _theirs: [sign_in(ours, "acme", claim="roles")]) as olivia:
+    async with open_administrator(
+        tmp_path, tables=lambda ours, _theirs: [sign_in(ours, "acme", claim="roles")]
+    ) as olivia:
         for number, (claims, reason) in enumerate(NOBODYS):
             answer = await olivia.enter(f"mallory{number}", **claims)
             assert (403, "") == (answer.status, olivia.session), claims
@@ -103,7 +115,7 @@ MAIL = {"claim": "email", "administrators": ["olivia@acme.example"]}
 )
 async def test_more_may_be_asked_of_a_sign_in(required, claims, status, tmp_path):
     """Methods, contexts, the account's name; and a mail address counts only if the provider vouches for it."""
-    async with open_owner(tmp_path, tables=lambda ours, _theirs: [sign_in(ours, "acme", **required)]) as olivia:
+    async with open_administrator(tmp_path, tables=lambda ours, _theirs: [sign_in(ours, "acme", **required)]) as olivia:
         assert status == (await olivia.enter(**claims)).status
 
 
@@ -113,7 +125,7 @@ async def test_a_sign_in_that_grows_too_old_counts_no_more(tmp_path):
     def tables(ours, _theirs):
         return [sign_in(ours, "acme", max_age_seconds=600)]
 
-    async with open_owner(tmp_path, tables=tables) as olivia:
+    async with open_administrator(tmp_path, tables=tables) as olivia:
         location = await olivia.begin()
         assert "max_age=600" in location
         now = olivia.world.clock.now
@@ -171,6 +183,21 @@ async def test_an_answer_counts_once_and_in_its_own_browser(olivia):
     assert 1 == len(olivia.world.records(reason="signed_in"))
 
 
+async def test_of_two_hundred_answers_at_once_one_signs_in(olivia):
+    """The same code and cookie on 200 connections: the provider is asked once, and one session begins."""
+    query = olivia.consent(await olivia.begin())
+    copies = [olivia.another() for _ in range(200)]
+    for one in copies:
+        one.cookies = dict(olivia.cookies)
+    answers = await asyncio.gather(*(one.come_back(query) for one in copies))
+    # 429 and 503 are for more at a time than an account, or an address, may have.
+    assert {answer.status for answer in answers} <= {303, 400, 429, 503}
+    assert [1, 1] == [sum(map(is_in, answers)), sum(bool(one.session) for one in copies)]
+    copies[0].cookies = dict(olivia.cookies)
+    assert 400 == (await copies[0].come_back(query)).status
+    assert (1, 1) == (len(olivia.provider.asked), len(olivia.world.records(reason="signed_in")))
+
+
 async def test_a_sign_in_that_takes_too_long_is_begun_again(olivia):
     """An attempt is over after ten minutes, whoever has kept its cookie."""
     query = olivia.consent(await olivia.begin())
@@ -199,7 +226,7 @@ async def test_a_token_that_is_not_signed_as_an_id_token_is_none(kind, tmp_path)
     def tables(ours, _theirs):
         return [sign_in(ours, "acme", client_secret="s" * 32)]
 
-    async with open_owner(tmp_path, tables=tables) as olivia:
+    async with open_administrator(tmp_path, tables=tables) as olivia:
         location = await olivia.begin()
         nonce = dict(parse_qsl(location.partition("?")[2]))["nonce"]
         olivia.provider.answer = {"id_token": forged(olivia.provider, kind, nonce)}
@@ -268,7 +295,7 @@ async def test_a_session_is_of_one_account(olivia):
     await olivia.enter()
     await gina.enter("gina")
     token, own = await olivia.form(), await gina.form()
-    thief = Owner(olivia.world, gina.provider, "globex")
+    thief = Administrator(olivia.world, gina.provider, "globex")
     thief.cookies[SESSION] = olivia.session
     assert 403 == (await thief.page()).status
     for sent in (token, own):
@@ -297,8 +324,8 @@ async def test_one_client_for_two_accounts_makes_nobody_of_the_one_the_others(tm
     def tables(ours, _theirs):
         return [sign_in(ours, account_claim="org")]
 
-    async with open_owner(tmp_path, tables=tables) as olivia:
-        gina = Owner(olivia.world, olivia.provider, "globex")
+    async with open_administrator(tmp_path, tables=tables) as olivia:
+        gina = Administrator(olivia.world, olivia.provider, "globex")
         query = olivia.consent(await olivia.begin(), org="globex")
         gina.cookies = dict(olivia.cookies)
         assert 400 == (await gina.come_back(query)).status
@@ -369,7 +396,7 @@ async def test_staffs_provider_makes_nobody_an_administrator(tmp_path):
         [table, *_] = document["console"]["account"]["sign_in"]
         table["issuer"] = document["staff"]["issuer"]
 
-    async with open_owner(tmp_path, change=change, issuer_class=Provider) as olivia:
+    async with open_administrator(tmp_path, change=change, issuer_class=Provider) as olivia:
         olivia.provider = olivia.world.issuer
         location = await olivia.begin()
         for audience in (AUDIENCE, [AUDIENCE, CLIENT]):

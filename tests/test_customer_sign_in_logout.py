@@ -7,32 +7,40 @@ import pytest
 
 from policy.events import LOGOUT
 from tests.console_world import PATH
+from tests.customer_sign_in_world import CLIENT, Administrator, open_administrator, sign_in
 from tests.gateway_world import AUDIENCE
-from tests.owner_sign_in_world import CLIENT, Owner, open_owner, sign_in
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture
 async def olivia(tmp_path):
-    async with open_owner(tmp_path) as owner:
-        yield owner
+    async with open_administrator(tmp_path) as administrator:
+        yield administrator
 
 
-def told(owner, *, type_="logout+jwt", **changes):
-    """Return a logout token of this owner's provider; None takes a claim out."""
-    at = int(owner.world.clock.now.timestamp())
-    claims = {"iss": owner.provider.issuer, "aud": owner.client, "sub": "olivia", "iat": at, "exp": at + 120}
+def told(administrator, *, type_="logout+jwt", **changes):
+    """Return a logout token of this administrator's provider; None takes a claim out."""
+    at = int(administrator.world.clock.now.timestamp())
+    claims = {
+        "iss": administrator.provider.issuer,
+        "aud": administrator.client,
+        "sub": "olivia",
+        "iat": at,
+        "exp": at + 120,
+    }
     claims |= {"jti": f"logout-{next(_numbers)}", "events": {LOGOUT: {}}} | changes
-    return owner.provider.signed({k: v for k, v in claims.items() if v is not None}, type_=type_)
+    return administrator.provider.signed({k: v for k, v in claims.items() if v is not None}, type_=type_)
 
 
-async def tell(owner, token, **options):
+async def tell(administrator, token, **options):
     """Send it as a provider would, which is no browser; returns the status."""
     body = urlencode({"logout_token": token}).encode()
     headers = [("Content-Type", "application/x-www-form-urlencoded")]
     return (
-        await owner.send(f"{PATH}/backchannel-logout", method="POST", headers=headers, body=body, cookies=[], **options)
+        await administrator.send(
+            f"{PATH}/backchannel-logout", method="POST", headers=headers, body=body, cookies=[], **options
+        )
     ).status
 
 
@@ -115,8 +123,8 @@ async def test_it_counts_in_every_account_of_the_customer(tmp_path):
     def tables(ours, _theirs):
         return [sign_in(ours, "acme", "initech")]
 
-    async with open_owner(tmp_path, tables=tables) as olivia:
-        initech = Owner(olivia.world, olivia.provider, "initech", CLIENT)
+    async with open_administrator(tmp_path, tables=tables) as olivia:
+        initech = Administrator(olivia.world, olivia.provider, "initech", CLIENT)
         await olivia.enter()
         await initech.enter()
         assert 200 == await tell(olivia, told(olivia))

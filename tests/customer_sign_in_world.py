@@ -7,7 +7,7 @@ from urllib.parse import quote_plus
 from tests.console_world import PATH, open_customer
 from tests.provider_world import Browser, Provider
 
-SESSION = "__Host-locum-owner"
+SESSION = "__Host-locum-administrator"
 ARRIVAL = "__Host-locum-arrival"
 CALLBACK = f"{PATH}/sign-in/callback"
 CLIENT = "locum-at-acme"
@@ -15,7 +15,7 @@ ADMINS = ["helpdesk-admins"]
 NAVIGATE = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), ("Accept", "text/html")]
 
 
-class Owner(Browser):
+class Administrator(Browser):
     """Keeps the cookies of one account's host; `provider` is where it signs in."""
 
     def __init__(self, world, provider, account="acme", client=CLIENT):
@@ -34,7 +34,7 @@ class Owner(Browser):
 
     def another(self):
         """Return another browser."""
-        return Owner(self.world, self.provider, self.account, self.client)
+        return Administrator(self.world, self.provider, self.account, self.client)
 
     async def page(self, target=PATH, *, site="none", more=(), **options):
         """Load a page as a person does."""
@@ -87,7 +87,7 @@ def sign_in(provider, *accounts, **changes):
 
 
 @asynccontextmanager
-async def open_owner(directory, *, tables=None, change=None, **options):
+async def open_administrator(directory, *, tables=None, change=None, **options):
     """Run a gateway for acme and globex, each with a provider of its own; initech's people sign in at the app.
 
     `tables` makes the configuration's tables of the two providers.
@@ -107,6 +107,6 @@ async def open_owner(directory, *, tables=None, change=None, **options):
             open_customer(directory, change=changed, accounts=accounts, **options)
         )
         now.clock = customer.world.clock
-        owner = Owner(customer.world, ours)
-        owner.other = Owner(customer.world, theirs, "globex")
-        yield owner
+        administrator = Administrator(customer.world, ours)
+        administrator.other = Administrator(customer.world, theirs, "globex")
+        yield administrator

@@ -1,16 +1,16 @@
 """What a customer's provider tells of sign-outs: every session that had begun by then is over, at its next request."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from gateway.audit.log import AuditLog, JournalError
-from gateway.audit.record import Record
+from gateway.audit.log import AuditLog
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.console.sessions import Kept
+from gateway.console.sign_out_record import record_sign_out
 from gateway.rarely import Rarely
 from gateway.stores.once import Redeeming
 from gateway.stores.store import StoreConflict, StoreError
@@ -26,7 +26,7 @@ _unrecorded = Rarely(log)
 _MOST_ROUNDS = 5
 
 
-class OwnSignOuts:
+class CustomerSignOuts:
     """Keeps until when sessions count that one client of one provider has made, by person and by session there.
 
     OpenID Connect Back-Channel Logout 1.0. A session that begins later counts, so the same may be told any number of
@@ -42,13 +42,15 @@ class OwnSignOuts:
         client: ClientId,
         longest: timedelta,
         store: Redeeming,
+        tell_ended: Callable[[], Awaitable[None]],
         journal: AuditLog,
         may_record: Callable[[AccountId, str], bool],
         clock: Clock,
     ) -> None:
         """Tell the record of `account` and `client`; no session of this provider's lasts longer than `longest`.
 
-        `may_record` takes one record of somebody's, and of the account's; False when they have had their share.
+        `tell_ended` is called once sessions have ended. `may_record` takes one record of somebody's, and of the
+        account's; False when they have had their share.
         """
         self._account = account
         self._issuer = issuer
@@ -56,6 +58,7 @@ class OwnSignOuts:
         self._client = client
         self._longest = longest
         self._store = store
+        self._tell_ended = tell_ended
         self._journal = journal
         self._may_record = may_record
         self._clock = clock
@@ -81,25 +84,13 @@ class OwnSignOuts:
         said = {"sub": notice.person.subject} if notice.person is not None else {"sid": notice.session}
         for mark in self._marks(said):
             await self._put(mark, notice.issued_at)
+        await self._tell_ended()
         named = notice.person is not None and is_subject(notice.person.subject)
         by = name_person(self._issuer, notice.person.subject) if notice.person and named else self._issuer
         if not self._may_record(self._account, by):
             _unrecorded.warning("the provider of %s tells of too many sign-outs to record each", self._account)
             return
-        record = Record(
-            kind="audit",
-            reason="signed_out",
-            account=self._account,
-            by=by,
-            client_id=self._client,
-            client_ip=caller.client_ip,
-            user_agent=caller.user_agent,
-            request_id=caller.request_id,
-        )
-        try:
-            await self._journal.append(record, durable=True)
-        except JournalError:
-            log.exception("a sign-out that the provider of %s told of could not be recorded", self._account)
+        await record_sign_out(self._journal, caller, by=by, client=self._client, account=self._account)
 
     async def _put(self, mark: bytes, until: datetime) -> None:
         now = self._clock()

@@ -13,9 +13,9 @@ from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
 from gateway.caller import Caller
+from gateway.console.account.customer_sign_in_opening import count_codes
+from gateway.console.account.customer_sign_outs import CustomerSignOuts
 from gateway.console.account.form_shares import ACCOUNT_MOST, PERSON_MOST
-from gateway.console.account.own_opening import count_codes
-from gateway.console.account.own_sign_outs import OwnSignOuts
 from gateway.console.sessions import Sessions
 from gateway.staff.issuer import Issuer, IssuerError, may_lead_to
 from gateway.staff.sign_in.provider import Provider
@@ -26,19 +26,19 @@ from policy.model import AccountId, ActorId, ClientId
 from policy.times import LEEWAY
 from tests.browser_world import STAFF
 from tests.console_world import PATH
+from tests.customer_sign_in_world import SESSION, Administrator, open_administrator, sign_in
 from tests.journals import Ticks
 from tests.memory_store import MemoryStore
-from tests.owner_sign_in_world import SESSION, Owner, open_owner, sign_in
 from tests.rawwire import RecordingUpstream, response
-from tests.test_owner_sign_in_logout import tell, told
+from tests.test_customer_sign_in_logout import tell, told
 
 CALLER = Caller(client_ip="10.0.0.1", user_agent=None, request_id="r")
 
 
 @pytest.fixture
 async def olivia(tmp_path):
-    async with open_owner(tmp_path) as owner:
-        yield owner
+    async with open_administrator(tmp_path) as administrator:
+        yield administrator
 
 
 async def test_made_up_people_use_up_the_share_of_their_account_alone(olivia):
@@ -91,7 +91,7 @@ async def test_claims_that_are_too_long_are_not_kept(tmp_path):
     def says(request):
         return response(json.dumps({"sub": "olivia", "roles": roles}).encode())
 
-    async with open_owner(tmp_path, tables=tables) as olivia, RecordingUpstream(says) as upstream:
+    async with open_administrator(tmp_path, tables=tables) as olivia, RecordingUpstream(says) as upstream:
         olivia.provider.metadata["userinfo_endpoint"] = f"{upstream.url}/userinfo"
         roles = ["helpdesk-admins", *(str(number) * 50 for number in range(100, 140))]
         assert 303 == (await olivia.enter()).status
@@ -177,13 +177,14 @@ async def test_a_sign_out_that_was_told_is_never_lost(olivia):
     sessions = Sessions(store, clock.utc, place=b"p", idle=hour, absolute=hour)
     claims = {"sub": "olivia", "iss": "https://i"}
     value = await sessions.begin("olivia", "openid", signed_in_at=at, issuer="https://i", claims=claims)
-    outs = OwnSignOuts(
+    outs = CustomerSignOuts(
         AccountId("acme"),
         issuer="https://i",
         client_id="c",
         client=ClientId("console"),
         longest=hour,
         store=store,
+        tell_ended=partial(asyncio.sleep, 0),
         journal=olivia.world.gateway.journal,
         may_record=lambda _account, _person: False,
         clock=clock.utc,
@@ -223,7 +224,7 @@ async def test_odd_times_and_subjects_are_refused_by_name(olivia):
 
 async def test_a_provider_that_is_away_fills_no_log(tmp_path, caplog):
     """Whoever asks for its sign-in again and again is told each time, and the log at most once a second."""
-    async with open_owner(tmp_path) as olivia:
+    async with open_administrator(tmp_path) as olivia:
         olivia.provider.metadata["authorization_endpoint"] = "http://evil.example/"
         for _ in range(20):
             assert 503 == (await olivia.page(f"{PATH}/sign-in", site="same-origin")).status
@@ -232,8 +233,8 @@ async def test_a_provider_that_is_away_fills_no_log(tmp_path, caplog):
 
 async def test_nobody_signs_in_for_an_account_that_is_not_there(tmp_path):
     """Whatever name a provider for all the others puts into its claims: no session begins, nothing is recorded."""
-    async with open_owner(tmp_path, tables=lambda ours, _: [sign_in(ours, account_claim="org")]) as olivia:
-        nobody = Owner(olivia.world, olivia.provider, "nosuch")
+    async with open_administrator(tmp_path, tables=lambda ours, _: [sign_in(ours, account_claim="org")]) as olivia:
+        nobody = Administrator(olivia.world, olivia.provider, "nosuch")
         assert 404 == (await nobody.page(f"{PATH}/sign-in", site="same-origin")).status
         assert 404 == (await nobody.come_back("code=x&state=y")).status
         assert [] == olivia.world.records(account="nosuch")

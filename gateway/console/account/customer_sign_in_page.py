@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from gateway.console.account.customer_sign_in import SIGN_IN, SIGN_OUT, CustomerSignIn
 from gateway.console.account.door import PATH
-from gateway.console.account.own_sign_in import SIGN_IN, SIGN_OUT, OwnSignIn
 from gateway.pages.render import Pages
 from policy.provider_administrators import Barred, NoAdministrator
 
@@ -41,7 +41,7 @@ def read_return(text: str) -> str:
 
 def sign_in_page(
     pages: Pages,
-    own: OwnSignIn,
+    sign_in: CustomerSignIn,
     *,
     return_to: str = PATH,
     barred: NoAdministrator | None = None,
@@ -54,10 +54,10 @@ def sign_in_page(
     if barred is not None:
         asked["fresh"] = "1"
     return pages.page(
-        "account_own_sign_in.html",
+        "account_customer_sign_in.html",
         status=status,
-        account=own.account,
-        provider=own.provider_name,
+        account=sign_in.account,
+        provider=sign_in.provider_name,
         begin=f"{SIGN_IN}?{urlencode(asked)}" if asked else SIGN_IN,
         name=barred.name if barred else "",
         why=WHY[barred.why] if barred else "",

@@ -11,9 +11,10 @@ from gateway.clock import Clock
 from gateway.config.account_sign_in import AccountSignIn
 from gateway.config.model import Config
 from gateway.console.account.admission import CONSOLE
+from gateway.console.account.customer_sign_in import CustomerProvider, CustomerSignIns
 from gateway.console.account.form_shares import FormShares
-from gateway.console.account.own_sign_in import CustomerProvider, OwnSignIns
 from gateway.devices.guesses import NetworkTries
+from gateway.session_ends import SessionEnds
 from gateway.staff.issuer import Issuer
 from gateway.staff.notices import Notices
 from gateway.staff.sign_in.client_key import read_client_key
@@ -29,9 +30,9 @@ _CODES_WITHIN: Final = timedelta(minutes=10)
 _NOTICE_MAX_AGE: Final = timedelta(hours=1)
 
 
-async def open_own_sign_ins(
+async def open_customer_sign_ins(
     stack: AsyncExitStack, config: Config, state: State, *, origin_of: Callable[[AccountId], str]
-) -> OwnSignIns:
+) -> CustomerSignIns:
     """Return which accounts have a sign-in of their own; no provider is asked yet. Raises ConfigError.
 
     `origin_of` an account is where its people are led back to.
@@ -40,12 +41,13 @@ async def open_own_sign_ins(
     tables = () if section is None else section.sign_in
     # Whom a provider calls an administrator has a role that counts; which one makes no difference.
     role = next(iter(config.grants.administrator_roles), "")
-    return OwnSignIns(
+    return CustomerSignIns(
         [await _open(stack, table, state, f"console.account.sign_in[{index}]") for index, table in enumerate(tables)],
         origin_of=origin_of,
         role=role,
         client=CONSOLE,
         store=state.store,
+        ends=SessionEnds(state.store, state.clock, of="account"),
         journal=state.journal,
         may_record=FormShares(state.ticks).take_of,
         clock=state.clock,
