@@ -10,7 +10,7 @@ def main() -> None:
     # who hears it: `gateway.cli.root` and `gateway.workers.hang_up` let it through.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
-    # What is imported stays, and is half of what there is to do: `gateway.cli.root` has it looked through only then.
+    # What is imported stays, and is half of what there is to do: `gateway.workers.collector.begin` spares it.
     gc.disable()
 
     from gateway.cli.root import cli  # noqa: PLC0415 - see above

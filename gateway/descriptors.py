@@ -29,7 +29,7 @@ def raise_limit(config: Config) -> None:
     if soft != resource.RLIM_INFINITY and soft < most:
         log.warning(
             "this process may have %d files and sockets open, and [limits] and [upstream] let clients use up to %d: "
-            "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of systemd), or lower limits.connections_per_peer, "
+            "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of systemd), or lower limits.max_connections, "
             "limits.max_in_flight, upstream.max_connections and upstream.max_websockets",
             soft,
             most,
@@ -37,9 +37,9 @@ def raise_limit(config: Config) -> None:
 
 
 def wanted(config: Config) -> int:
-    """Return how many one process may use: all that one address may have open, and all that is done for everybody."""
+    """Return how many one process may use: all that clients may have open, and all that is done for them."""
     limits, upstream = config.limits, config.upstream
     apps = (1 + len(config.upstreams)) * (upstream.max_connections + upstream.max_websockets)
     asked = config.grants.http.max_connections if config.grants.http is not None else 0
     stored = config.store.max_connections if config.store.address is not None else 0
-    return limits.connections_per_peer + limits.max_in_flight + apps + asked + stored + MOST + _OTHERS
+    return limits.max_connections + limits.max_in_flight + apps + asked + stored + MOST + _OTHERS

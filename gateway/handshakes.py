@@ -68,10 +68,10 @@ class TlsServer:
                 return
             accepted.setblocking(False)
             peer = self._listener.peers.enter(name[0])
-            if peer.connections <= self._listener.limits.connections_per_peer:
+            if (limit := self._listener.exceeded(peer)) is None:
                 self._tasks.start(self._welcome(peer, accepted), name="TLS handshake")
             else:
-                self._listener.turned_away["connections_per_peer"] += 1
+                self._listener.turned_away[limit] += 1
                 # To say why would take the handshake that there is no room for.
                 self._listener.peers.leave(peer)
                 accepted.close()

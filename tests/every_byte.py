@@ -40,6 +40,9 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self):
         return 0
 
+    def set_protocol(self, protocol):
+        """Whoever had it is done."""
+
     def pause_reading(self):
         """There is no room; a test sends little."""
 
@@ -59,7 +62,12 @@ async def read(pieces: Iterable[bytes]) -> tuple[list, bytes]:
 
     wire = Wire()
     connection = ClientConnection(
-        note, limits=_LIMITS, on_made=lambda _: None, on_lost=lambda _: None, on_switch=lambda: None
+        note,
+        limits=_LIMITS,
+        space=memoryview(b""),
+        on_made=lambda _: None,
+        on_lost=lambda _: None,
+        on_switch=lambda: None,
     )
     connection.connection_made(wire)
     for piece in pieces:

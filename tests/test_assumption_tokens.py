@@ -37,6 +37,33 @@ def test_the_forger_could_make_a_good_one(verifier, forger):
     assert (NOON, 900) == (claims.issued_at, (claims.expires_at - claims.issued_at).total_seconds())
 
 
+class CountingKeys:
+    """A ring that counts how often a key is looked for, which is once for each signature that is checked."""
+
+    def __init__(self, keys):
+        self._keys = keys
+        self.looked_for = 0
+
+    def find(self, key_id):
+        self.looked_for += 1
+        return self._keys.find(key_id)
+
+    def knows(self, key_id):
+        return self._keys.knows(key_id)
+
+
+def test_a_signature_is_checked_once(forger):
+    """The next request with the same token has its claims without the work; another token, and a refused one, have not."""
+    keys = CountingKeys(ring(KEY))
+    verifier, token = TokenVerifier(keys, issuer=ISSUER), forger.token()
+    assert verifier.verify(token) is verifier.verify(token)
+    assert 1 == keys.looked_for
+    other = forger.token(sign=lambda message: bytes(64))
+    assert not is_accepted(verifier, other)
+    assert not is_accepted(verifier, other)
+    assert 3 == keys.looked_for
+
+
 def test_no_other_header_is_obeyed(verifier, forger):
     """One algorithm, one type, a key of ours by its id, and nothing else in the header."""
     cases = list(header_attacks(forger))

@@ -224,6 +224,22 @@ async def test_one_address_has_only_so_many_connections(tmp_path):
         assert 503 == status(await exchange("127.0.0.1", world.port, b""))
 
 
+async def test_all_addresses_together_have_only_so_many_connections(tmp_path):
+    """max_connections: one more is closed without a word, whoever it is; who leaves makes room, and others stay."""
+    async with open_limited(tmp_path, max_connections=1) as world:
+        async with connect(world) as (reader, writer):
+            writer.write(GET)
+            await reader.readuntil(b"ok")
+            at = await asyncio.open_connection("127.0.0.1", world.port, local_addr=("127.0.0.9", 0))
+            assert b"" == await until_closed(at[0])
+            at[1].close()
+            writer.write(GET)
+            await reader.readuntil(b"ok")
+        while not (answer := await exchange("127.0.0.1", world.port, GET)):  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0)
+        assert 200 == status(answer)
+
+
 async def test_only_so_many_requests_are_answered_at_a_time(tmp_path):
     """max_in_flight: one more is told so."""
     go_on = asyncio.Event()

@@ -80,7 +80,7 @@ def test_what_is_wanted_is_what_the_limits_let_in(tmp_path):
     upstream = document(tmp_path, upstream="http://127.0.0.1:9", issuer="https://idp.example")["upstream"]
     other = {"path": "/chat", "url": "http://127.0.0.1:8"}
     asked = {"source": "http", "http": {"url": "https://{account}.desk.example/", "max_connections": 9}}
-    assert base + 1 == wanted(configured(tmp_path, limits={"connections_per_peer": 4097}))
+    assert base + 1 == wanted(configured(tmp_path, limits={"max_connections": 10_001}))
     assert base + 1 == wanted(configured(tmp_path, limits={"max_in_flight": 4097}))
     assert base + 1 == wanted(configured(tmp_path, upstream=upstream | {"max_connections": 257}))
     assert base + 1 == wanted(configured(tmp_path, upstream=upstream | {"max_websockets": 1025}))

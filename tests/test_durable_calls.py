@@ -20,6 +20,7 @@ NOT_DURABLE = [
     ("audit/api/asked.py:record_each", PASSED_ON),
     ("audit/writing/journal.py:rotate", MARKS),
     ("audit/writing/strangers.py:_append", REFUSALS),
+    ("audit/writing/strangers.py:append_of", REFUSALS),
     ("console/account/admission.py:refuse", REFUSALS),
     ("console/account/sign_in.py:_redeem", REFUSALS),
     ("console/security/admission.py:refuse", REFUSALS),

@@ -118,14 +118,16 @@ async def begin(world, app, token, kind):
 
 
 @contextlib.asynccontextmanager
-async def everything_open(tmp_path, *, account=AccountType.PAID):
-    """Yield the world, the app, and one exchange of each kind."""
+async def everything_open(tmp_path, *, account=AccountType.PAID, store=None):
+    """Yield the world, before the store of its own or the one named, the app, and one exchange of each kind."""
     app = App()
     server = await asyncio.start_server(app.serve, "127.0.0.1", 0)
 
     def change(document):
         document["upstream"]["url"] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         document["grants"] = {"trial_permissions": ["read", "write"]}
+        if store is not None:
+            document["store"] = store
         path = tmp_path / "demo-helpdesk.toml"
         path.write_text(path.read_text() + RULES)
 
@@ -211,6 +213,20 @@ async def test_whatever_is_open_ends_with_it(tmp_path, reason):
         try:
             await ENDS[reason](world, store)
             await all_cut(world, app, opened, reason)
+        finally:
+            await store.close()
+
+
+async def test_whatever_is_open_ends_with_it_at_a_shared_database(tmp_path, postgres, database):
+    """The same, told by another connection to PostgreSQL."""
+    # Only now, because it imports asyncpg.
+    from tests.postgres_server import open_store  # noqa: PLC0415
+
+    async with everything_open(tmp_path, store={"url": postgres.url(database)}) as (world, app, opened):
+        store = await open_store(postgres, database)
+        try:
+            await halted(world, store)
+            await all_cut(world, app, opened, "kill_switch")
         finally:
             await store.close()
 

@@ -126,6 +126,19 @@ async def test_a_connection_counts_before_its_handshake(authority, pair):
             await asyncio.sleep(0)
 
 
+async def test_all_addresses_together_have_only_so_many_connections(authority, pair):
+    """max_connections: one more is closed before its handshake, from wherever it comes; who leaves makes room."""
+    async with serving(authority, pair, max_connections=1) as public:
+        async with silent(public.server.port):
+            await eventually(lambda: public.listener.peers.connections)
+            assert b"" == await public.ask(at=OTHER)
+            assert {"max_connections": 1} == {
+                limit: times for limit, times in public.listener.turned_away.items() if times
+            }
+        while not await public.ask():  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 async def test_a_handshake_waits_for_others_of_its_address(authority, pair, raw):
     """It comes in its turn when one of them fails, and others have theirs meanwhile."""

@@ -61,6 +61,7 @@ _MOST = {
     "limits.write_stall_timeout_seconds": _DAY,
     "limits.linger_timeout_seconds": 60,
     "limits.connections_per_peer": 1_000_000,
+    "limits.max_connections": 1_000_000,
     "limits.max_in_flight": 1_000_000,
     "limits.in_flight_per_peer": 1_000_000,
     "limits.websockets_per_peer": 1_000_000,

@@ -63,6 +63,7 @@ class Limits(Section, frozen=True, kw_only=True):
     write_stall_timeout_seconds: float = _LISTENER.write_stall_timeout_seconds
     linger_timeout_seconds: float = _LISTENER.linger_timeout_seconds
     connections_per_peer: int = _LISTENER.connections_per_peer
+    max_connections: int = _LISTENER.max_connections
     max_in_flight: int = _LISTENER.max_in_flight
     in_flight_per_peer: int | None = None
     websockets_per_peer: int | None = None

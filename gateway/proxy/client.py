@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -15,42 +14,34 @@ from gateway.proxy.head import ClientFault, Framing
 from gateway.proxy.inbound import ClientRequest
 from gateway.proxy.intake import Intake
 from gateway.proxy.limits import ClientLimits
+from gateway.proxy.phase import Phase
 from gateway.proxy.sockets import discard, undelivered, unsent
 from gateway.proxy.wire import Handler, RequestHead
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER_BYTES = 256 * 1024
-"""More than this waiting to be read stops the reading from the socket; a quarter of it starts it again."""
+"""More than this of a body that is being read stops the reading from the socket; a quarter of it starts it again."""
+FIRST_BYTES = 16 * 1024
+"""So much at a time is read of what nobody asks for yet, and half of it waiting stops that: the body of a request that
+waits for its turn, what is behind a request. Or such a connection could have us hold as much as one that is served."""
 MAX_LINGER_BYTES = 1024 * 1024
 """More than this thrown away behind the last response, and the client is not waited for."""
 
+_NOBODY: Final = asyncio.BufferedProtocol()
 _LOOK_SECONDS = 0.005
 _LONGEST_LOOK_SECONDS = 0.25
 
 
-class _Phase(Enum):
-    IDLE = auto()
-    """Nothing of a request is here."""
-    HEAD = auto()
-    """A part of a head is here."""
-    ACTIVE = auto()
-    """A request is being answered; what comes is its body, and then the requests behind it."""
-    STREAM = auto()
-    """The protocol was switched; what comes is not ours to read."""
-    CLOSING = auto()
-    """The last response was written; what comes is thrown away."""
-
-
 # To look a member up costs as much as to parse a short head.
-_IDLE: Final = _Phase.IDLE
-_HEAD: Final = _Phase.HEAD
-_ACTIVE: Final = _Phase.ACTIVE
-_STREAM: Final = _Phase.STREAM
-_CLOSING: Final = _Phase.CLOSING
+_IDLE: Final = Phase.IDLE
+_HEAD: Final = Phase.HEAD
+_ACTIVE: Final = Phase.ACTIVE
+_STREAM: Final = Phase.STREAM
+_CLOSING: Final = Phase.CLOSING
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """HTTP/1.1 as a server, strictly.
 
     One task per connection answers its requests in order. While a request is being answered, an end of what the client
@@ -62,13 +53,15 @@ class ClientConnection(asyncio.Protocol):
         handler: Handler,
         *,
         limits: ClientLimits,
+        space: memoryview,
         on_made: Callable[["ClientConnection"], None],
         on_lost: Callable[["ClientConnection"], None],
         on_switch: Callable[[], None],
     ) -> None:
         """Call `on_made` when the peer is known, `on_lost` when the socket is closed and no handler runs any more.
 
-        `on_switch` is called before a switch of protocols, and may raise ClientFault.
+        `on_switch` is called before a switch of protocols, and may raise ClientFault. The `space` is what is read into,
+        for no longer than a call, so that all connections of a loop share one; its length is the most that is read.
         """
         self.peer = ""
         self.on_switch = on_switch
@@ -77,15 +70,14 @@ class ClientConnection(asyncio.Protocol):
         """Set by `stop`."""
         self._handler = handler
         self._limits = limits
+        self._space = space
         self._on_made = on_made
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._deadline = Deadline(self._expire)
+        self._deadline: Deadline
         self._transport: asyncio.Transport
-        self._phase: _Phase = _IDLE
-        self._intake = Intake(
-            lambda: Inbox(self._loop, self._attend), max_bytes=limits.header_bytes, max_lines=limits.header_lines
-        )
+        self._phase: Phase = _IDLE
+        self._intake: Intake
         self._stream: Inbox | None = None
         self._request: ClientRequest | None = None
         self._turn: asyncio.Future[None] | None = None
@@ -171,17 +163,33 @@ class ClientConnection(asyncio.Protocol):
         """Called by asyncio; the idle time starts."""
         self._transport = cast("asyncio.Transport", transport)
         self.outbox = Outbox(self._loop, self._transport)
+        # Not before: of what fails at its TLS handshake nobody says that it is lost, and it must not refer to itself.
+        self._deadline = Deadline(self._expire)
+        limits = self._limits
+        self._intake = Intake(
+            lambda: Inbox(self._loop, self._attend), max_bytes=limits.header_bytes, max_lines=limits.header_lines
+        )
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else ""
         self._watch()
         self._on_made(self)
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Called by asyncio; of what nobody asks for little is read at a time, or it would be too much at once."""
+        return self._space if self._is_asked_for() else self._space[:FIRST_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by asyncio."""
+        self.data_received(bytes(self._space[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio; reads on, or refuses at the first fault."""
+        """Read on, or refuse at the first fault; `data` is not empty."""
         phase = self._phase
         if phase is _IDLE or phase is _HEAD:
             self._intake.feed(data)
             self._advance()
+            if len(data) >= FIRST_BYTES and self._phase is _ACTIVE:
+                self._attend()
         elif phase is _ACTIVE:
             self._intake.feed(data)
             self._attend()
@@ -306,6 +314,8 @@ class ClientConnection(asyncio.Protocol):
             if inbox is not None:
                 inbox.close()
         self._request = None
+        # What speaks TLS remembers whom it has read for.
+        self._transport.set_protocol(_NOBODY)
         self._on_lost(self)
 
     def _end_with(self, status: int, title: str, kind: str) -> None:
@@ -326,11 +336,16 @@ class ClientConnection(asyncio.Protocol):
     def _attend(self) -> None:
         """Read from the socket exactly while there is room for what comes, and watch the time of who waits for it."""
         waiting = self._intake.buffered if self._stream is None else self._stream.buffered
-        if waiting > HIGH_WATER_BYTES:
-            self._read(on=False)
-        elif waiting <= HIGH_WATER_BYTES // 4:
+        room = HIGH_WATER_BYTES if self._is_asked_for() else FIRST_BYTES // 2
+        if self._phase is _HEAD or waiting <= room // 4:
             self._read(on=True)
+        elif waiting >= room:
+            self._read(on=False)
         self._watch()
+
+    def _is_asked_for(self) -> bool:
+        inbox = self._intake.inbox if self._stream is None else self._stream
+        return inbox is not None and inbox.asked and not inbox.ended
 
     def _read(self, *, on: bool) -> None:
         if on is not self._reading_paused or self._transport.is_closing():

@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._answered = False
         self._reading_paused = False
         self._reusable = True
-        self._deadline = Deadline(self._on_deadline)
+        self._deadline: Deadline
         self._between_pieces = (
             limits.idle_timeout_seconds,
             "paused in its response for longer than `idle_timeout_seconds`",
@@ -207,6 +207,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio; the idle time starts."""
         self._transport = cast("asyncio.Transport", transport)
+        # Not before: what never connects is never told that it is lost, and must not refer to itself.
+        self._deadline = Deadline(self._on_deadline)
         self._unread.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._watch()
 
@@ -289,7 +291,7 @@ class Connection(asyncio.Protocol):
                 # On a lost connection the writing fails as well; that is not the error to tell of.
                 raise self._fault or outcome
             finally:
-                del outcome  # it holds this frame, which must not hold it
+                del outcome, pump  # the error, which holds this frame, and who else has it
 
     async def _pump(self, body: Body, length: int | None, trailers: Trailers | None) -> None:
         remaining = length

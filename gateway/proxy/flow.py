@@ -16,6 +16,7 @@ class Inbox:
         "_loop",
         "_on_change",
         "_waiter",
+        "asked",
         "buffered",
         "ended",
         "received",
@@ -31,6 +32,8 @@ class Inbox:
         """Bytes, all that came."""
         self.waited = 0.0
         """Seconds that the reader has waited, all together, without the wait that is going on."""
+        self.asked = False
+        """Whether the reader has begun."""
         self.ended = False
         """Whether nothing more comes."""
         self.trailers: Headers = ()
@@ -76,6 +79,7 @@ class Inbox:
 
     async def take(self) -> bytes:
         """Wait for the next bytes, empty at the end; raises what `fail` was given."""
+        self.asked = True
         while not self._chunks:
             if self._error is not None:
                 raise self._error

@@ -43,6 +43,8 @@ class ListenerLimits(PeerLimits):
 
     connections_per_peer: int = 4096
     """From one address; a proxy in front is one. Connections through a Unix socket are not counted."""
+    max_connections: int = 10_000
+    """Of all addresses together, Unix sockets' among them; whoever comes beyond is closed at once, as nginx does it."""
     max_in_flight: int = 4096
     """Requests being answered at a time."""
     queue_timeout_seconds: float = 5

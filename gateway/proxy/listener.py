@@ -14,7 +14,10 @@ from gateway.proxy.wire import Handler, Inbound
 
 log = logging.getLogger(__name__)
 
-_LIMITS = ("connections_per_peer", "in_flight_per_peer", "max_in_flight", "websockets_per_peer")
+_SPACE_BYTES = 256 * 1024
+"""What is read at a time; what uvloop would take."""
+
+_LIMITS = ("connections_per_peer", "in_flight_per_peer", "max_connections", "max_in_flight", "websockets_per_peer")
 
 
 def _nobody(_address: str) -> bool:
@@ -44,6 +47,8 @@ class Listener:
         self.turned_away = dict.fromkeys(_LIMITS, 0)
         """How often somebody wanted more than a limit allows, by its key in [limits]."""
         self.closing = False
+        self.space = memoryview(bytearray(_SPACE_BYTES))
+        """What all connections read into."""
         self._open: set[ClientConnection] = set()
         self._emptied = asyncio.Event()
 
@@ -91,6 +96,15 @@ class Listener:
         """Know a connection, until `discard`."""
         self._open.add(connection)
 
+    def exceeded(self, peer: Peer | None) -> str | None:
+        """Return the key of the limit that the newest connection, which is `peer`'s, goes beyond."""
+        # Those in a handshake are not open yet, and those through a Unix socket are nobody's.
+        if max(self.peers.connections, len(self._open)) > self.limits.max_connections:
+            return "max_connections"
+        if peer is not None and peer.connections > self.limits.connections_per_peer:
+            return "connections_per_peer"
+        return None
+
     def discard(self, connection: ClientConnection) -> None:
         """Forget a connection that is closed."""
         self._open.discard(connection)
@@ -121,6 +135,7 @@ class Guest:
         return ClientConnection(
             self._answer,
             limits=self._listener.limits,
+            space=self._listener.space,
             on_made=self._made,
             on_lost=self._lost,
             on_switch=self._switch,
@@ -131,10 +146,15 @@ class Guest:
         listener.add(connection)
         if self._peer is None and connection.peer:
             self._peer = listener.peers.enter(connection.peer)
+        limit = listener.exceeded(self._peer)
         if listener.closing:
             connection.stop()
-        elif self._peer is not None and self._peer.connections > listener.limits.connections_per_peer:
-            listener.turned_away["connections_per_peer"] += 1
+        elif limit is not None:
+            listener.turned_away[limit] += 1
+            if limit == "max_connections":
+                # Nothing is said: it would have to stay until that is read.
+                connection.stop()
+                return
             fault = ClientFault(status=503, title="too many connections from one address: use fewer")
             connection.refuse(fault, kind="busy")
 

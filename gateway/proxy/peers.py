@@ -45,6 +45,8 @@ class Peers:
         self._limits = limits
         self._trusts = trusts
         self._known: dict[str, Peer] = {}
+        self.connections = 0
+        """Of all of them."""
 
     def enter(self, address: str) -> Peer:
         """Count one more connection from there."""
@@ -57,11 +59,13 @@ class Peers:
             if peer is None:
                 peer = self._known[key] = Peer(key, alone=key == address, trusted=trusted, limits=self._limits)
         peer.connections += 1
+        self.connections += 1
         return peer
 
     def leave(self, peer: Peer) -> None:
         """Count one less."""
         peer.connections -= 1
+        self.connections -= 1
         if not peer.connections:
             del self._known[peer.key]
 

@@ -18,8 +18,9 @@ def begin() -> None:
 def spare() -> None:
     """Take all that exists now for lasting, and look less often; call it once, when the process is ready to serve.
 
-    Requests leave no cycles behind, so nearly everything goes when its last reference does. With the interpreter's own
-    threshold of 700 objects, every few dozen requests under way set off a search that finds nothing.
+    Requests and connections leave no cycles behind, so nearly everything goes when its last reference does: what a
+    client has had us read must not wait for a search, which may take long to come. With the interpreter's own threshold
+    of 700 objects, every few dozen requests under way set off one that finds nothing.
     """
     gc.collect()
     gc.freeze()

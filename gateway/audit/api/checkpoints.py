@@ -96,7 +96,10 @@ class LogDoor:
                 self._reading, self._give_up_at = self._hand.run(self._read), now + self._patience
                 self._reading.add_done_callback(self._have_read)
             if now < self._give_up_at:
-                await asyncio.wait([self._reading], timeout=self._give_up_at - now)
+                reading = self._reading
+                done, _ = await asyncio.wait([reading], timeout=self._give_up_at - now)
+                if not done and reading is self._reading:
+                    self._give_up_at = now  # timers are a little early now and then
         return self._shown
 
     def _have_read(self, reading: asyncio.Future[_Shown]) -> None:
