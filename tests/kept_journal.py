@@ -16,7 +16,8 @@ from policy.model import AccountId, ActorId, AgentId, AssumptionId
 from tests.journals import NOON, SecondHand, open_journal
 
 ISSUER = "https://idp.vendor.example"
-STAFF = ("dana", "eve")
+STAFF = ("dana.k", "eve")
+"""The dot, so that nothing random in base64 reads like a name that has to be gone."""
 ACCOUNTS = ("acme", "beta")
 EACH = 8
 """Records of a day, and so of a segment."""

@@ -21,7 +21,7 @@ from tests.journals import NOON, SecondHand, check, open_journal
 from tests.kept_journal import EACH, ISSUER, Office, a_decision, write_days
 from tests.test_retention import FailingDisk, Killed
 
-DANA = of_actor(ISSUER, "dana")
+DANA = of_actor(ISSUER, "dana.k")
 
 
 def _everything(directory) -> bytes:
@@ -40,7 +40,7 @@ async def test_a_staff_member_is_erased_from_every_file(tmp_path):
         done = await office.erase(DANA)
         assert (True, 16, 4) == (done.is_complete, done.lines, done.commitments)
         check(tmp_path)
-    assert b"dana" not in _everything(tmp_path).lower()
+    assert b"dana.k" not in _everything(tmp_path).lower()
     for entry in _decisions(tmp_path):
         if entry["account"] == "acme":
             assert ["actor"] == entry["erased"]
@@ -101,7 +101,7 @@ async def test_what_a_running_gateway_has_just_written_is_erased_too(tmp_path):
     async with Office(tmp_path) as office:
         done = await office.erase(DANA, seconds=20)
         assert (True, 4) == (done.is_complete, done.lines)
-        assert b"dana" not in _everything(tmp_path).lower()
+        assert b"dana.k" not in _everything(tmp_path).lower()
         await journal.append(a_decision(0))
         check(tmp_path)
     await tasks.close()
@@ -109,7 +109,7 @@ async def test_what_a_running_gateway_has_just_written_is_erased_too(tmp_path):
     await journal.close()
     check(tmp_path)
     assert [None] == [
-        entry.get("erased") for entry in _decisions(tmp_path) if entry.get("actor", {}).get("subject") == "dana"
+        entry.get("erased") for entry in _decisions(tmp_path) if entry.get("actor", {}).get("subject") == "dana.k"
     ]
 
 
@@ -124,7 +124,7 @@ async def test_a_gateway_that_does_not_answer_is_named_and_nothing_is_called_com
         check(tmp_path)
         await journal.close()
         assert (await office.erase(DANA)).is_complete
-    assert b"dana" not in _everything(tmp_path).lower()
+    assert b"dana.k" not in _everything(tmp_path).lower()
     check(tmp_path)
 
 
@@ -155,7 +155,7 @@ async def test_a_hold_placed_while_it_is_erased_counts(tmp_path):
     async with Placing(tmp_path) as office:
         done = await office.erase(DANA)
         assert (False, {"acme"}, 0) == (done.is_complete, done.held, done.lines)
-    assert 4 == sum(entry.get("actor", {}).get("subject") == "dana" for entry in _decisions(tmp_path))
+    assert 4 == sum(entry.get("actor", {}).get("subject") == "dana.k" for entry in _decisions(tmp_path))
     check(tmp_path)
 
 
@@ -171,7 +171,7 @@ async def test_commitments_that_two_accounts_share_do_not_open_the_one_under_hol
         office.held = {"acme"}
         done = await office.erase(DANA)
         assert (False, {"acme"}, 1) == (done.is_complete, done.held, done.lines)
-    assert ["dana", None] == [entry.get("actor", {}).get("subject") for entry in _decisions(tmp_path)]
+    assert ["dana.k", None] == [entry.get("actor", {}).get("subject") for entry in _decisions(tmp_path)]
     check(tmp_path)
 
 
@@ -183,21 +183,21 @@ async def test_a_line_that_somebody_has_altered_keeps_nobody_from_being_erased(t
     async with Office(tmp_path) as office:
         office.held = {"beta"}
         assert (True, 4) == ((done := await office.erase(DANA)).is_complete, done.lines)
-    assert b"dana" not in _everything(tmp_path).lower()
+    assert b"dana.k" not in _everything(tmp_path).lower()
 
 
 async def test_a_staff_member_is_erased_where_they_ended_something(tmp_path):
     """There `by` is their subject; an operator's or a customer's word that is like it is left alone."""
     journal = await open_journal(tmp_path, origin="gateway")
-    dana, eve = (name_actor(ActorId(issuer=ISSUER, subject=each), None) for each in ("dana", "eve"))
-    await journal.append(Record(kind="staff", reason="signed_out", actor=dana, by="dana", client_ip="192.0.2.7"))
-    await journal.append(Record(kind="assumption", reason="ended", actor=eve, by="dana"))
-    await journal.append(Record(kind="grant", reason="given", account="acme", by="dana"))
+    dana, eve = (name_actor(ActorId(issuer=ISSUER, subject=each), None) for each in ("dana.k", "eve"))
+    await journal.append(Record(kind="staff", reason="signed_out", actor=dana, by="dana.k", client_ip="192.0.2.7"))
+    await journal.append(Record(kind="assumption", reason="ended", actor=eve, by="dana.k"))
+    await journal.append(Record(kind="grant", reason="given", account="acme", by="dana.k"))
     await journal.close()
     async with Office(tmp_path) as office:
         assert (await office.erase(DANA)).is_complete
     left = [(entry.get("actor", {}).get("subject"), entry.get("by")) for entry in read(tmp_path)]
-    assert [(None, None), ("eve", None), (None, "dana")] == left[:3]
+    assert [(None, None), ("eve", None), (None, "dana.k")] == left[:3]
     check(tmp_path)
 
 
@@ -219,15 +219,15 @@ async def test_an_administrator_of_a_customer_is_erased(tmp_path):
 async def test_words_in_which_somebody_is_named_are_listed_and_can_be_erased(tmp_path):
     """They may be anybody's words about anybody, so nothing is guessed: the records are named, and taken one by one."""
     journal = await open_journal(tmp_path, origin="gateway")
-    await journal.append(Record(kind="audit", reason="exported", by="pat", stated_reason="csv: actor:dana"))
+    await journal.append(Record(kind="audit", reason="exported", by="pat", stated_reason="csv: actor:dana.k"))
     await journal.append(Record(kind="audit", reason="exported", by="pat", stated_reason="csv: actor:eve"))
     await journal.close()
     async with Office(tmp_path) as office:
-        done = await office.erase(DANA, looks_for="dana")
+        done = await office.erase(DANA, looks_for="dana.k")
         assert (True, ["gateway:0"]) == (done.is_complete, done.named)
         assert (True, 1) == ((done := await office.erase(of_words("gateway", 0))).is_complete, done.lines)
-        assert [] == (await office.erase(DANA, looks_for="dana")).named
-    assert b"dana" not in _everything(tmp_path)
+        assert [] == (await office.erase(DANA, looks_for="dana.k")).named
+    assert b"dana.k" not in _everything(tmp_path)
     assert b"csv: actor:eve" in _everything(tmp_path)
     check(tmp_path)
 
@@ -281,6 +281,6 @@ async def test_whichever_call_fails_the_journal_verifies_and_the_next_one_does_i
             break
         async with Office(journal, day=101) as office:
             assert (await office.erase(DANA)).is_complete
-        assert b"dana" not in _everything(journal).lower()
+        assert b"dana.k" not in _everything(journal).lower()
         check(journal)
     assert 9 == steps

@@ -117,7 +117,7 @@ def test_somebody_is_erased_by_a_command(locum):
     """It says when it is complete, and fails when it is not; whose it is has to be said, once."""
     locum.here("account", "add", "acme", "--as", "robin")
     asyncio.run(write_days(_journal(locum), [0]))
-    dana = ("--actor", "https://idp.vendor.example", "dana")
+    dana = ("--actor", "https://idp.vendor.example", "dana.k")
     locum.here("audit", "hold", "acme", "--reason", "case 7")
     assert "under hold" in locum.here("audit", "erase", *dana, "--reason", "asked", code=1)
     locum.here("audit", "release", "acme", "--reason", "closed")
@@ -128,7 +128,7 @@ def test_somebody_is_erased_by_a_command(locum):
     ] == (told.splitlines())
     assert "say whose" in locum.here("audit", "erase", "--reason", "asked", code=2)
     assert "say whose" in locum.here("audit", "erase", *dana, "--sid", "as_1", "--reason", "asked", code=2)
-    assert b"dana" not in b"".join(path.read_bytes() for path in _journal(locum).iterdir()).lower()
+    assert b"dana.k" not in b"".join(path.read_bytes() for path in _journal(locum).iterdir()).lower()
 
 
 async def test_a_running_gateway_lets_go_of_what_it_has_just_written(tmp_path):

@@ -26,7 +26,7 @@ async def _make(directory: Path) -> None:
         shutil.copy(directory / name, directory.parent / f"before-{name}")
     async with Office(directory, day=3) as office:
         await office.retain(days=0, acme=Keeping(days=2), beta=Keeping(days=2))
-        await office.erase(of_actor(ISSUER, "dana"))
+        await office.erase(of_actor(ISSUER, "dana.k"))
     await write_days(directory, [4], origin="other")
 
 
@@ -303,7 +303,7 @@ def test_who_has_no_key_cannot_let_anything_go(tmp_path):
         await write_days(tmp_path, [0, 1])
         checkpoints = {path: path.read_bytes() for path in tmp_path.glob("cli.checkpoint*")}
         async with Office(tmp_path, day=9) as office:
-            await office.erase(of_actor(ISSUER, "dana"))
+            await office.erase(of_actor(ISSUER, "dana.k"))
             await office.retain(days=8)
         for path in tmp_path.glob("cli.checkpoint*"):
             path.unlink()

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tests.gateway_process import MEBIBYTE, running
+from tests.gateway_process import MEBIBYTE, PIECE, running, until_still
 from tests.patience import PATIENCE_SECONDS
 from tests.rawwire import RecordingUpstream, response
 from tests.striker import HOST_LINE
@@ -22,6 +22,10 @@ TIMEOUT = 2.0
 BODY = 16 * MEBIBYTE
 """More than the kernel takes in for the two connections of a download that is not read."""
 DESCRIPTORS = 4 * SLOW
+MOST_RESIDENT = 150
+"""Mebibytes."""
+OF_EACH = 64 * 1024
+"""More than a connection may have us hold, and less than goes into the kernel beside that."""
 
 LIMITS = f"""[limits]
 header_timeout_seconds = {TIMEOUT}
@@ -33,6 +37,7 @@ in_flight_per_peer = 4096
 
 HEAD = b"GET /slow HTTP/1.1\r\n" + HOST_LINE
 UPLOAD = b"POST /upload HTTP/1.1\r\n" + HOST_LINE + b"Content-Length: 1000\r\n\r\nsome"
+BIG_UPLOAD = UPLOAD.replace(b"1000", b"100000000")
 DOWNLOAD = b"GET /download HTTP/1.1\r\n" + HOST_LINE + b"\r\n"
 ORDINARY = b"GET /ordinary HTTP/1.1\r\n" + HOST_LINE + b"\r\n"
 
@@ -61,6 +66,7 @@ class Slow:
         if little:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._raw = raw
+        self._filled = 0
 
     async def begin(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -74,6 +80,13 @@ class Slow:
             while True:
                 await asyncio.sleep(TIMEOUT / 4)
                 await loop.sock_sendall(self.socket, b"x")
+
+    def fill(self) -> int:
+        """Send all that is taken now, without reading; how much that was since the first time."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._filled += self.socket.send(PIECE)
+        return self._filled
 
     async def end(self) -> str:
         """Read to the end: the status of what came whole, or how it ended without."""
@@ -129,6 +142,33 @@ async def test_two_thousand_slow_clients_are_ended_and_nobody_else_notices(tmp_p
     # A turn that had to wait for a slow one's end would take as long as their limits; one may be the machine's doing.
     assert max(waits) < PATIENCE_SECONDS
     assert sorted(waits)[len(waits) // 2] < TIMEOUT / 8
+
+
+async def test_two_thousand_uploads_from_one_address_wait_at_their_senders(tmp_path, how_many):
+    """Each sends all that is taken from it, and the app takes nothing: the gateway stays below 150 MiB, all in all.
+
+    It is so with the limits as they are; but those whose turn does not come are not turned away meanwhile.
+    """
+    patient = f"[limits]\nqueue_timeout_seconds = {10 * PATIENCE_SECONDS}\n"
+    with socket.create_server(("127.0.0.1", 0), backlog=SLOW) as app, contextlib.ExitStack() as stack:
+        gateway = stack.enter_context(running(tmp_path, app.getsockname()[1], more=patient))
+        uploads = [Slow(BIG_UPLOAD) for _ in range(how_many)]
+        sent = 0
+        for one in uploads:
+            stack.callback(one.socket.close)
+            one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+            await one.begin(gateway.port)
+
+        def resident():
+            """Mebibytes, once more was sent: the kernels take a little each time, but the gateway no more."""
+            nonlocal sent
+            sent = sum(one.fill() for one in uploads)
+            return gateway.most_resident() // MEBIBYTE
+
+        most = until_still(resident)
+
+    assert sent > how_many * OF_EACH
+    assert most < MOST_RESIDENT
 
 
 def gone(upstream):

@@ -89,7 +89,7 @@ async def test_what_was_signed_in_its_time_counts_after_a_crash(tmp_path):
     older = {path: path.read_bytes() for path in (tmp_path / "cli.checkpoint", tmp_path / "cli.place")}
     async with Office(tmp_path, day=9) as office:
         await office.retain(days=8)
-        assert (await office.erase(of_actor(ISSUER, "dana"))).is_complete
+        assert (await office.erase(of_actor(ISSUER, "dana.k"))).is_complete
     for path, content in older.items():
         path.write_bytes(content)
     await _write_one(tmp_path, "cli")

@@ -20,18 +20,17 @@ from gateway.proxy.wire import Handler, RequestHead
 
 log = logging.getLogger(__name__)
 
-HIGH_WATER_BYTES = 256 * 1024
+HIGH_WATER_BYTES = 64 * 1024
 """More than this of a body that is being read stops the reading from the socket; a quarter of it starts it again."""
-FIRST_BYTES = 16 * 1024
-"""So much at a time is read of what nobody asks for yet, and half of it waiting stops that: the body of a request that
-waits for its turn, what is behind a request. Or such a connection could have us hold as much as one that is served."""
+FIRST_BYTES = 8 * 1024
+"""So much is read at a time of what nobody asks for yet, and half of it waiting stops that: to hold as much as of what
+goes through would be far too much, of the body of each request that waits for its turn, and of what is behind one."""
 MAX_LINGER_BYTES = 1024 * 1024
 """More than this thrown away behind the last response, and the client is not waited for."""
 
 _NOBODY: Final = asyncio.BufferedProtocol()
 _LOOK_SECONDS = 0.005
 _LONGEST_LOOK_SECONDS = 0.25
-
 
 # To look a member up costs as much as to parse a short head.
 _IDLE: Final = Phase.IDLE
@@ -175,8 +174,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._on_made(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Called by asyncio; of what nobody asks for little is read at a time, or it would be too much at once."""
-        return self._space if self._is_asked_for() else self._space[:FIRST_BYTES]
+        """Called by asyncio; no more is read at a time than may wait, except for a reader who does."""
+        inbox = self._asked_for()
+        if inbox is not None and inbox.is_awaited:
+            return self._space
+        return self._space[: FIRST_BYTES if inbox is None else HIGH_WATER_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by asyncio."""
@@ -336,16 +338,16 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _attend(self) -> None:
         """Read from the socket exactly while there is room for what comes, and watch the time of who waits for it."""
         waiting = self._intake.buffered if self._stream is None else self._stream.buffered
-        room = HIGH_WATER_BYTES if self._is_asked_for() else FIRST_BYTES // 2
+        room = FIRST_BYTES // 2 if self._asked_for() is None else HIGH_WATER_BYTES
         if self._phase is _HEAD or waiting <= room // 4:
             self._read(on=True)
         elif waiting >= room:
             self._read(on=False)
         self._watch()
 
-    def _is_asked_for(self) -> bool:
+    def _asked_for(self) -> Inbox | None:
         inbox = self._intake.inbox if self._stream is None else self._stream
-        return inbox is not None and inbox.asked and not inbox.ended
+        return None if inbox is None or inbox.ended or not inbox.asked else inbox
 
     def _read(self, *, on: bool) -> None:
         if on is not self._reading_paused or self._transport.is_closing():

@@ -14,8 +14,8 @@ from gateway.proxy.wire import Handler, Inbound
 
 log = logging.getLogger(__name__)
 
-_SPACE_BYTES = 256 * 1024
-"""What is read at a time; what uvloop would take."""
+_SPACE_BYTES = 128 * 1024
+"""What is read at a time. More makes nothing faster, and all of it waits where the app takes nothing."""
 
 _LIMITS = ("connections_per_peer", "in_flight_per_peer", "max_connections", "max_in_flight", "websockets_per_peer")
 
