@@ -46,7 +46,6 @@ class Doors:
                 listen(host, port, shared=shared, backlog=_BACKLOG),
                 self._tls,
                 handshake_seconds=config.limits.tls_handshake_timeout_seconds,
-                farewell_seconds=config.limits.linger_timeout_seconds,
             )
             port = self._tls_server.port
         else:

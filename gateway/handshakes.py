@@ -21,6 +21,8 @@ _AT_ONCE = 64
 """Accepted before anything else gets its turn."""
 _SHORTAGE_SECONDS = 1.0
 _LEAST_SECONDS = 0.001
+_FAREWELL_SECONDS = 86_400.0
+"""Never reached: a connection watches its own end, and may take long over what the client takes slowly."""
 
 
 class TlsServer:
@@ -33,7 +35,6 @@ class TlsServer:
         context: ssl.SSLContext,
         *,
         handshake_seconds: float,
-        farewell_seconds: float,
     ) -> None:
         """Begin at once: belongs to the event loop that is running."""
         self.port: int = sockets[0].getsockname()[1]
@@ -41,7 +42,6 @@ class TlsServer:
         self._listener = listener
         self._context = context
         self._handshake_seconds = handshake_seconds
-        self._farewell_seconds = farewell_seconds
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
         for listening in sockets:
@@ -62,7 +62,7 @@ class TlsServer:
                 return
             except OSError as exc:
                 # Of descriptors or memory; it would be told again at once, and for as long as it lasts.
-                log.error("no connection can be taken for %g s: %s", _SHORTAGE_SECONDS, exc)  # noqa: TRY400
+                log.error("no connection can be taken for %g s: %s", _SHORTAGE_SECONDS, exc)  # noqa: TRY400 - the kernel's
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_SHORTAGE_SECONDS, self._go_on, listening)
                 return
@@ -95,7 +95,7 @@ class TlsServer:
                     accepted,
                     ssl=self._context,
                     ssl_handshake_timeout=max(give_up - self._loop.time(), _LEAST_SECONDS),
-                    ssl_shutdown_timeout=self._farewell_seconds,
+                    ssl_shutdown_timeout=_FAREWELL_SECONDS,
                 )
             except OSError as exc:
                 log.debug("a TLS handshake failed: %s", exc)

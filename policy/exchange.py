@@ -217,12 +217,10 @@ def exchange(
     reason = (
         facts.halted
         or _check(request, terms, audience)
-        or (
-            check_account(facts.account, AccountId(request.account))
-            or check_grant(facts.grant, now)
-            # Whoever was never seen before has no lock to find.
-            or (_check_actor(facts.staff, signed_in_at) if facts.staff else None)
-        )
+        or check_account(facts.account, AccountId(request.account))
+        or check_grant(facts.grant, now)
+        # Whoever was never seen before has no lock to find.
+        or (_check_actor(facts.staff, signed_in_at) if facts.staff else None)
     )
     if reason is not None:
         return Deny(reason=reason)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from gateway.stores.store import StaffSession
 from policy.model import ActorId, Permission, Staff
 from tests.gateway_world import AUDIENCE, HOST, ISSUER, World, open_world, parse
+from tests.rawwire import exchange
 
 STAFF_HOST = ISSUER.removeprefix("https://")
 ORIGIN = f"https://{HOST}"
@@ -150,8 +151,6 @@ def value_of(entered):
 
 
 async def raw_at(port, raw):
-    from tests.rawwire import exchange  # noqa: PLC0415
-
     return await exchange("127.0.0.1", port, raw)
 
 

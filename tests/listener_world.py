@@ -5,6 +5,7 @@ import contextlib
 import logging
 from contextlib import asynccontextmanager
 
+from gateway.binding import listen
 from gateway.proxy.limits import ListenerLimits
 from gateway.proxy.listener import Listener, make_listener
 from gateway.proxy.wire import ResponseHead
@@ -142,10 +143,11 @@ class Errors(logging.Handler):
 
 
 @asynccontextmanager
-async def listening(handler, *, factory=lambda listener: listener, our_faults=False, **limits):
+async def listening(handler, *, factory=lambda listener: listener, sockets=None, our_faults=False, **limits):
     """Listen with `handler`; at the end all must be closed, every handler over, and no fault ours unless it is meant."""
     listener = make_listener(handler, ListenerLimits(**limits))
-    server = await asyncio.get_running_loop().create_server(factory(listener), "127.0.0.1", 0, backlog=1024)
+    [bound] = sockets or listen("127.0.0.1", 0, shared=False, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(factory(listener), sock=bound, backlog=1024)
     errors = Errors()
     logging.getLogger().addHandler(errors)
     try:

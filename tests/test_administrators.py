@@ -76,7 +76,7 @@ def test_anything_but_nobody_acts(act):
     assert person.administrator.is_acting_staff
 
 
-def test_nobody_acts():
+def test_who_acts_is_nobody_where_the_app_says_so():
     """As most answers say."""
     assert not read(SAID | {"session": {"act": False}}).administrator.is_acting_staff
 

@@ -1,5 +1,6 @@
 """An assumption by cookie before the app: the same judge as for a token, and what only browsers bring with them."""
 
+import asyncio
 import json
 from dataclasses import replace
 from hashlib import sha256
@@ -363,8 +364,6 @@ async def test_what_a_cookie_claims_counts_only_as_far_as_the_store_bears_it_out
 async def test_a_repeated_head_is_judged_anew_when_it_came_by_cookie(browser):
     """On one connection, before and after the customer's no."""
     raw = f"GET /tickets/1 HTTP/1.1\r\nHost: {HOST}\r\nCookie: {ASSUMPTION}={browser.held}\r\n\r\n".encode()
-    import asyncio  # noqa: PLC0415
-
     reader, writer = await asyncio.open_connection("127.0.0.1", browser.world.port)
     for expected in (b"200", b"200", b"403"):
         if expected == b"403":

@@ -10,6 +10,10 @@ from hashlib import sha256
 
 import pytest
 
+from gateway.assumptions.handing import HandOvers
+from gateway.caller import Caller
+from gateway.tasks import Tasks
+from policy.exchange import Issue
 from policy.model import ActorId, AssumptionId
 from tests.browser_world import (
     EVERYTHING,
@@ -24,6 +28,8 @@ from tests.browser_world import (
     value_of,
 )
 from tests.gateway_world import open_world
+from tests.memory_store import MemoryStore
+from tests.store_examples import ASSUMPTION, NOW
 from tests.upstream_client import eventually
 
 
@@ -328,13 +334,6 @@ async def test_nobody_begins_from_within_an_assumption(tmp_path):
 
 async def test_what_nobody_takes_over_is_ended(tmp_path):
     """Nothing stands open for nobody."""
-    from gateway.assumptions.handing import HandOvers  # noqa: PLC0415
-    from gateway.caller import Caller  # noqa: PLC0415
-    from gateway.tasks import Tasks  # noqa: PLC0415
-    from policy.exchange import Issue  # noqa: PLC0415
-    from tests.memory_store import MemoryStore  # noqa: PLC0415
-    from tests.store_examples import ASSUMPTION, NOW  # noqa: PLC0415
-
     store, tasks, ended = MemoryStore(), Tasks(), []
 
     class Ender:

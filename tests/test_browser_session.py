@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from gateway.stores.store import KillSwitch
 from tests.browser_world import ASSUMPTION, PAGE, open_browser
 from tests.upstream_client import eventually
 
@@ -89,8 +90,6 @@ async def test_while_nobody_can_tell_nobody_is_an_ordinary_visitor(browser):
 
 async def test_what_stops_for_now_takes_no_cookie_away(browser):
     """The kill-switch: nobody stands in, but the browser is not an ordinary visitor's, either."""
-    from gateway.stores.store import KillSwitch  # noqa: PLC0415
-
     store, now = browser.world.gateway.store, browser.world.clock.now
     await store.set_kill_switch(KillSwitch(on=True, by="operator", at=now))
     browser.world.clock.forward(seconds=30)

@@ -74,7 +74,7 @@ async def test_ending_and_turning_off_are_never_too_many(olivia):
     assert None is not (await olivia.grant()).revoked_at
 
 
-async def test_others_go_on(olivia):
+async def test_one_who_used_up_a_share_leaves_others_theirs(olivia):
     """Somebody else of the account, and another account, have shares of their own."""
     await use_up(olivia, await olivia.form())
     olivia.world.app.people["s-omar"] = OLIVIA | {"id": 10, "name": "Omar"}

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from base64 import urlsafe_b64encode
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
 from gateway.caller import Caller
-from gateway.console.account.customer_sign_in_opening import count_codes
+from gateway.console.account.customer_sign_in_opening import SIGN_OUTS_AT_ONCE, count_codes
 from gateway.console.account.customer_sign_outs import CustomerSignOuts
 from gateway.console.account.form_shares import ACCOUNT_MOST, PERSON_MOST
 from gateway.console.sessions import Sessions
@@ -80,6 +81,31 @@ async def test_sign_outs_of_made_up_people_are_recorded_by_a_share_and_all_carri
     assert 200 == (await olivia.page()).status
     assert 200 == await tell(olivia, told(olivia))
     assert 403 == (await olivia.page()).status
+
+
+def one_time_values(world):
+    """Return how many the store holds."""
+    with closing(sqlite3.connect(world.gateway.config.store_path)) as connection:
+        return connection.execute("SELECT count(*) FROM one_time_values").fetchone()[0]
+
+
+async def test_sign_outs_of_made_up_people_fill_no_store(olivia):
+    """Beyond a share of each provider's all of its people are signed out together, and nobody of another's."""
+    await olivia.enter()
+    await olivia.other.enter()
+    for number in range(SIGN_OUTS_AT_ONCE):
+        assert 200 == await tell(olivia, told(olivia, sub=f"invented-{number}"))
+    assert 200 == (await olivia.page()).status
+    before = one_time_values(olivia.world)
+    for number in range(20):
+        assert 200 == await tell(olivia, told(olivia, sub=f"one-too-many-{number}"))
+    assert before + 1 == one_time_values(olivia.world)
+    assert [403, 200] == [(await one.page()).status for one in (olivia, olivia.other)]
+    olivia.world.clock.forward(seconds=30)
+    assert 303 == (await olivia.enter()).status
+    assert 200 == (await olivia.page()).status, "who signs in again is in again"
+    assert 200 == await tell(olivia, told(olivia))
+    assert 403 == (await olivia.page()).status, "after a while they are told apart again"
 
 
 async def test_claims_that_are_too_long_are_not_kept(tmp_path):
@@ -187,6 +213,7 @@ async def test_a_sign_out_that_was_told_is_never_lost(olivia):
         tell_ended=partial(asyncio.sleep, 0),
         journal=olivia.world.gateway.journal,
         may_record=lambda _account, _person: False,
+        may_keep=lambda: True,
         clock=clock.utc,
     )
     first, later = (

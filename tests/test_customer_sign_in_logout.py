@@ -86,6 +86,19 @@ async def test_the_same_is_told_twice_and_later_ones_go_on(olivia):
     assert 200 == (await olivia.page()).status
 
 
+async def test_a_code_that_is_redeemed_behind_the_sign_out_gets_nobody_in(olivia):
+    """The ID token says who was signed in there when it was issued: what has ended that since has ended this, too."""
+    at = int(olivia.world.clock.now.timestamp())
+    answer = olivia.consent(await olivia.begin(), iat=at)
+    olivia.world.clock.forward(seconds=20)
+    assert 200 == await tell(olivia, told(olivia))
+    olivia.world.clock.forward(seconds=20)
+    await olivia.come_back(answer)
+    assert 403 == (await olivia.page()).status
+    assert 303 == (await olivia.enter()).status
+    assert 200 == (await olivia.page()).status, "a new sign-in there is one"
+
+
 WRONG = {
     "another client's": {"aud": "somebody-else"},
     "staff's": {"aud": AUDIENCE},

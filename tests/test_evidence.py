@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.audit.evidence.bundle import EvidenceError, EvidenceFile, write_evidence
 from gateway.audit.evidence.verify import verify
@@ -151,8 +152,6 @@ async def test_an_origin_cannot_stand_in_the_file_twice(tmp_path):
 def test_the_commands_write_it_and_judge_it(journal, tmp_path):
     """By a file of the key and the file alone; the exit code says what was found."""
     key = tmp_path / "key.pem"
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
-
     key.write_bytes(PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     path = tmp_path / "evidence"
     run = CliRunner().invoke

@@ -14,6 +14,7 @@ from locum_verify import receipt as alone
 from gateway.audit.evidence.checkpoint import open_note
 from gateway.audit.evidence.receipt_check import check_receipt
 from gateway.cli.audit import audit
+from gateway.cli.audit.trust import split_held
 from gateway.cli.root import cli
 from gateway.config.load import build
 from gateway.config.model import ConfigError
@@ -263,8 +264,6 @@ def test_a_witness_that_makes_no_sense_is_refused(tmp_path, change, said):
 
 def test_a_kept_file_may_be_the_answer_of_the_listener_or_a_history(place):
     """With one empty line at its end, two, or none."""
-    from gateway.cli.audit.trust import split_held  # noqa: PLC0415
-
     kept = (place / "kept").read_bytes()
     for content in (kept, kept + b"\n", kept.rstrip(b"\n")):
         assert [11, 11] == [open_note(note, key=PUBLIC).size for note in split_held(content)]

@@ -67,10 +67,10 @@ async def visit(port, trusting, *, at="127.0.0.1", raw=CLOSING_GET):
 @contextlib.asynccontextmanager
 async def serving(authority, pair, *, seconds=PATIENCE_SECONDS, sockets=None, handler=reply, **limits):
     """A listener behind TLS, of which nothing may be left."""
-    listener = make_listener(handler, ListenerLimits(**limits))
+    listener = make_listener(handler, ListenerLimits(**{"linger_timeout_seconds": 0.1} | limits))
     sockets = sockets or listen("127.0.0.1", 0, shared=False, backlog=1024)
     context = listener_context(ServerTls(**pair.table()))
-    server = TlsServer(listener, sockets, context, handshake_seconds=seconds, farewell_seconds=0.1)
+    server = TlsServer(listener, sockets, context, handshake_seconds=seconds)
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             yield Public(listener, server, authority.trusting())

@@ -120,7 +120,7 @@ async def test_it_lives_for_minutes_at_the_most(world, after, before, right):
 
 
 @shared
-async def test_it_is_of_now(world):
+async def test_an_assertion_is_of_now(world):
     """Five seconds ahead are two clocks' difference, six are not."""
     now = int(world.clock.now.timestamp())
     for name in ("iat", "nbf"):

@@ -1,12 +1,15 @@
 """Who gets into the security team's console, and who does not: names of hosts, cookies, forms, secrets, roles."""
 
 import base64
+import sqlite3
 
 import pytest
 
 from gateway.console.security.live import LIVE_STREAM
 from gateway.console.security.now import END, END_ALL, OFF, PERSON, SWITCH
 from gateway.console.security.sign_in import read_return
+from gateway.stores.store import Client
+from tests.browser_world import STAFF, STAFF_HOST, Browser
 from tests.security_world import ORIGIN, PATH, Guard, open_guard, security
 
 PAGES = (PATH, f"{PATH}/evidence", LIVE_STREAM)
@@ -108,8 +111,6 @@ async def test_a_role_that_is_taken_away_counts_at_the_next_request(tmp_path):
         await guard.enter("third", "operate")
         digest = (await store.find_client("third")).secret_digest
         await store.remove_client("third")
-        from gateway.stores.store import Client  # noqa: PLC0415
-
         await store.add_client(Client(id="third", secret_digest=digest, roles=frozenset({"audit"})))
         assert 200 == (await guard.page()).status
         assert 403 == (await guard.do("kill-switch", set="on", reason="x", confirm="yes")).status
@@ -189,8 +190,6 @@ async def test_a_cookie_of_one_door_opens_no_other(tmp_path):
     def change(document):
         security(document)
         document["staff"]["sign_in"] = {"client_id": "locum"}
-
-    from tests.browser_world import STAFF, STAFF_HOST, Browser  # noqa: PLC0415
 
     async with open_guard(tmp_path, change=change) as guard:
         await guard.enter("boss", "operate")
@@ -361,8 +360,6 @@ async def test_signing_in_begins_a_session_of_its_own(tmp_path):
 
 async def test_a_store_that_is_away_lets_nobody_in_and_changes_nothing(tmp_path):
     """Every page and form says so with 503, and nothing that is done meanwhile is there thereafter."""
-    import sqlite3  # noqa: PLC0415
-
     async with open_guard(tmp_path) as guard:
         await guard.enter("boss", "operate")
         token = await guard.form_token()

@@ -1,12 +1,19 @@
 """The page "Evidence" of the security team's console: it says what is amiss, part by part."""
 
 import asyncio
+import base64
 import re
 import sqlite3
+import threading
 
+from msgspec.structs import replace
+
+from gateway.app import open_gateway
 from gateway.audit.evidence.verdict import DIRECTORY, Kept, Verdict, keep
 from gateway.audit.hand import Hand
 from gateway.console.security.heads import Heads
+from gateway.state import Post
+from gateway.stores.holding import Hold
 from tests.patience import PATIENCE_SECONDS
 from tests.security_world import PATH, open_guard, security
 
@@ -34,8 +41,6 @@ async def test_it_says_how_far_the_record_is_sealed(tmp_path):
         page = await _page(guard)
         assert "ok" == how(page, "Checkpoints")
         assert f'data-label="Records">{note[1]}<' in page.text
-        import base64  # noqa: PLC0415
-
         assert base64.b64decode(note[2]).hex() in page.text
         for part in ("Store", "Journal", "Push", "Clock", "Keys", "Retention", "Workers", "Facts"):
             assert "ok" == how(page, part), part
@@ -92,7 +97,6 @@ async def test_a_store_that_is_partly_away_is_said(tmp_path):
 
 async def test_legal_holds_retention_and_sinks_are_named(tmp_path):
     """With who set them and why, escaped; a sink with what it waits for."""
-    from gateway.stores.holding import Hold  # noqa: PLC0415
 
     def change(document):
         security(document)
@@ -136,15 +140,10 @@ async def test_keys_nodes_and_the_last_verdict_are_shown(tmp_path):
 
 async def test_workers_that_do_not_answer_are_named(tmp_path):
     """A fellow whose socket is dead is said to be silent; it holds the page up for a second at the most."""
-    from gateway.app import open_gateway  # noqa: PLC0415
-    from gateway.state import Post  # noqa: PLC0415
-
     (tmp_path / "a").mkdir()
     async with open_guard(tmp_path / "a") as guard:
         config = guard.world.gateway.config
         fellows = {"gateway-2": tmp_path / "two.sock", "gateway-3": tmp_path / "three.sock"}
-        from msgspec.structs import replace  # noqa: PLC0415
-
         (tmp_path / "b").mkdir()
         server = replace(config.server, data_directory=str(tmp_path / "b"))
         post = Post(origin="gateway-2", fellows=fellows)
@@ -163,8 +162,6 @@ async def test_workers_that_do_not_answer_are_named(tmp_path):
 
 async def test_a_disk_that_hangs_holds_nobody_up(tmp_path):
     """Whoever asks is told that it could not be read, and the disk is asked once for all of them."""
-    import threading  # noqa: PLC0415
-
     go_on, hand = threading.Event(), Hand("test-heads")
     try:
         hand.run(go_on.wait)

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from hashlib import sha256
 from html import unescape
 from importlib import resources
 
+from gateway.console.security.live import MOST_OF_ONE, MOST_STREAMS
 from policy.model import AccountType, ActorId
 from tests.live_world import caught_up
 from tests.patience import PATIENCE_SECONDS
@@ -106,8 +108,6 @@ async def test_thousands_are_shown_a_page_at_a_time(tmp_path):
         await world.choose("week")
         await _open(guard)
         [one] = await world.gateway.store.list_assumptions(at=world.clock.now)
-        from dataclasses import replace  # noqa: PLC0415
-
         for number in range(120):
             await world.gateway.store.add_assumption(replace(one, id=f"sid-{number}", ticket=f"T{number:03}"))
         await guard.enter()
@@ -285,8 +285,6 @@ async def test_an_open_page_hears_of_changes_and_of_its_end(tmp_path):
 
 async def test_no_more_streams_than_may_be_are_held(tmp_path):
     """The page asks for itself now and then instead; when one ends, there is room again."""
-    from gateway.console.security.live import MOST_OF_ONE, MOST_STREAMS  # noqa: PLC0415
-
     async with open_guard(tmp_path) as guard:
         await guard.enter()
         people = [await guard.another().enter(f"person{number}") for number in range(MOST_STREAMS // MOST_OF_ONE)]

@@ -5,7 +5,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from tests.gateway_world import AUDIENCE, ISSUER
+from gateway.config.load import build
+from policy.model import ActorId
+from tests.gateway_world import AUDIENCE, ISSUER, document
+from tests.provider_world import STAFF_HOST, Browser, Provider
 from tests.security_world import CLIENT_ID, ORIGIN, PATH, at_provider, open_guard, open_guard_at_provider
 
 ENTRY = "__Host-locum-entry"
@@ -190,8 +193,6 @@ async def test_an_answer_for_staffs_page_is_none_for_the_console(tmp_path):
         at_provider(document, client_id=AUDIENCE)
 
     async with open_guard_at_provider(tmp_path, change=change) as guard:
-        from tests.provider_world import STAFF_HOST, Browser  # noqa: PLC0415
-
         browser = Browser(guard.world)
         begun = await browser.send("/.locum/sign-in", host=STAFF_HOST)
         query = guard.world.issuer.consent(begun.location, "dana", groups=["security-operators"])
@@ -219,8 +220,6 @@ async def test_whoever_was_locked_out_or_signed_out_is_out_here_too(tmp_path):
         await guard.enter_at_provider()
         boss = guard.another()
         await boss.enter_at_provider("olga", groups=["security-operators"])
-        from policy.model import ActorId  # noqa: PLC0415
-
         store, issuer = world.gateway.store, world.issuer.issuer
         at = world.clock.now
         await store.sign_out(ActorId(issuer=issuer, subject="sam"), since=at, at=at)
@@ -236,9 +235,6 @@ async def test_whoever_was_locked_out_or_signed_out_is_out_here_too(tmp_path):
 
 async def test_a_list_that_is_changed_counts_at_once(tmp_path):
     """Whoever is taken from the configuration's lists is out with the reload, though the provider says the same."""
-    from gateway.config.load import build  # noqa: PLC0415
-    from tests.gateway_world import document  # noqa: PLC0415
-
     async with open_guard_at_provider(tmp_path) as guard:
         await guard.enter_at_provider()
         assert 200 == (await guard.page()).status
@@ -250,8 +246,6 @@ async def test_a_list_that_is_changed_counts_at_once(tmp_path):
 
 async def test_a_provider_of_its_own(tmp_path):
     """The console may have another provider than staff: its people are not staff's, whatever their names are."""
-    from tests.provider_world import Provider  # noqa: PLC0415
-
     async with Provider() as other:
 
         def change(document):
@@ -261,8 +255,6 @@ async def test_a_provider_of_its_own(tmp_path):
             query = other.consent(await guard.begin(), "sam", audience=CLIENT_ID, groups=["security"])
             assert 303 == (await guard.come_back(query)).status
             # Of a namesake at staff's provider nothing is told here.
-            from policy.model import ActorId  # noqa: PLC0415
-
             at = guard.world.clock.now
             namesake = ActorId(issuer=guard.world.issuer.issuer, subject="sam")
             await guard.world.gateway.store.sign_out(namesake, since=at, at=at)

@@ -53,14 +53,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_it_is_taken(name):
+def test_a_sink_that_says_what_it_needs_is_taken(name):
     """Paths count from the file's own place."""
     (sink,) = build(document("audit", {"sinks": [TAKEN[name]]}), {}, base=BASE).audit.sinks
     assert sink.path in ("", str(BASE / "out.jsonl"))
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused(name):
+def test_a_sink_that_cannot_be_meant_is_refused(name):
     """With the path of the key, and never with a credential."""
     sink, why = REFUSED[name]
     said = refusal(document("audit", {"sinks": [sink]}))

@@ -92,7 +92,7 @@ ON = ["always", "off-after", "on", "on-nobody", "trial"]
         ("mended", False, ["unknown"]),
     ],
 )
-async def test_whom_it_concerns(name, kept_by_app, more):
+async def test_whom_what_concerns_every_account_is_told(name, kept_by_app, more):
     """Of the kill-switch whose setting was on, a trial's always is; of evidence everybody, and so where the app knows."""
     clock = Time()
     store = await world_of(clock.now)

@@ -121,7 +121,7 @@ def test_what_is_a_mail_address(text):
         "-oQ/tmp@b.example", "a@[127.0.0.1]", "a@b.example\0", "x" * 65 + "@b.example", "a@" + "b." * 130 + "c",
     ],
 )  # fmt: skip
-def test_what_is_none(text):
+def test_what_is_no_mail_address_is_refused(text):
     """Nothing that a header, a command or an option could be made of."""
     assert not is_mail(text)
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.evidence.checkpoint import Checkpoint, NoteSigner
 from gateway.audit.witnesses.showing import Shown, Witnesses
-from gateway.audit.witnesses.target import HttpTarget
+from gateway.audit.witnesses.target import FileTarget, HttpTarget
 from tests.journals import KEY, Ticks
 from tests.patience import PATIENCE_SECONDS
 
@@ -90,8 +90,6 @@ def to(url: str, *, name: str = "w", key=None, token=None) -> Shown:
 
 def file_at(path: Path, *, name: str = "f") -> Shown:
     """One witness that is a file."""
-    from gateway.audit.witnesses.target import FileTarget  # noqa: PLC0415
-
     return Shown(name=name, open=partial(FileTarget, path), every_seconds=0.001)
 
 

@@ -14,7 +14,7 @@ from gateway.assumptions.stand_in import StandIn
 from gateway.assumptions.standing import Standing
 from gateway.assumptions.typed import Typed
 from gateway.audit.log import JournalError
-from gateway.bodies import FormError, read_form
+from gateway.bodies import FormError, read_form, read_one
 from gateway.caller import Caller
 from gateway.clock import Clock
 from gateway.grants.asking import GrantRequests
@@ -25,7 +25,15 @@ from gateway.proxy.cookies import OurCookies
 from gateway.staff.sign_in.returning import HOME
 from gateway.staff.sign_in.visitors import Visitor, Visitors
 from gateway.stores.store import StoreError
-from policy.asking import GrantRequest, GrantRequestId, RequestRefusal, RequestState, read_wish, state_of
+from policy.asking import (
+    MOST_WAITING,
+    GrantRequest,
+    GrantRequestId,
+    RequestRefusal,
+    RequestState,
+    read_wish,
+    state_of,
+)
 from policy.exchange import ExchangeError
 from policy.model import Deny, DenyReason, Permission
 
@@ -87,6 +95,7 @@ class AskForm:
             all_permissions=PERMISSIONS,
             durations=DURATIONS,
             required=self._required,
+            waits_days=MOST_WAITING.days,
         )
 
 
@@ -217,10 +226,7 @@ class AskEndpoint:
 
 def _read(fields: Sequence[tuple[str, str]]) -> Typed:
     """Return what the form holds; raises FormError for a field that is missing or there twice."""
-    for name in _FIELDS:
-        if sum(key == name for key, _ in fields) != 1:
-            raise FormError(f"`{name}` must be there once")
-    form = {name: value.strip() for name, value in fields if name in _FIELDS}
+    form = {name: read_one(fields, name).strip() for name in _FIELDS}
     return Typed(
         account=form["account"],
         ticket=form["ticket"],

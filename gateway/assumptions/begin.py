@@ -8,7 +8,7 @@ from gateway.assumptions.handing import BROWSER, HandOvers
 from gateway.assumptions.mending import mend
 from gateway.assumptions.stand_in import BEGIN, FIELDS, StandIn
 from gateway.assumptions.typed import Typed
-from gateway.bodies import FormError, read_form
+from gateway.bodies import FormError, read_form, read_one
 from gateway.caller import Caller
 from gateway.pages.render import Pages
 from gateway.places import Places
@@ -112,10 +112,7 @@ class BeginEndpoint:
 
 def _read(fields: Sequence[tuple[str, str]]) -> Typed:
     """Return what the form holds; raises FormError for a field that is missing or there twice."""
-    for name in FIELDS:
-        if sum(key == name for key, _ in fields) != 1:
-            raise FormError(f"`{name}` must be there once")
-    form = {name: value.strip() for name, value in fields if name in FIELDS}
+    form = {name: read_one(fields, name).strip() for name in FIELDS}
     return Typed(
         account=form["account"],
         agent=form["agent"],

@@ -30,7 +30,6 @@ from policy.asking import (
     ask,
     check_administrator,
     check_answer,
-    state_of,
 )
 from policy.grants import Administrator, GrantChange, GrantRefusal
 from policy.model import AccountId, ActorId, ClientId, Duration, Permission
@@ -108,13 +107,8 @@ class GrantRequests:
         """Return who of those who asked is locked out by now: what they asked can be declined and nothing else."""
         return frozenset([actor for actor in {one.actor for one in asked} if await self._is_locked(actor)])
 
-    async def waiting_of(self, actor: ActorId) -> Sequence[GrantRequest]:
-        """Return what a staff member waits for, newest first."""
-        now = self._clock()
-        return [one for one in await self.asked_by(actor) if state_of(one, now) is RequestState.WAITING]
-
     async def asked_by(self, actor: ActorId) -> Sequence[GrantRequest]:
-        """Return what a staff member has asked for lately, newest first; ask `state_of` what became of each."""
+        """Return what a staff member has asked for lately, newest first; `policy.asking.state_of` judges each."""
         return await self._store.list_asked(actor, since=self._clock() - KEPT)
 
     async def ask(

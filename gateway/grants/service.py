@@ -2,7 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -14,6 +15,7 @@ from gateway.audit.record import Record
 from gateway.audit.writing.owed import Debts
 from gateway.clock import Clock
 from gateway.grants.certain import Uncertain, certain
+from gateway.keyed_locks import KeyedLocks, Precedence
 from gateway.stores.store import AccountRecord, GrantEvent, Store, StoreConflict, StoreError
 from policy.asking import GrantRequest, RequestState, approve
 from policy.grants import (
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome", bound=GrantChange | GrantRefusal | None)
 
 _MOST_TRIES = 5
+_MOST_TRIES_TO_END = 20
+"""Of what takes staff's power away, which nobody may put off by changing the account all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,8 @@ class GrantService:
         self._accepted = accepted_roles
         self._clock = clock
         self._changed = changed
+        self._locks = KeyedLocks()
+        self._ends = Precedence()
 
     async def find(self, account: AccountId) -> AccountRecord:
         """Return the account with its newest grant."""
@@ -100,7 +106,8 @@ class GrantService:
     async def choose(self, request: ChangeRequest) -> GrantChange | GrantRefusal:
         """Carry out an administrator's choice, or say why not; either is on the record."""
         try:
-            _, outcome = await self._change(request, lambda before: self._choose(request, before))
+            ends = request.duration is Duration.OFF
+            _, outcome = await self._change(request, lambda before: self._choose(request, before), ends=ends)
         except _Overtaken:
             return GrantRefusal.OVERTAKEN
         return outcome
@@ -108,7 +115,9 @@ class GrantService:
     async def convert(self, account: AccountId, *, by: str) -> GrantChange | GrantRefusal:
         """Turn a trial into a paid account, which is not assumable until the customer chooses."""
         _, outcome = await self._change(
-            _operators(account, by=by), lambda before: convert(before.account, before.grant, now=self._clock())
+            _operators(account, by=by),
+            lambda before: convert(before.account, before.grant, now=self._clock()),
+            ends=True,
         )
         return outcome
 
@@ -123,7 +132,9 @@ class GrantService:
     async def suspend(self, account: AccountId, *, suspended: bool, by: str) -> bool:
         """Suspend an account, which nobody may stand in for then, or resume it; False if it is so already."""
         _, change = await self._change(
-            _operators(account, by=by), lambda before: suspend(before.account, before.grant, suspended=suspended)
+            _operators(account, by=by),
+            lambda before: suspend(before.account, before.grant, suspended=suspended),
+            ends=suspended,
         )
         return change is not None
 
@@ -133,7 +144,7 @@ class GrantService:
         """Turn a grant off on the vendor's own authority, which can give none; None if none is on."""
         request = replace(_operators(account, by=by), client=client, client_ip=client_ip, request_id=request_id)
         _, outcome = await self._change(
-            request, lambda before: withdraw(before.account, before.grant, now=self._clock())
+            request, lambda before: withdraw(before.account, before.grant, now=self._clock()), ends=True
         )
         return outcome
 
@@ -173,10 +184,33 @@ class GrantService:
         return GrantRefusal.OVERTAKEN if is_late and isinstance(outcome, GrantChange) else outcome
 
     async def _change(
-        self, request: ChangeRequest, decide: Callable[[AccountRecord], Outcome]
+        self, request: ChangeRequest, decide: Callable[[AccountRecord], Outcome], *, ends: bool = False
     ) -> tuple[AccountRecord, Outcome]:
-        """Carry out what `decide` makes of the account, None for nothing, and return that with what was before."""
-        for _ in range(_MOST_TRIES):
+        """Carry out what `decide` makes of the account, None for nothing, and return that with what was before.
+
+        One after another of each account in a process, or many that come together would overtake one another until
+        they are given up; what is about one epoch is tried once, and waits for none. What `ends` something waits for
+        nobody either, and all that comes later waits for it.
+        """
+        if ends:
+            with self._ends.taken(request.account):
+                return await self._try(request, decide, most=_MOST_TRIES_TO_END)
+        async with AsyncExitStack() as held:
+            if request.known_epoch is None:
+                await held.enter_async_context(self._locks.held(request.account))
+            return await self._try(request, decide, most=_MOST_TRIES, first=self._ends.given)
+
+    async def _try(
+        self,
+        request: ChangeRequest,
+        decide: Callable[[AccountRecord], Outcome],
+        *,
+        most: int,
+        first: Callable[[AccountId], Awaitable[None]] | None = None,
+    ) -> tuple[AccountRecord, Outcome]:
+        for _ in range(most):
+            if first is not None:
+                await first(request.account)
             before = await self.find(request.account)
             outcome = decide(before)
             if outcome is None or await self._carry_out(outcome, before, request):

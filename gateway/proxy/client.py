@@ -16,6 +16,7 @@ from gateway.proxy.intake import Intake
 from gateway.proxy.limits import ClientLimits
 from gateway.proxy.phase import Phase
 from gateway.proxy.sockets import discard, undelivered, unsent
+from gateway.proxy.taking import Taking
 from gateway.proxy.wire import Handler, RequestHead
 
 log = logging.getLogger(__name__)
@@ -88,8 +89,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._lost = False
         self._reading_paused = False
         self._lingered = 0
-        self._unsent = 0
-        self._stalled_since = 0.0
+        self._taking = Taking(self._loop, limits)
 
     @property
     def has_more(self) -> bool:
@@ -102,6 +102,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._phase in (_IDLE, _HEAD):
             self._phase = _CLOSING
             self._transport.close()
+            self._watch()
 
     def refuse(self, fault: ClientFault, *, kind: str = "malformed") -> None:
         """Answer what cannot be read, or is too much, and close; `kind` ends the stable problem type."""
@@ -122,13 +123,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         Without that time, what still comes in would make the kernel reset the connection and take the answer along.
         """
         self._ends_itself = True
-        if self._phase is _CLOSING or self._transport.is_closing():
+        if self._phase is _CLOSING:
             return
         self._phase = _CLOSING
         self._intake.take_rest()
         if self._ended or not self._transport.can_write_eof():
             self._transport.close()
-        else:
+        elif not self._transport.is_closing():
             self._transport.write_eof()
             self._read(on=True)
         self._watch()
@@ -149,11 +150,9 @@ class ClientConnection(asyncio.BufferedProtocol):
     async def delivered(self) -> None:
         """See `inbound.Line`."""
         await asyncio.sleep(0)
-        pause, least, since = _LOOK_SECONDS, math.inf, self._loop.time()
+        pause, taking = _LOOK_SECONDS, Taking(self._loop, self._limits)
         while not self._lost and (left := undelivered(self._transport)):
-            if left < least:
-                least, since = left, self._loop.time()
-            elif self._loop.time() - since > self._limits.write_stall_timeout_seconds:
+            if not taking.goes_on(left):
                 self.abort()
             await asyncio.sleep(pause)  # nobody tells of it
             pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
@@ -168,6 +167,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._intake = Intake(
             lambda: Inbox(self._loop, self._attend), max_bytes=limits.header_bytes, max_lines=limits.header_lines
         )
+        self._room = HIGH_WATER_BYTES if self._transport.can_write_eof() else 1  # a TLS record may be a byte
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else ""
         self._watch()
@@ -176,9 +176,10 @@ class ClientConnection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Called by asyncio; no more is read at a time than may wait, except for a reader who does."""
         inbox = self._asked_for()
-        if inbox is not None and inbox.is_awaited:
-            return self._space
-        return self._space[: FIRST_BYTES if inbox is None else HIGH_WATER_BYTES]
+        if inbox is None:
+            return self._space[:FIRST_BYTES]
+        most = self._intake.at_once
+        return self._space[: most if inbox.is_awaited else min(most, HIGH_WATER_BYTES)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by asyncio."""
@@ -272,6 +273,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                 return
             self._request = None
             self._phase = _IDLE
+            self._taking.forget()
             self._deadline.set(self._limits.idle_timeout_seconds)
             if self._intake.buffered:
                 self._advance()
@@ -336,9 +338,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.close()
 
     def _attend(self) -> None:
-        """Read from the socket exactly while there is room for what comes, and watch the time of who waits for it."""
+        """Read on while there is room, for one piece of what takes long to read; watch the time of who waits for it."""
         waiting = self._intake.buffered if self._stream is None else self._stream.buffered
-        room = FIRST_BYTES // 2 if self._asked_for() is None else HIGH_WATER_BYTES
+        room = self._room if self._intake.at_once >= HIGH_WATER_BYTES else 1
+        if self._asked_for() is None:
+            room = FIRST_BYTES // 2
         if self._phase is _HEAD or waiting <= room // 4:
             self._read(on=True)
         elif waiting >= room:
@@ -360,8 +364,9 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """Start the time of what is being waited for from now on."""
-        self._unsent = undelivered(self._transport) if self.outbox.paused else 0
-        self._stalled_since = self._loop.time()
+        self._taking.forget()
+        if self.outbox.paused and (unsent := undelivered(self._transport)):
+            self._taking.goes_on(unsent)
         self._deadline.set(self._patience())
 
     def _patience(self) -> float:
@@ -385,16 +390,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         unsent = undelivered(self._transport)
         if self._phase is _HEAD:
             self.refuse(ClientFault(status=408, title="send the head of a request at once"))
-        elif unsent and self._unsent - unsent > self._stall() * self._limits.min_bytes_per_second:
-            self._watch()
-        elif self._phase is _CLOSING and unsent and self._stall() < self._limits.write_stall_timeout_seconds:
-            self._deadline.set(self._limits.linger_timeout_seconds)
         elif self._phase is _ACTIVE and not self.outbox.paused:
             self._intake.fail(ClientFault(status=408, title="send the body of a request without long pauses"))
+        elif unsent and self._taking.goes_on(unsent):
+            self._deadline.set(self._patience())
         elif unsent:
             self.abort()
         else:
             self._transport.abort()
-
-    def _stall(self) -> float:
-        return self._loop.time() - self._stalled_since

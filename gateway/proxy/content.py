@@ -1,7 +1,8 @@
 """The reading of one request body: which bytes belong to it, and what they say without their framing."""
 
 import re
-from typing import Protocol
+import sys
+from typing import Final, Protocol
 
 from gateway.proxy.head import BAD_LINE_BYTE, FIELD_LINE, TOKEN, ClientFault, split_lines
 from gateway.proxy.wire import Headers
@@ -10,6 +11,9 @@ from gateway.proxy.witness import ChunkWitness, Disagreement
 MAX_CHUNK_LINE_BYTES = 1024
 MAX_TRAILER_BYTES = 16 * 1024
 MAX_TRAILER_LINES = 64
+FRAMING_BYTES: Final = 4096
+"""Read at a time where lines may be that frame a body: a byte of them can take a hundred times as long as one of the
+content, and whatever has come on a connection is read before anybody else gets their turn."""
 
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _EXTENSION = rb";" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?+"
@@ -28,6 +32,10 @@ class Content(Protocol):
     @property
     def trailers(self) -> Headers:
         """The lines behind it, valid once complete."""
+
+    @property
+    def at_once(self) -> int:
+        """How many bytes should be read at a time at the most, now, for it to take no long time to feed them."""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what `data` adds to the content, perhaps nothing, and what of it comes behind the body.
@@ -49,6 +57,11 @@ class Counted:
     def complete(self) -> bool:
         """See Content."""
         return not self._left
+
+    @property
+    def at_once(self) -> int:
+        """See Content."""
+        return sys.maxsize
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """See Content."""
@@ -72,6 +85,11 @@ class Chunked:
         self._in_trailers = False
         self._witness = ChunkWitness()
 
+    @property
+    def at_once(self) -> int:
+        """See Content."""
+        return self._left + FRAMING_BYTES
+
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """See Content."""
         content: list[bytes] = []
@@ -82,7 +100,8 @@ class Chunked:
             elif self._in_trailers:
                 at = self._take_trailers(data, at)
             else:
-                at = self._take_line(data, at)
+                whole = at if self._line else _take_whole(data, at, content)
+                at = whole if whole > at else self._take_line(data, at)
         try:
             self._witness.confirm(data[:at], complete=self.complete)
         except Disagreement as exc:
@@ -145,3 +164,15 @@ class Chunked:
             return b"", len(data)
         self._line = b""
         return whole, at + len(whole) - before
+
+
+def _take_whole(data: bytes, at: int, content: list[bytes]) -> int:
+    """Take the chunks that are here as a whole, as the others are taken but at once; return where they end."""
+    while (line := _CHUNK_LINE.match(data, at)) is not None:
+        begin = line.end()
+        end = begin + int(line[1], 16)
+        if begin == end or begin - at > MAX_CHUNK_LINE_BYTES or data[end : end + 2] != b"\r\n":
+            break
+        content.append(data[begin:end])
+        at = end + 2
+    return at

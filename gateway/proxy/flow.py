@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from gateway.proxy.wire import Headers
 
+_LITTLE_BYTES = 512
+"""What waits in pieces smaller than that would take much more room than its bytes, so it waits in one."""
+
 
 class Inbox:
     """Bytes that came and wait to be read, by one reader."""
@@ -51,7 +54,10 @@ class Inbox:
 
     def put(self, chunk: bytes) -> None:
         """Add bytes, at least one."""
-        self._chunks.append(chunk)
+        if self._chunks and len(self._chunks[-1]) < _LITTLE_BYTES:
+            self._chunks[-1] += chunk
+        else:
+            self._chunks.append(chunk)
         self.buffered += len(chunk)
         self.received += len(chunk)
         self._wake()

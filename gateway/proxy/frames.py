@@ -7,6 +7,7 @@ POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1: what one side did, or would do next, is against the policy of the other."""
 _MASKED = 0x80
 _LONG, _LONGEST = 126, 127
+_LONGEST_HEAD = 14
 
 
 class FrameMarks:
@@ -33,6 +34,10 @@ class FrameMarks:
                 self._left -= step
                 at += step
                 continue
+            if not self._head and (end := _pass_over_whole(data, at)) > at:
+                at = min(end, len(data))
+                self._left = end - at
+                continue
             missing = _head_length(self._head) - len(self._head)
             self._head += data[at : at + missing]
             at += missing
@@ -51,6 +56,20 @@ def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
     mask = secrets.token_bytes(4)
     hidden = bytes(byte ^ mask[index % 4] for index, byte in enumerate(content))
     return bytes((0x88, _MASKED | len(content))) + mask + hidden
+
+
+def _pass_over_whole(data: bytes, at: int) -> int:
+    """Return where the frames end whose heads are here for certain; the last of them may end beyond the data."""
+    last = len(data) - _LONGEST_HEAD
+    while at <= last:
+        second = data[at + 1]
+        length, begin = second & 0x7F, at + (6 if second & _MASKED else 2)
+        if length >= _LONG:
+            width = 2 if length == _LONG else 8
+            length = int.from_bytes(data[at + 2 : at + 2 + width], "big")
+            begin += width
+        at = begin + length
+    return at
 
 
 def _head_length(head: bytes) -> int:

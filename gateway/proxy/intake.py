@@ -1,5 +1,6 @@
 """What comes in on one connection, cut into the heads and bodies of its requests; no byte is looked at too early."""
 
+import sys
 from collections.abc import Callable
 
 from gateway.proxy.content import Chunked, Content, Counted
@@ -34,6 +35,11 @@ class Intake:
     def buffered(self) -> int:
         """Bytes that wait, of the body at hand and behind it."""
         return len(self._buffer) - self._at + (self.inbox.buffered if self.inbox is not None else 0)
+
+    @property
+    def at_once(self) -> int:
+        """See Content, of the body at hand."""
+        return sys.maxsize if self._content is None else self._content.at_once
 
     @property
     def has_begun(self) -> bool:

@@ -23,7 +23,8 @@ class ClientLimits:
     write_stall_timeout_seconds: float = 60
     """While the client takes nothing of what waits for it."""
     linger_timeout_seconds: float = 2
-    """Behind the last response, for the client to read it before the connection is gone."""
+    """Behind the last response, for the client to read it before the connection is gone. Whoever still takes what was
+    sent is given the time that this takes, here as on an idle connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from gateway.proxy.live import Exchange
 from gateway.proxy.wire import ByteStream, UpstreamFault
 
 _WHY = "not permitted any more"
+_FOLLOWED_BYTES = 8 * 1024
+"""So much is looked through for frames before it is others' turn: it may be thousands."""
 
 
 async def join(client: ByteStream, upstream: ByteStream) -> None:
@@ -92,6 +94,17 @@ class Tunnel:
     async def _carry(self, source: ByteStream, sink: ByteStream, marks: FrameMarks | None) -> None:
         # Asked behind each wait: what was read before a cut is not sent behind it.
         while (data := await source.read()) and not self._cut.is_set():
-            if marks is not None:
-                marks.pass_over(data)
-            await sink.write(data)
+            if marks is None:
+                await sink.write(data)
+            else:
+                await self._carry_followed(data, sink, marks)
+
+    async def _carry_followed(self, data: bytes, sink: ByteStream, marks: FrameMarks) -> None:
+        for at in range(0, len(data), _FOLLOWED_BYTES):
+            if at:
+                await asyncio.sleep(0)
+            if self._cut.is_set():
+                return
+            piece = data[at : at + _FOLLOWED_BYTES]
+            marks.pass_over(piece)
+            await sink.write(piece)

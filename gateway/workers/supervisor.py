@@ -228,7 +228,7 @@ class Supervisor:
             async with asyncio.timeout(_BEGIN_SECONDS):
                 reply = await child.ask(order)
         except TimeoutError:
-            log.error("process %d does not begin within %g s: killed", child.pid, _BEGIN_SECONDS)  # noqa: TRY400
+            log.error("process %d does not begin within %g s: killed", child.pid, _BEGIN_SECONDS)  # noqa: TRY400 - the process's
             child.kill()
             return None
         if isinstance(reply, Done):
@@ -258,7 +258,7 @@ class Supervisor:
             try:
                 await self._renew()
             except (ConfigError, OSError) as exc:
-                log.error("the new configuration is refused, the old one stays in force: %s", exc)  # noqa: TRY400
+                log.error("the new configuration is refused, the old one stays in force: %s", exc)  # noqa: TRY400 - the operator's
             except Exception:
                 log.exception("the new configuration could not be handed on")
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
+from gateway.allowance import Allowance
 from gateway.audit.log import AuditLog, JournalError
 from gateway.audit.record import Kind, Record
 from gateway.clock import Ticks, boot_seconds
@@ -49,8 +50,8 @@ class Strangers:
         self._ticks = ticks
         self._a_second_each = a_second_each
         self._at_once_each = at_once_each
-        self._all = _Share(A_SECOND, AT_ONCE)
-        self._each: LRUCache[str, _Share] = LRUCache(_NETWORKS)
+        self._all = Allowance(A_SECOND, AT_ONCE)
+        self._each: LRUCache[str, Allowance] = LRUCache(_NETWORKS)
         self._left_out: Counter[tuple[Kind, str | None]] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -92,7 +93,7 @@ class Strangers:
     def _takes_own(self, whose: str) -> bool:
         own = self._each.get(whose)
         if own is None:
-            own = self._each[whose] = _Share(self._a_second_each, self._at_once_each)
+            own = self._each[whose] = Allowance(self._a_second_each, self._at_once_each)
         return own.take(self._ticks())
 
 
@@ -105,7 +106,7 @@ class Persons(Strangers):
     def __init__(self, journal: AuditLog, *, ticks: Ticks = boot_seconds) -> None:
         """Have seen nobody yet."""
         super().__init__(journal, ticks=ticks, a_second_each=A_SECOND_OF_PERSON, at_once_each=AT_ONCE_OF_PERSON)
-        self._accounts: LRUCache[AccountId, _Share] = LRUCache(_ACCOUNTS)
+        self._accounts: LRUCache[AccountId, Allowance] = LRUCache(_ACCOUNTS)
 
     async def append_of(self, person: str, record: Record, *, account: AccountId | None = None) -> None:
         """Record the refusal of somebody, as `append` does of a stranger; raises JournalError.
@@ -126,24 +127,5 @@ class Persons(Strangers):
             return True
         share = self._accounts.get(account)
         if share is None:
-            share = self._accounts[account] = _Share(A_SECOND_OF_ACCOUNT, AT_ONCE_OF_ACCOUNT)
+            share = self._accounts[account] = Allowance(A_SECOND_OF_ACCOUNT, AT_ONCE_OF_ACCOUNT)
         return share.take(self._ticks())
-
-
-class _Share:
-    """So many a second, and some more at once."""
-
-    __slots__ = ("_left", "_most", "_per_second", "_since")
-
-    def __init__(self, per_second: float, most: int) -> None:
-        self._per_second = per_second
-        self._most = self._left = float(most)
-        self._since = float("-inf")
-
-    def take(self, now: float) -> bool:
-        self._left = min(self._most, self._left + max(0.0, now - self._since) * self._per_second)
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

@@ -56,6 +56,8 @@ class CustomerProvider:
     """How many codes a network may try that are no good."""
     notices: Notices
     """What this provider tells of sign-outs."""
+    may_keep: Callable[[], bool]
+    """Takes one more of what its sign-outs may write to the store; False when it has written too much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ class CustomerSignIn:
             tell_ended=ends.tell,
             journal=journal,
             may_record=may_record,
+            may_keep=customer.may_keep,
             clock=clock,
         )
         self._terms = _terms(section, role)

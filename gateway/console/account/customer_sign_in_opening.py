@@ -6,6 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
+from gateway.allowance import Allowance
 from gateway.asking import open_asker
 from gateway.clock import Clock
 from gateway.config.account_sign_in import AccountSignIn
@@ -28,6 +29,9 @@ _MOST_QUESTIONS: Final = 4
 _CODES: Final = 200
 _CODES_WITHIN: Final = timedelta(minutes=10)
 _NOTICE_MAX_AGE: Final = timedelta(hours=1)
+SIGN_OUTS_AT_ONCE: Final = 1000
+"""So many of each provider's are kept one by one in each process: more than sign out together of any customer's."""
+_SIGN_OUTS_A_SECOND: Final = 0.5
 
 
 async def open_customer_sign_ins(
@@ -58,6 +62,7 @@ async def open_customer_sign_ins(
 async def _open(stack: AsyncExitStack, table: AccountSignIn, state: State, where: str) -> CustomerProvider:
     asker = await stack.enter_async_context(open_asker(most=_MOST_QUESTIONS))
     issuer = Issuer(table.issuer, http=asker, ticks=state.ticks)
+    kept = Allowance(_SIGN_OUTS_A_SECOND, SIGN_OUTS_AT_ONCE)
     terms = NoticeTerms(issuer=table.issuer, audience=table.client_id, max_age=_NOTICE_MAX_AGE)
     return CustomerProvider(
         section=table,
@@ -66,6 +71,7 @@ async def _open(stack: AsyncExitStack, table: AccountSignIn, state: State, where
         key=read_client_key(table.client_key, table.client_key_id, where),
         codes=count_codes(table, state.store, state.clock),
         notices=Notices(issuer, terms, read_logout, clock=state.clock, ticks=state.ticks),
+        may_keep=lambda: kept.take(state.ticks()),
     )
 
 
