@@ -68,7 +68,7 @@ class TlsServer:
                 return
             accepted.setblocking(False)
             peer = self._listener.peers.enter(name[0])
-            if (limit := self._listener.exceeded(peer)) is None:
+            if (limit := self._listener.admit(peer)) is None:
                 self._tasks.start(self._welcome(peer, accepted), name="TLS handshake")
             else:
                 self._listener.turned_away[limit] += 1

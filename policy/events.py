@@ -16,7 +16,6 @@ LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 _CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
 SESSION_REVOKED = f"{_CAEP}session-revoked"
 ASSURANCE_CHANGED = f"{_CAEP}assurance-level-change"
-VERIFICATION = "https://schemas.openid.net/secevent/ssf/event-type/verification"
 _RISC = "https://schemas.openid.net/secevent/risc/event-type/"
 ENDING = frozenset(
     {

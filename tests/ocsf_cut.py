@@ -235,5 +235,6 @@ def _judge_one(value, kind, where, found):
     elif kind == "timestamp" and not 0 <= value < 10**14:
         found.append(f"{where}: {value!r} is no time in milliseconds")
     name = where.rpartition(".")[2]
-    if name in LISTS and value not in LISTS[name]:
+    allowed = OF_USER if where.endswith("user.type_id") else LISTS.get(name)
+    if allowed is not None and value not in allowed:
         found.append(f"{where}: {value!r}")

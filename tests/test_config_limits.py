@@ -225,15 +225,16 @@ async def test_one_address_has_only_so_many_connections(tmp_path):
 
 
 async def test_all_addresses_together_have_only_so_many_connections(tmp_path):
-    """max_connections: one more is closed without a word, whoever it is; who leaves makes room, and others stay."""
-    async with open_limited(tmp_path, max_connections=1) as world:
+    """max_connections: one more is closed without a word, whoever it is; who leaves makes room, and the busy stay."""
+    go_on = asyncio.Event()
+    async with open_limited(tmp_path, script=lambda _: hold(go_on, after=response()), max_connections=1) as world:
         async with connect(world) as (reader, writer):
             writer.write(GET)
-            await reader.readuntil(b"ok")
+            await world.upstream.until(lambda: world.upstream.requests)
             at = await asyncio.open_connection("127.0.0.1", world.port, local_addr=("127.0.0.9", 0))
             assert b"" == await until_closed(at[0])
             at[1].close()
-            writer.write(GET)
+            go_on.set()
             await reader.readuntil(b"ok")
         while not (answer := await exchange("127.0.0.1", world.port, GET)):  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from policy.events import ENDING, LOGOUT, SESSION_REVOKED, VERIFICATION, NoticeError, is_type, read_event, read_logout
+from policy.events import ENDING, LOGOUT, SESSION_REVOKED, NoticeError, is_type, read_event, read_logout
 from policy.model import ActorId
 from policy.staff import signed_in_at
 from tests.forgery import DROP, NOON
@@ -295,7 +295,7 @@ def test_only_an_assurance_that_has_grown_ends_nothing():
 @pytest.mark.parametrize(
     "kind",
     [
-        VERIFICATION,
+        "https://schemas.openid.net/secevent/ssf/event-type/verification",
         LOGOUT,
         "https://schemas.openid.net/secevent/ssf/event-type/stream-updated",
         *(CAEP + name for name in ("risk-level-change", "device-compliance-change")),

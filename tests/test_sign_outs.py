@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from policy.events import SESSION_REVOKED, VERIFICATION
+from policy.events import SESSION_REVOKED
 from policy.model import ActorId
 from tests.forgery import DROP
 from tests.gateway_world import open_world
@@ -21,6 +21,7 @@ from tests.sign_out_world import (
 )
 
 CAEP = SESSION_REVOKED.removesuffix("session-revoked")
+VERIFICATION = "https://schemas.openid.net/secevent/ssf/event-type/verification"
 WAYS = {"logout": (tell, logout_token, 200), "event": (push, event_token, 202)}
 both_ways = pytest.mark.parametrize(("send", "make", "good"), WAYS.values(), ids=WAYS)
 

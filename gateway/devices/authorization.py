@@ -67,7 +67,6 @@ class DeviceAuthorizationEndpoint:
         self._places = places
         self._terms = terms
         self._journal = journal
-        self._clock = clock
         self._is_on = is_on
         self._of_one = NetworkTries(store, clock, what="device requests of", most=MOST_FROM_ONE, within=WITHIN)
         self._few_of_one = NetworkTries(store, clock, what="few device requests of", most=FEW_OF_ONE, within=WITHIN)

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, cast
 
-from gateway import problems
+from gateway.proxy import replies
 from gateway.proxy.deadline import Deadline
 from gateway.proxy.flow import Inbox, Outbox
 from gateway.proxy.head import ClientFault, Framing
@@ -95,6 +94,11 @@ class ClientConnection(asyncio.BufferedProtocol):
     def has_more(self) -> bool:
         """See `inbound.Line`."""
         return self._intake.buffered > 0
+
+    @property
+    def idle_since(self) -> float:
+        """Since when it waits for a request, by the loop's clock; infinite if it does not."""
+        return self._deadline.at - self._limits.idle_timeout_seconds if self._phase is _IDLE else math.inf
 
     def stop(self) -> None:
         """Close at once if no request is being answered, else behind its response."""
@@ -324,17 +328,8 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _end_with(self, status: int, title: str, kind: str) -> None:
         """Say why it ends, and close; nothing of a request is ever repeated in the answer."""
-        content = problems.build(f"problem:{kind}", title=title, status=status)
-        lines = (
-            b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode("ascii")),
-            b"Content-Type: application/problem+json",
-            b"Content-Length: %d" % len(content),
-            b"Connection: close",
-            b"",
-            content,
-        )
         if not self._transport.is_closing():
-            self._transport.write(b"\r\n".join(lines))
+            self._transport.write(replies.last(status, title, kind=kind))
         self.close()
 
     def _attend(self) -> None:

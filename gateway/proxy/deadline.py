@@ -22,6 +22,11 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
+    @property
+    def at(self) -> float:
+        """When that is, by the loop's clock; infinite if nothing is set."""
+        return self._at
+
     def set(self, seconds: float) -> None:
         """From now on, in place of what was set before; infinity sets nothing."""
         self._at = self._loop.time() + seconds

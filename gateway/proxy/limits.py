@@ -45,7 +45,8 @@ class ListenerLimits(PeerLimits):
     connections_per_peer: int = 4096
     """From one address; a proxy in front is one. Connections through a Unix socket are not counted."""
     max_connections: int = 10_000
-    """Of all addresses together, Unix sockets' among them; whoever comes beyond is closed at once, as nginx does it."""
+    """Of all addresses together, Unix sockets' among them. For one more, those that have waited longest for a request
+    are closed; if none waits, the newcomer is, at once."""
     max_in_flight: int = 4096
     """Requests being answered at a time."""
     queue_timeout_seconds: float = 5

@@ -10,6 +10,7 @@ from gateway.proxy.durations import Durations
 from gateway.proxy.head import ClientFault
 from gateway.proxy.limits import ListenerLimits
 from gateway.proxy.peers import Peer, Peers, Trusts
+from gateway.proxy.room import Room
 from gateway.proxy.wire import Handler, Inbound
 
 log = logging.getLogger(__name__)
@@ -45,11 +46,13 @@ class Listener:
         self.durations = Durations()
         """From a request's head to the end of its answer, of those that were not turned away."""
         self.turned_away = dict.fromkeys(_LIMITS, 0)
-        """How often somebody wanted more than a limit allows, by its key in [limits]."""
+        """How often somebody wanted more than a limit allows, by its key in [limits]; of `max_connections` also
+        how many were closed to make room."""
         self.closing = False
         self.space = memoryview(bytearray(_SPACE_BYTES))
         """What all connections read into."""
         self._open: set[ClientConnection] = set()
+        self._room = Room()
         self._emptied = asyncio.Event()
 
     def __call__(self) -> ClientConnection:
@@ -96,18 +99,29 @@ class Listener:
         """Know a connection, until `discard`."""
         self._open.add(connection)
 
-    def exceeded(self, peer: Peer | None) -> str | None:
-        """Return the key of the limit that the newest connection, which is `peer`'s, goes beyond."""
-        # Those in a handshake are not open yet, and those through a Unix socket are nobody's.
-        if max(self.peers.connections, len(self._open)) > self.limits.max_connections:
-            return "max_connections"
-        if peer is not None and peer.connections > self.limits.connections_per_peer:
+    def admit(self, peer: Peer | None) -> str | None:
+        """Return the key of the limit that a newcomer, which is `peer`'s, goes beyond; call `add` only then.
+
+        Beyond `max_connections` some of those that have waited longest for a request are closed, and it may stay.
+        """
+        limits = self.limits
+        if self._count() > limits.max_connections:
+            self.turned_away["max_connections"] += self._room.make(self._open)
+            if self._count() > limits.max_connections:
+                return "max_connections"
+        if peer is not None and peer.connections > limits.connections_per_peer:
             return "connections_per_peer"
         return None
+
+    def _count(self) -> int:
+        """Return how many connections there are, with the newcomer and without those that are going."""
+        # Those in a handshake are not open yet, and those through a Unix socket are nobody's.
+        return max(self.peers.connections, len(self._open) + 1) - self._room.leaving
 
     def discard(self, connection: ClientConnection) -> None:
         """Forget a connection that is closed."""
         self._open.discard(connection)
+        self._room.gone(connection)
         if not self._open:
             self._emptied.set()
 
@@ -143,10 +157,10 @@ class Guest:
 
     def _made(self, connection: ClientConnection) -> None:
         listener = self._listener
-        listener.add(connection)
         if self._peer is None and connection.peer:
             self._peer = listener.peers.enter(connection.peer)
-        limit = listener.exceeded(self._peer)
+        limit = listener.admit(self._peer)
+        listener.add(connection)
         if listener.closing:
             connection.stop()
         elif limit is not None:

@@ -1,5 +1,7 @@
 """The answers that the gateway gives by itself: refusals, an upstream's fault, a message it will not pass on."""
 
+from http import HTTPStatus
+
 from gateway import problems, refusals
 from gateway.proxy.browsers import Farewell
 from gateway.proxy.headers import values
@@ -51,6 +53,20 @@ async def refuse(
         kind, content = b"application/problem+json", refusals.problem(deny, request_id=request_id)
         lines = refusals.headers(deny, said)
     await _send(inbound, status, kind, content, [*lines, *nonce], close=close)
+
+
+def last(status: int, title: str, *, kind: str) -> bytes:
+    """Return problem details as they are sent where no request was read; the connection ends with them."""
+    content = problems.build(f"problem:{kind}", title=title, status=status)
+    lines = (
+        b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode("ascii")),
+        b"Content-Type: application/problem+json",
+        b"Content-Length: %d" % len(content),
+        b"Connection: close",
+        b"",
+        content,
+    )
+    return b"\r\n".join(lines)
 
 
 async def report(inbound: Inbound, status: int, title: str, *, kind: str) -> None:
