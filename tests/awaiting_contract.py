@@ -10,7 +10,7 @@ from policy.grants import Change
 from policy.model import AssumptionId, GrantId
 from tests.browser_contract import HELD
 from tests.session_contract import SESSION
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, AWKWARD, NOW, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, AWKWARD, NOW, STAFF, a_change, a_grant, begin
 
 MOMENT = timedelta(microseconds=1)
 SOON = NOW + timedelta(minutes=2)
@@ -21,7 +21,7 @@ class AwaitingContract:
         """Not before its time, not what a browser holds, and not what has ended or expired."""
         later = replace(ASSUMPTION, id=AssumptionId("a9"), started_at=ASSUMPTION.started_at + MOMENT)
         for assumption in (later, ASSUMPTION, replace(ASSUMPTION, id=AssumptionId(AWKWARD))):
-            await store.add_assumption(assumption)
+            await begin(store, assumption)
         for name in (later.id, ASSUMPTION.id, ASSUMPTION.id, AssumptionId("never began")):
             await store.expect_browser(name, until=SOON, now=NOW)
         assert [] == list(await store.list_unclaimed(at=SOON - MOMENT))
@@ -34,7 +34,7 @@ class AwaitingContract:
 
     async def test_what_was_awaited_is_forgotten_when_all_of_it_is_over(self, store: Store):
         """No assumption in a browser is longer than that."""
-        await store.add_assumption(replace(ASSUMPTION, expires_at=NOW + timedelta(days=9)))
+        await begin(store, replace(ASSUMPTION, expires_at=NOW + timedelta(days=9)))
         await store.expect_browser(ASSUMPTION.id, until=SOON, now=NOW)
         for now, left in ((SOON + LONGEST_BROWSER - MOMENT, 1), (SOON + LONGEST_BROWSER, 0)):
             await store.expect_browser(AssumptionId("another"), until=now, now=now)
@@ -50,7 +50,7 @@ class AwaitingContract:
             for name, early in (("first", 1), (AWKWARD, 0), ("ended", 0))
         )
         for assumption in (ASSUMPTION, trial, ended, first):
-            await store.add_assumption(assumption)
+            await begin(store, assumption)
         await store.end_assumption(ended.id, at=NOW)
 
         async def over(at, since=NOW, most=9):
@@ -71,7 +71,7 @@ class AwaitingContract:
         await store.add_account(ACME)
         on = a_change(ACME, grant=a_grant(ACME))
         await store.save_change(on, by="x", at=NOW)
-        await store.add_assumption(ASSUMPTION)
+        await begin(store, ASSUMPTION)
         assert [] == list(await store.list_over(at=SOON, since=NOW, most=9))
         off = a_change(on.account, Change.TURNED_OFF, grant=replace(on.grant, revoked_at=NOW + MOMENT))
         await store.save_change(off, by="x", at=NOW + MOMENT)

@@ -11,7 +11,7 @@ from gateway.stores.browsing import BROWSER_KEPT, EMPTY_JAR, BrowserAssumption, 
 from gateway.stores.store import Store, StoreConflict
 from policy.grants import Change
 from policy.model import AccountType
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, AWKWARD, NOW, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, AWKWARD, NOW, a_change, a_grant, begin
 
 MOMENT = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
@@ -61,7 +61,7 @@ class BrowserContract:
     @pytest.mark.parametrize("how", ["begin", "tidy"])
     async def test_a_jar_whose_time_is_over_is_emptied(self, store: Store, how):
         """On its end, not a moment before; the same when its grant's time is over, however long its own would be."""
-        await store.add_assumption(ASSUMPTION)
+        await begin(store, ASSUMPTION)
         await store.add_account(ACME)
         grant = a_grant(ACME, expires_at=NOW + 2 * HOUR)
         await store.save_change(a_change(ACME, grant=grant), by="x", at=NOW)
@@ -103,7 +103,7 @@ class BrowserContract:
     async def test_a_jar_ends_with_its_assumption(self, store: Store, end):
         """By whichever call it ends: what the app left is gone, and nothing can be put there again."""
         other = replace(HELD, digest=secrets.token_bytes(32), assumption="another")
-        await store.add_assumption(ASSUMPTION)
+        await begin(store, ASSUMPTION)
         for held in (HELD, other):
             await store.add_browser(held, at=NOW)
             assert await store.save_jar(held.digest, JAR)
@@ -125,8 +125,8 @@ class BrowserContract:
         other = replace(HELD, digest=secrets.token_bytes(32), assumption="another")
         grant = a_grant(ACME)
         await store.add_account(ACME)
-        await store.add_assumption(ASSUMPTION)
-        await store.add_assumption(replace(ASSUMPTION, id="another", account="other", grant_id="g9"))
+        await begin(store, ASSUMPTION)
+        await begin(store, replace(ASSUMPTION, id="another", account="other", grant_id="g9"))
         await store.save_change(a_change(ACME, grant=grant), by="x", at=NOW)
         for held in (HELD, other):
             await store.add_browser(held, at=NOW)

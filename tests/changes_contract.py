@@ -10,7 +10,7 @@ import pytest
 from gateway.stores.store import Changes, KillSwitch, Store, StoreChange, StoreConflict, StoreError
 from policy.model import AccountId, AssumptionId
 from tests.patience import PATIENCE_SECONDS
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, CLIENT, NOW, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, CLIENT, NOW, STAFF, a_change, a_grant, begin
 
 
 class ChangesContract:
@@ -23,11 +23,11 @@ class ChangesContract:
         writes = [
             (store.add_account(ACME), {"account": ACME.id}),
             (store.save_change(a_change(ACME, grant=a_grant(ACME)), by="x", at=NOW), {"account": ACME.id}),
-            (store.add_assumption(ASSUMPTION), {"assumption": ASSUMPTION.id}),
-            (store.end_assumption(ASSUMPTION.id, at=NOW), {"assumption": ASSUMPTION.id}),
-            (store.add_assumption(other), {"assumption": other.id}),
-            (store.end_assumptions_of(ACTOR, at=NOW), {"assumption": other.id}),
             (store.save_staff(STAFF, at=NOW), {"staff": ACTOR}),
+            (begin(store, ASSUMPTION), {"assumption": ASSUMPTION.id}),
+            (store.end_assumption(ASSUMPTION.id, at=NOW), {"assumption": ASSUMPTION.id}),
+            (begin(store, other), {"assumption": other.id}),
+            (store.end_assumptions_of(ACTOR, at=NOW), {"assumption": other.id}),
             (store.save_staff(replace(STAFF, groups=frozenset()), at=NOW), {"staff": ACTOR}),
             (store.disable_staff(ACTOR, disabled=True), {"staff": ACTOR}),
             (store.touch_account(ACME.id), {"account": ACME.id}),
@@ -49,7 +49,7 @@ class ChangesContract:
     async def test_what_changes_no_fact_is_not_counted(self, store: Store):
         """Not what ends, locks or sets again what is so already, not being seen again, not a conflict, not a client."""
         await store.add_account(ACME)
-        await store.add_assumption(replace(ASSUMPTION, ended_at=NOW))
+        await begin(store, replace(ASSUMPTION, ended_at=NOW))
         await store.save_staff(replace(STAFF, disabled=True), at=NOW)
         await store.set_kill_switch(switch := KillSwitch(on=True, by="x", reason="y", at=NOW))
         before = await store.read_changes(0)
@@ -64,7 +64,7 @@ class ChangesContract:
         stale = a_change(replace(ACME, epoch=7), grant=a_grant(ACME))
         for conflict in (
             store.add_account(ACME),
-            store.add_assumption(ASSUMPTION),
+            begin(store, ASSUMPTION),
             store.save_change(stale, by="", at=NOW),
         ):
             with pytest.raises(StoreConflict):

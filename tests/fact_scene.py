@@ -22,6 +22,7 @@ from policy.scopes import parse_scopes
 from tests.journals import Ticks
 from tests.lenient_rules import AS_LAST_SEEN
 from tests.memory_store import MemoryStore
+from tests.store_examples import begin
 
 NOON = datetime(2027, 3, 1, 12, tzinfo=UTC)
 READ = frozenset({Permission.READ})
@@ -80,7 +81,7 @@ class Scene:
         await self.store.add_account(Account(id=account, type=AccountType.PAID))
         await self.change(grant_of(account, permissions=permissions))
         await self.store.save_staff(staff_of(DANA), at=NOON)
-        await self.store.add_assumption(assumption_of(account))
+        await begin(self.store, assumption_of(account))
 
     async def change(self, grant):
         stored = (await MemoryStore.find_account(self.store, grant.account)).account

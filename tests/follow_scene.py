@@ -19,6 +19,7 @@ from tests.fact_scene import DANA, NOON, READ, CountingStore, assumption_of, cla
 from tests.journals import Ticks
 from tests.lenient_rules import AS_LAST_SEEN
 from tests.patience import PATIENCE_SECONDS
+from tests.store_examples import begin
 
 PROFILE = load_profile("demo-helpdesk")
 
@@ -83,7 +84,7 @@ class FollowScene:
         for account in accounts:
             await self.store.add_account(Account(id=account, type=AccountType.PAID))
             await self.change(account)
-            await self.store.add_assumption(assumption_of(account))
+            await begin(self.store, assumption_of(account))
         await self.store.save_staff(staff_of(DANA), at=NOON)
 
     async def open_up(self):

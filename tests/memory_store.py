@@ -182,11 +182,6 @@ class MemoryStore(MemoryCounts, MemoryAwaiting, MemoryHolds, MemorySearch, Memor
         await self._answer()
         return self._grants.get(grant)
 
-    async def add_assumption(self, assumption: Assumption) -> None:
-        await self._answer()
-        _add(self._assumptions, assumption.id, assumption)
-        self._changed(assumption=assumption.id)
-
     async def begin_assumption(
         self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
     ) -> None:

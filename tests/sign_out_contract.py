@@ -8,7 +8,7 @@ import pytest
 
 from gateway.stores.store import Store, StoreConflict
 from policy.model import AccountId, ActorId, AssumptionId
-from tests.store_examples import ACTOR, ASSUMPTION, NOW, STAFF
+from tests.store_examples import ACTOR, ASSUMPTION, NOW, STAFF, begin
 
 LATER = NOW + timedelta(seconds=1)
 ERIN = ActorId(issuer=ACTOR.issuer, subject="erin")
@@ -23,7 +23,7 @@ class SignOutContract:
             replace(ASSUMPTION, id=AssumptionId("e2"), actor=ActorId(issuer="https://other.example", subject="u1")),
         ]
         for assumption in (*mine, *others):
-            await store.add_assumption(assumption)
+            await begin(store, assumption)
         await store.end_assumption(mine[0].id, at=NOW)
         ended = await store.sign_out(ACTOR, since=NOW, at=LATER)
         assert [replace(one, ended_at=LATER) for one in mine[1:]] == sorted(ended, key=lambda one: one.id)
@@ -41,7 +41,7 @@ class SignOutContract:
             "unknown": replace(ASSUMPTION, signed_in_at=None),
         }
         for name, assumption in begun.items():
-            await store.add_assumption(replace(assumption, id=AssumptionId(name)))
+            await begin(store, replace(assumption, id=AssumptionId(name)))
         ended = await store.sign_out(ACTOR, since=NOW, at=LATER)
         assert ["before", "then", "unknown"] == sorted(one.id for one in ended)
         [left] = await store.list_assumptions(at=LATER)
@@ -66,7 +66,7 @@ class SignOutContract:
     async def test_a_sign_out_that_is_told_again_ends_nothing_more(self, store: Store, seconds):
         """Nor does one from before it: so a copy of a notice does no harm, wherever and whenever it is sent."""
         await store.sign_out(ACTOR, since=NOW, at=NOW)
-        await store.add_assumption(ASSUMPTION)
+        await begin(store, ASSUMPTION)
         before = (await store.read_changes(0)).position
         assert [] == list(await store.sign_out(ACTOR, since=NOW - timedelta(seconds=seconds), at=LATER))
         assert ASSUMPTION == await store.find_assumption(ASSUMPTION.id)
@@ -89,7 +89,7 @@ class SignOutContract:
     async def test_everybody_hears_of_a_sign_out(self, store: Store):
         """Of the person, and of each assumption that ended, in one step."""
         await store.save_staff(STAFF, at=NOW)
-        await store.add_assumption(ASSUMPTION)
+        await begin(store, ASSUMPTION)
         before = (await store.read_changes(0)).position
         await store.sign_out(ACTOR, since=NOW, at=NOW)
         told = (await store.read_changes(before)).changes
@@ -99,7 +99,7 @@ class SignOutContract:
     async def test_sign_outs_at_once_end_each_assumption_once(self, store: Store):
         """However many processes are told of the same one together."""
         for n in range(20):
-            await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(f"s{n:02}")))
+            await begin(store, replace(ASSUMPTION, id=AssumptionId(f"s{n:02}")))
         answers = await asyncio.gather(*[store.sign_out(ACTOR, since=NOW, at=LATER) for _ in range(20)])
         assert [f"s{n:02}" for n in range(20)] == sorted(one.id for answer in answers for one in answer)
 

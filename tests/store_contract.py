@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 
@@ -53,6 +54,7 @@ from tests.store_examples import (
     STAFF,
     a_change,
     a_grant,
+    begin,
 )
 
 DECLINED = RequestState.DECLINED
@@ -88,7 +90,6 @@ CALLS = {
     "save_change": lambda store: store.save_change(a_change(ACME), by="x", at=NOW),
     "list_changes": lambda store: store.list_changes(ACME.id),
     "find_grant": lambda store: store.find_grant(GrantId("g1")),
-    "add_assumption": lambda store: store.add_assumption(ASSUMPTION),
     "begin_assumption": lambda store: store.begin_assumption(ASSUMPTION, STAFF, at=NOW),
     "list_begun": lambda store: store.list_begun(ACTOR, at=NOW),
     "expect_browser": lambda store: store.expect_browser(ASSUMPTION.id, until=NOW, now=NOW),
@@ -313,7 +314,7 @@ class StoreContract(
 
     async def test_an_assumption_comes_back_and_ends_once(self, store: Store):
         """Ending is True the first time only, and the first end stays."""
-        await store.add_assumption(ASSUMPTION)
+        await begin(store, ASSUMPTION)
         assert await store.find_assumption(ASSUMPTION.id) == ASSUMPTION
         ends = [NOW + timedelta(seconds=n) for n in range(5)]
         outcomes = await asyncio.gather(*(store.end_assumption(ASSUMPTION.id, at=end) for end in ends))
@@ -324,7 +325,7 @@ class StoreContract(
     async def test_an_assumption_without_scopes_keeps_none(self, store: Store):
         """The empty set stays empty."""
         bare = replace(ASSUMPTION, scopes=frozenset(), ended_at=NOW)
-        await store.add_assumption(bare)
+        await begin(store, bare)
         assert bare == await store.find_assumption(bare.id)
 
     async def test_staff_come_back_as_last_seen(self, store: Store):
@@ -374,7 +375,7 @@ class StoreContract(
         """Adding never overwrites."""
         add, first, second = {
             "account": (store.add_account, ACME, replace(ACME, type=AccountType.TRIAL)),
-            "assumption": (store.add_assumption, ASSUMPTION, replace(ASSUMPTION, actor=ACTOR._replace(subject="u2"))),
+            "assumption": (partial(begin, store), ASSUMPTION, replace(ASSUMPTION, actor=ACTOR._replace(subject="u2"))),
             "client": (store.add_client, CLIENT, replace(CLIENT, secret_digest=b"mine")),
             "key": (store.add_key, KEY, replace(KEY, private_pem=b"mine")),
         }[what]
@@ -420,7 +421,7 @@ class StoreContract(
         theirs.append(replace(ASSUMPTION, id=AssumptionId("s4"), expires_at=NOW))
         namesake = replace(ASSUMPTION, id=AssumptionId("s7"), actor=ACTOR._replace(issuer="https://evil.example"))
         for assumption in (*theirs, namesake):
-            await store.add_assumption(assumption)
+            await begin(store, assumption)
         before = NOW + timedelta(seconds=1)
         await store.end_assumption(theirs[0].id, at=before)
         ended = await store.end_assumptions_of(ACTOR, at=NOW + timedelta(seconds=2))
@@ -437,7 +438,7 @@ class StoreContract(
         ended = replace(ASSUMPTION, id=AssumptionId("s3"), ended_at=NOW)
         expired = replace(ASSUMPTION, id=AssumptionId("s4"), expires_at=NOW)
         for assumption in (later, twin, ended, expired, ASSUMPTION):
-            await store.add_assumption(assumption)
+            await begin(store, assumption)
         assert [ASSUMPTION, twin, later] == list(await store.list_assumptions(at=NOW))
         assert [ASSUMPTION, later] == list(await store.list_assumptions(at=NOW, account=ACME.id))
         assert list(await store.list_assumptions(at=NOW, account=AccountId("none"))) == []

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from gateway.stores.store import Client, StoredKey
+from gateway.stores.store import Client, Store, StoredKey
 from policy.grants import Change, GrantChange
 from policy.model import (
     Account,
@@ -81,3 +81,11 @@ CLIENT = Client(
     account=AccountId(AWKWARD),
 )
 KEY = StoredKey(id="k1", algorithm="EdDSA", private_pem=b"-----BEGIN\x00\xff", created_at=NOW, signs_from=NOW)
+
+
+async def begin(store: Store, assumption: Assumption) -> None:
+    """Have its staff member begin an assumption, and end one that has ended."""
+    staff = await store.find_staff(assumption.actor) or replace(STAFF, id=assumption.actor)
+    await store.begin_assumption(replace(assumption, ended_at=None), staff, at=assumption.started_at)
+    if assumption.ended_at is not None:
+        await store.end_assumption(assumption.id, at=assumption.ended_at)

@@ -11,6 +11,7 @@ from tests.fact_scene import NOON, assumption_of
 from tests.follow_scene import PROFILE, FollowScene
 from tests.gateway_world import open_world
 from tests.sign_out_world import logout_token, tell
+from tests.store_examples import begin
 
 MOMENT = timedelta(microseconds=1)
 
@@ -63,7 +64,7 @@ async def test_a_sign_out_says_nothing_of_what_had_ended_by_itself(tmp_path):
         assert 200 == (await world.ask())[0]
         [begun] = await world.gateway.store.list_assumptions(at=world.clock.now)
         old = replace(begun, id=AssumptionId("as_old"), expires_at=world.clock.now)
-        await world.gateway.store.add_assumption(old)
+        await begin(world.gateway.store, old)
         assert 200 == (await tell(world, logout_token(world)))[0]
         ended = [record["assumption"] for record in world.records(kind="assumption", reason="ended")]
         assert [begun.id] == ended

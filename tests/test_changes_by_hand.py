@@ -11,7 +11,7 @@ from gateway.stores.sqlite import open_sqlite
 from gateway.stores.store import KillSwitch, StoreChange, StoreError
 from policy.model import AssumptionId
 from tests.patience import PATIENCE_SECONDS
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant, begin
 
 # What each statement names, each in its turn.
 STATEMENTS = {
@@ -37,7 +37,7 @@ async def fill(store):
     await store.add_account(ACME)
     await store.add_account(OTHER)
     await store.save_change(a_change(ACME, grant=a_grant(ACME)), by="x", at=NOW)
-    await store.add_assumption(ASSUMPTION)
+    await begin(store, ASSUMPTION)
     await store.save_staff(STAFF, at=NOW)
     await store.set_kill_switch(KillSwitch(on=True))
     await store.add_key(KEY)

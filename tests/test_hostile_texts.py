@@ -15,6 +15,7 @@ from tests.hostile_texts import CLASSES, HALVES, LONGEST, TEXTS
 from tests.journals import NOON
 from tests.security_log_world import open_security_log
 from tests.security_world import open_guard
+from tests.store_examples import begin
 from tests.test_formats import FIELDS, one_line, read_cell, read_row, with_text
 from tests.test_security_log_attacks import LOG, _check
 from tests.test_telling_mail import a_notice, wording
@@ -118,7 +119,7 @@ async def test_each_is_text_on_the_page_of_who_stands_in(tmp_path):
         [one] = await store.list_assumptions(at=guard.world.clock.now)
         for number, text in enumerate(TEXTS):
             theirs = {"ticket": text, "reason": text, "subject": text}
-            await store.add_assumption(replace(one, id=f"sid-{number:04}", **theirs))
+            await begin(store, replace(one, id=f"sid-{number:04}", **theirs))
         await guard.enter("boss", "operate")
         shown = 0
         for number in range(1, len(TEXTS) // 50 + 2):

@@ -23,6 +23,7 @@ from policy.target import parse_target
 from tests.fact_scene import DANA, NOON, READ, assumption_of, claims_of, staff_of
 from tests.follow_scene import PROFILE, TTL, FollowScene, Stream
 from tests.lenient_rules import AS_LAST_SEEN
+from tests.store_examples import begin
 from tests.virtual_loop import VirtualLoop
 
 BEAT = 0.3
@@ -199,7 +200,7 @@ class LiveMeansLive(RuleBasedStateMachine):
         writes = writes and Permission.WRITE in grant.permissions
         token = Token(account, self.numbers, grant, self.worker.clock(), writes=writes)
         assumption = assumption_of(account, id=token.sid, grant_id=grant.id)
-        self.run(self.store.add_assumption(assumption))
+        self.run(begin(self.store, assumption))
         self.tokens.append(token)
         self.changed()
 

@@ -57,6 +57,7 @@ from tests.store_examples import (
     STAFF,
     a_change,
     a_grant,
+    begin,
 )
 
 
@@ -82,8 +83,8 @@ async def fill(store):
     again = a_change(off.account, grant=a_grant(ACME, id="g2", expires_at=None, duration=Duration.ALWAYS))
     for change in (first, off, again):
         await store.save_change(change, by="admin-7", at=NOW)
-    await store.add_assumption(ASSUMPTION)
-    await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(AWKWARD), ended_at=NOW))
+    await begin(store, ASSUMPTION)
+    await begin(store, replace(ASSUMPTION, id=AssumptionId(AWKWARD), ended_at=NOW))
     await store.save_staff(STAFF, at=NOW)
     await store.sign_out(ACTOR._replace(subject="u9"), since=NOW, at=NOW)
     await store.begin_session(SESSION, STAFF, at=NOW)
@@ -308,7 +309,7 @@ async def write(store, content):
         for change in changes:
             await store.save_change(change, by=account.id, at=NOW)
     for assumption in assumptions:
-        await store.add_assumption(assumption)
+        await begin(store, assumption)
     for member in staff:
         await store.save_staff(member, at=NOW - timedelta(days=1))
     for client in clients:

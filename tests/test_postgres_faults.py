@@ -14,7 +14,7 @@ from gateway.stores.store import StoreError
 from policy.model import AccountId, AssumptionId
 from tests.patience import PATIENCE_SECONDS, within
 from tests.postgres_server import Wire, asyncpg, connect, open_store, shape
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, STAFF, a_change, a_grant, begin
 
 READ_SECONDS = 0.3
 SLACK_SECONDS = 1.5  # a machine that has other things to do; the deadline itself is far below
@@ -72,7 +72,7 @@ async def hears_again(store):
         for number in itertools.count():
             try:
                 async with store.listen() as push:
-                    await store.add_assumption(replace(ASSUMPTION, id=AssumptionId(f"as_{number}")))
+                    await begin(store, replace(ASSUMPTION, id=AssumptionId(f"as_{number}")))
                     await push.wait()
             except StoreError:
                 await asyncio.sleep(0.02)

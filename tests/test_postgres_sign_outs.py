@@ -11,7 +11,7 @@ from policy.model import ActorId
 from tests.gateway_world import open_world
 from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import asyncpg, open_store
-from tests.store_examples import ASSUMPTION
+from tests.store_examples import ASSUMPTION, begin
 
 _GATE = """
     CREATE FUNCTION locum.wait() RETURNS trigger LANGUAGE plpgsql
@@ -83,7 +83,7 @@ async def test_a_newer_sign_in_begins_in_spite_of_a_sign_out_that_is_being_store
     """The second decision is on what holds by then, and a sign-in that came after the sign-out counts."""
     since = nodes.world.clock.now - timedelta(minutes=1)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await nodes.other.add_assumption(replace(ASSUMPTION, actor=nodes.dana, signed_in_at=since))
+        await begin(nodes.other, replace(ASSUMPTION, actor=nodes.dana, signed_in_at=since))
         async with nodes.shut():
             telling = asyncio.ensure_future(nodes.sign_out(since))
             await nodes.until_waiting("advisory")

@@ -12,6 +12,7 @@ from policy.model import AccountType, ActorId
 from tests.live_world import caught_up
 from tests.patience import PATIENCE_SECONDS
 from tests.security_world import PATH, open_guard, security
+from tests.store_examples import begin
 
 HOSTILE = "<script>alert(1)</script>\"' \u202e&amp;"
 
@@ -109,7 +110,7 @@ async def test_thousands_are_shown_a_page_at_a_time(tmp_path):
         await _open(guard)
         [one] = await world.gateway.store.list_assumptions(at=world.clock.now)
         for number in range(120):
-            await world.gateway.store.add_assumption(replace(one, id=f"sid-{number}", ticket=f"T{number:03}"))
+            await begin(world.gateway.store, replace(one, id=f"sid-{number}", ticket=f"T{number:03}"))
         await guard.enter()
         seen = []
         for number in (1, 2, 3):

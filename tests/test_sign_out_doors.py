@@ -23,7 +23,7 @@ from tests.notices import IDP, KINDS, forged, notices, person
 from tests.rawwire import exchange
 from tests.session_contract import SESSION
 from tests.sign_out_world import EVENTS_URL, LOGOUT_URL, answer, event_token, logout_token, push, tell
-from tests.store_examples import STAFF
+from tests.store_examples import STAFF, begin
 from tests.test_cuts import Moody
 
 PUSH_TOKEN = "h480djs93hd8-of-at-least-32-letters"
@@ -114,7 +114,7 @@ async def doors():
 @pytest.mark.parametrize("kind", KINDS)
 async def test_it_is_answered_when_it_is_stored(doors, kind):
     """While the store is away the provider is told to come again, and then the same notice counts."""
-    await doors.store.add_assumption(assumption(1))
+    await begin(doors.store, assumption(1))
     doors.store.fail_with = StoreError("away")
     status, headers, body = await doors.send(kind, forged(kind))
     assert (503, "1", "no-store") == (status, headers["retry-after"], headers["cache-control"])
@@ -128,7 +128,7 @@ async def test_it_is_answered_when_it_is_stored(doors, kind):
 
 async def test_a_session_alone_signs_out_whoever_came_with_it(doors):
     """By the session in which they signed in here; where nobody is known by it, the provider is told, and none ends."""
-    await doors.store.add_assumption(assumption(1))
+    await begin(doors.store, assumption(1))
     only = {"sub": DROP, "sid": "s1"}
     status, _, body = await doors.send("logout", forged("logout", **only))
     assert (400, True, []) == (status, "'sid'" in body.decode(), doors.cut)
@@ -158,8 +158,8 @@ async def test_nothing_is_answered_before_it_is_stored(doors, kind):
 @pytest.mark.parametrize("kind", KINDS)
 async def test_taking_away_never_waits_for_its_record(doors, kind):
     """With the journal broken all ends just the same, and is on the record, in order, as soon as it can be."""
-    await doors.store.add_assumption(assumption(1))
-    await doors.store.add_assumption(assumption(2, account="beta"))
+    await begin(doors.store, assumption(1))
+    await begin(doors.store, assumption(2, account="beta"))
     doors.journal.broken = True
     assert GOOD[kind] == (await doors.send(kind, forged(kind)))[0]
     assert ["as_1", "as_2"] == doors.cut
@@ -174,7 +174,7 @@ async def test_taking_away_never_waits_for_its_record(doors, kind):
 async def test_a_store_that_fails_in_the_middle_leaves_a_part_on_the_record(doors):
     """What had ended by then is cut and recorded, the sign-out is not; sent again, the notice ends the rest."""
     for n in (1, 2):
-        await doors.store.add_assumption(assumption(n))
+        await begin(doors.store, assumption(n))
     subject = {"format": "complex", "user": person(), "tenant": {"format": "opaque", "id": "acme"}}
     notice = forged("event", sub_id=subject)
     doors.store.fails_after = 2
@@ -190,15 +190,15 @@ async def test_a_store_that_fails_in_the_middle_leaves_a_part_on_the_record(door
 
 async def test_a_notice_about_one_account_ends_what_had_begun_there(doors):
     """That person's only, there only, and by the time of the notice; five seconds for clocks that differ."""
-    await doors.store.add_assumption(assumption(1))
-    await doors.store.add_assumption(assumption(2, account="beta"))
-    await doors.store.add_assumption(assumption(3, subject="erin"))
-    await doors.store.add_assumption(assumption(4, started_at=NOON + timedelta(seconds=5)))
-    await doors.store.add_assumption(assumption(5, started_at=NOON + timedelta(seconds=6)))
+    await begin(doors.store, assumption(1))
+    await begin(doors.store, assumption(2, account="beta"))
+    await begin(doors.store, assumption(3, subject="erin"))
+    await begin(doors.store, assumption(4, started_at=NOON + timedelta(seconds=5)))
+    await begin(doors.store, assumption(5, started_at=NOON + timedelta(seconds=6)))
     subject = {"format": "complex", "user": person(), "tenant": {"format": "opaque", "id": "acme"}}
     assert 202 == (await doors.send("event", forged("event", sub_id=subject)))[0]
     assert ["as_1", "as_4"] == doors.cut
-    assert None is await doors.store.find_staff(ActorId(issuer=IDP, subject="dana"))
+    assert None is (await doors.store.find_staff(ActorId(issuer=IDP, subject="dana"))).signed_out_at
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from gateway.stores.sqlite import SqliteStore, open_sqlite
 from gateway.stores.store import Changes, KillSwitch, StoreChange, StoreError
 from policy.model import ActorId, Assumption, AssumptionId
 from tests.patience import PATIENCE_SECONDS
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, OTHER, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, NOW, OTHER, STAFF, a_change, a_grant, begin
 
 KEPT = 4096
 
@@ -154,7 +154,7 @@ async def test_what_is_looked_for_is_found_without_a_look_at_anything_else(store
     for lane in (store._writer, store._reader):
         # Called once in a thousand instructions of SQLite's machine, of which 20,000 rows take millions.
         await lane.run(lambda connection: connection.set_progress_handler(count, 1000))
-    await store.add_assumption(ASSUMPTION)
+    await begin(store, ASSUMPTION)
     insert_many(path, replace(ASSUMPTION, ended_at=NOW), name="ended")
     insert_many(path, replace(ASSUMPTION, expires_at=NOW, actor=ACTOR._replace(subject="u2")), name="expired")
     assert [ASSUMPTION] == list(await store.list_assumptions(at=NOW))
@@ -239,7 +239,7 @@ async def test_a_change_without_room_for_its_count_is_not_made(store: SqliteStor
     assert (await store.read_changes(0)).position == 2**63 - 1
     for write in (
         lambda: store.add_account(ACME),
-        lambda: store.add_assumption(ASSUMPTION),
+        lambda: begin(store, ASSUMPTION),
         lambda: store.save_staff(STAFF, at=NOW),
     ):
         with pytest.raises(StoreError):

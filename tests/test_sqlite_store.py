@@ -19,7 +19,7 @@ from gateway.stores.store import StoreConflict, StoreError
 from policy.model import AccountId, GrantId
 from tests.patience import PATIENCE_SECONDS, within
 from tests.store_contract import StoreContract
-from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant
+from tests.store_examples import ACME, ACTOR, ASSUMPTION, KEY, NOW, OTHER, STAFF, a_change, a_grant, begin
 
 ROOT = Path(__file__).parent.parent
 NOBODY = 65534
@@ -185,7 +185,7 @@ async def test_a_row_that_means_nothing_to_us_is_a_store_error(store: SqliteStor
 async def test_text_that_is_no_text_is_a_store_error_and_nothing_is_stored(store: SqliteStore):
     """A lone surrogate, which JSON can carry, has no form in UTF-8."""
     with pytest.raises(StoreError):
-        await store.add_assumption(replace(ASSUMPTION, reason="\ud800"))
+        await begin(store, replace(ASSUMPTION, reason="\ud800"))
     assert None is await store.find_assumption(ASSUMPTION.id)
 
 

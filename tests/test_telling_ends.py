@@ -12,7 +12,7 @@ from gateway.telling.events import read_event
 from policy.grants import Change
 from policy.model import AssumptionId
 from tests.memory_store import MemoryStore
-from tests.store_examples import ACME, ASSUMPTION, NOW, a_change, a_grant
+from tests.store_examples import ACME, ASSUMPTION, NOW, a_change, a_grant, begin
 from tests.telling_world import ANN, Log, Relay, Time, notices, recorded, telling
 
 END = ASSUMPTION.expires_at
@@ -46,7 +46,7 @@ class Scene:
         await self.store.add_account(ACME)
         self.on = a_change(ACME, grant=a_grant(ACME))
         await self.store.save_change(self.on, by="x", at=NOW)
-        await self.store.add_assumption(ASSUMPTION)
+        await begin(self.store, ASSUMPTION)
         return self
 
     def process(self, store=None):
@@ -99,10 +99,10 @@ async def test_what_the_setting_ends_is_told_as_that():
     """At once, though its own time goes on; and neither what somebody has ended, nor what was over the day before."""
     scene = await Scene().furnish()
     by_hand = replace(ASSUMPTION, id=AssumptionId("by hand"))
-    await scene.store.add_assumption(by_hand)
+    await begin(scene.store, by_hand)
     await scene.store.end_assumption(by_hand.id, at=NOW)
     long_ago = replace(ASSUMPTION, id=AssumptionId("long ago"), expires_at=NOW - timedelta(days=1))
-    await scene.store.add_assumption(long_ago)
+    await begin(scene.store, long_ago)
     off = a_change(scene.on.account, Change.TURNED_OFF, grant=replace(scene.on.grant, revoked_at=NOW))
     await scene.store.save_change(off, by="x", at=NOW)
     await scene.process().look()

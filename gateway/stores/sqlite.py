@@ -156,9 +156,6 @@ class SqliteStore(SqliteRequests, SqliteOutbox, Store):
         sql = rows.select(rows.GRANT, "FROM grants WHERE id = ?")
         return await self._find(rows.read_grant, sql, grant)
 
-    async def add_assumption(self, assumption: Assumption) -> None:
-        await self._add(f"the assumption `{assumption.id}`", begun.ADD, rows.assumption_row(assumption))
-
     async def begin_assumption(
         self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
     ) -> None:

@@ -220,9 +220,6 @@ class Store(Counting, Awaiting, Holding, Redeeming, Browsing, Requesting, Outbox
     async def find_grant(self, grant: GrantId) -> Grant | None:
         """Return a grant by its id, ended ones included."""
 
-    async def add_assumption(self, assumption: Assumption) -> None:
-        """Add a started assumption; raises StoreConflict if its id is taken."""
-
     async def begin_assumption(
         self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
     ) -> None:

@@ -196,9 +196,6 @@ class PostgresStore(PostgresRequests, PostgresOutbox, Store):
         sql = rows.select(rows.GRANT, "FROM locum.grants WHERE id = $1")
         return await self._find(rows.read_grant, sql, grant)
 
-    async def add_assumption(self, assumption: Assumption) -> None:
-        await self._add(f"the assumption `{assumption.id}`", writes.ADD_ASSUMPTION, rows.assumption_row(assumption))
-
     async def begin_assumption(
         self, assumption: Assumption, staff: Staff, *, at: datetime, most: int | None = None
     ) -> None:
