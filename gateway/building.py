@@ -304,7 +304,7 @@ class _Builder:
     def _receipts(self) -> ReceiptApi:
         config = self.config
         maker = ReceiptMaker(config.journal_directory, config.journal_key)
-        return ReceiptApi(self.clients, self.state.journal, maker)
+        return ReceiptApi(self.clients, self.state.journal, maker, making=self.state.receipt_turns)
 
     def _own_host(self) -> bytes | None:
         """Return the host where staff sign in, unless it may be an account's, and so the app's, too."""

@@ -1,8 +1,8 @@
 """`GET /.locum/log/receipts/{sid}` of the admin listener: a receipt, for whoever hands it to the customer.
 
 The whole journal is read for it, so another process does that, with low priority: no request waits for it. There is one
-at a time of each client, one of all who are limited to an account, and two in all. That a receipt was asked for is on
-the record before it is made.
+at a time of each client, one of all who are limited to an account, and two in all, those of the accounts' own pages
+included. That a receipt was asked for is on the record before it is made.
 """
 
 import re
@@ -24,7 +24,7 @@ from gateway.stores.store import Client, StoreError
 from policy.model import AssumptionId
 
 PATH = "/.locum/log/receipts/{assumption}"
-_WAIT_SECONDS: Final = 15.0
+RECEIPT_WAIT_SECONDS: Final = 15.0
 """So long a request waits for its turn."""
 _ASSUMPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 
@@ -38,13 +38,15 @@ _FAULTS: Faults = {
 class ReceiptApi:
     """For clients with the role `audit`; one that is limited to an account gets receipts of that account only."""
 
-    def __init__(self, clients: ClientAuthenticator, journal: AuditLog, maker: ReceiptMaker) -> None:
-        """Have `maker` make them; who asks goes on the record in `journal`."""
+    def __init__(
+        self, clients: ClientAuthenticator, journal: AuditLog, maker: ReceiptMaker, *, making: IndexTurns
+    ) -> None:
+        """Have `maker` make them in turns of `making`; who asks goes on the record in `journal`."""
         self._clients = clients
         self._journal = journal
         self._maker = maker
-        self._own = AskersTurns(seconds=_WAIT_SECONDS)
-        self._turns = IndexTurns(seconds=_WAIT_SECONDS)
+        self._own = AskersTurns(seconds=RECEIPT_WAIT_SECONDS)
+        self._turns = making
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of the admin listener that this serves."""

@@ -39,16 +39,20 @@ class IndexTurns:
         """Take a turn until `give_back`; raises Busy."""
         try:
             async with asyncio.timeout(self._seconds):
-                if account is None:
-                    await self._all.acquire()
-                    return
-                async with AsyncExitStack() as stack:
-                    await self._limited.acquire()
-                    stack.callback(self._limited.release)
-                    await self._all.acquire()
-                    stack.pop_all()
+                await self.wait(account)
         except TimeoutError as exc:
             raise Busy("others are asking: try again in a moment") from exc
+
+    async def wait(self, account: str | None) -> None:
+        """Take a turn until `give_back`, however long it takes until there is one."""
+        if account is None:
+            await self._all.acquire()
+            return
+        async with AsyncExitStack() as stack:
+            await self._limited.acquire()
+            stack.callback(self._limited.release)
+            await self._all.acquire()
+            stack.pop_all()
 
     def give_back(self, account: str | None) -> None:
         """Let the next one ask."""

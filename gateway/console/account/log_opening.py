@@ -46,6 +46,7 @@ def open_account_log(
     desk = ReceiptDesk(
         ReceiptMaker(config.journal_directory, config.journal_key),
         tasks=state.tasks,
+        making=state.receipt_turns,
         turns=turns,
         ticks=state.ticks,
         until_signed=pauses_of(config.audit.checkpoint_seconds),

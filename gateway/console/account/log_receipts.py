@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.audit.evidence.making import Ending
 from gateway.audit.evidence.ordering import ReceiptMaker
-from gateway.audit.index.asking import Busy
+from gateway.audit.index.asking import Busy, IndexTurns
 from gateway.clock import Ticks
 from gateway.console.account.log_turns import Turns
 from gateway.tasks import Tasks
@@ -43,11 +43,12 @@ class ReceiptDesk:
         maker: ReceiptMaker,
         *,
         tasks: Tasks,
+        making: IndexTurns,
         turns: Turns,
         ticks: Ticks,
         until_signed: Sequence[float],
     ) -> None:
-        """Have `maker` make them; `tasks` run what goes on.
+        """Have `maker` make them in turns of `making`; `tasks` run what goes on.
 
         What a making takes, up to some seconds, is used up of the account's share of `turns`. `until_signed` are the
         seconds before each further try of one whose records are not signed yet: see `pauses_of`.
@@ -57,6 +58,7 @@ class ReceiptDesk:
         self._until_signed = until_signed
         self._turns = turns
         self._ticks = ticks
+        self._making = making
         self._turn = asyncio.Lock()
         self._jobs: dict[tuple[AccountId, AssumptionId], _Job] = {}
 
@@ -108,11 +110,14 @@ class ReceiptDesk:
 
     async def _fill(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
         """Make it once, when its turn comes; raises OSError and TimeoutError."""
+        # One of ours at a time waits for a turn among those of the API, so that ours do not keep its clients out.
         async with self._turn:
+            await self._making.wait(account)
             began = self._ticks()
             try:
                 job.status, job.receipt = await self._maker.make(sid, account)
             finally:
+                self._making.give_back(account)
                 self._turns.spend(account, min(self._ticks() - began, _MOST_CHARGED))
 
     def _forget(self, job: _Job, account: AccountId, sid: AssumptionId) -> None:
