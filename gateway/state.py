@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.audit.index.asking import LogIndex
+from gateway.audit.api.receipts import RECEIPT_WAIT_SECONDS
+from gateway.audit.index.asking import IndexTurns, LogIndex
 from gateway.audit.index.opening import open_index
 from gateway.audit.index.process import Indexer
 from gateway.audit.removal.keeping import held_accounts, read_retention
@@ -92,6 +93,8 @@ class State:
     """Who keeps the index over the journal; None: nobody."""
     log_index: LogIndex | None
     """Whom to ask about the journal."""
+    receipt_turns: IndexTurns = field(default_factory=lambda: IndexTurns(seconds=RECEIPT_WAIT_SECONDS))
+    """Who has a receipt made, from whichever door: each making reads the whole journal."""
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once no more connections are taken: whoever holds a stream open for somebody who looks on ends it."""
 

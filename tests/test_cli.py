@@ -259,10 +259,18 @@ async def test_a_gateway_that_does_not_start_says_so_in_one_line(locum):
 @pytest.mark.parametrize(
     ("before", "after", "path"),
     [
-        ('issuer = "https://assume', 'isuer = "x"\nissuer = "https://assume', "server: object contains unknown field"),
-        ('url = "http://127.0.0.1:9"', "", "upstream: object missing required field `url`"),
+        (
+            'issuer = "https://assume',
+            'isuer = "x"\nissuer = "https://assume',
+            "server.isuer: there is no such key; did you mean `issuer`?",
+        ),
+        ('url = "http://127.0.0.1:9"', "", "upstream.url: is missing"),
         ('url = "http://127.0.0.1:9"', 'url = "http://127.0.0.1:9/path"', "upstream.url: "),
-        ('profile = "demo-helpdesk"', "profile = 7", "upstream.profile: expected `str`, got `int`"),
+        (
+            'profile = "demo-helpdesk"',
+            "profile = 7",
+            "upstream.profile: must be a text in quotes, and is a whole number",
+        ),
         ('listen = "127.0.0.1:0"\nadmin', 'listen = "here"\nadmin', "server.listen: `here` is not host:port"),
         ("[accounts]", '[tokens]\nsigning_key_file = "absent.pem"\n[accounts]', "tokens.signing_key_file: `"),
     ],

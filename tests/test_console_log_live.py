@@ -9,7 +9,7 @@ import pytest
 
 from gateway.audit.evidence.making import Ending
 from gateway.audit.evidence.ordering import ReceiptMaker
-from gateway.audit.index.asking import Busy, LogIndex
+from gateway.audit.index.asking import Busy, IndexTurns, LogIndex
 from gateway.audit.index.finding import Found, Page, Tally
 from gateway.audit.search import Query
 from gateway.console.account.log_asking import AccountIndex
@@ -241,7 +241,7 @@ async def test_too_many_readings_are_refused_before_they_are_recorded(olivia):
 @pytest.fixture
 async def desk(tmp_path):
     tasks, orders, let, ticks = Tasks(), [], asyncio.Event(), Ticks()
-    turns = Turns(ticks)
+    turns, making = Turns(ticks), IndexTurns()
 
     async def make(order):
         orders.append((order.account, order.assumption))
@@ -250,8 +250,8 @@ async def desk(tmp_path):
         return Ending.MADE, json.dumps([order.account, order.assumption]).encode()
 
     maker = ReceiptMaker(tmp_path, tmp_path / "key", make=make)
-    found = ReceiptDesk(maker, tasks=tasks, turns=turns, ticks=ticks, until_signed=())
-    found.orders, found.let, found.turns = orders, let, turns
+    found = ReceiptDesk(maker, tasks=tasks, making=making, turns=turns, ticks=ticks, until_signed=())
+    found.orders, found.let, found.turns, found.making = orders, let, turns, making
     yield found
     await tasks.close()
 
@@ -271,6 +271,19 @@ async def test_a_receipt_that_takes_long_is_fetched_later(desk):
     assert [("acme", "as_1"), ("globex", "as_1")] == desk.orders
 
 
+async def test_a_receipt_of_a_page_is_made_in_the_turns_of_the_api(desk):
+    """Each making reads the whole journal, from whichever door it is asked for: the bound is one over both."""
+    desk.let.set()
+    await desk.making.take("globex")
+    assert None is await desk.fetch("acme", "as_1", seconds=0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [] == desk.orders
+    desk.making.give_back("globex")
+    assert (Ending.MADE, b'["acme", "as_1"]') == await desk.fetch("acme", "as_1")
+    await desk.making.take("globex")  # it was given back
+
+
 @pytest.mark.parametrize(("unsigned", "status"), [(1, Ending.MADE), (2, Ending.MADE), (3, Ending.NOT_SIGNED_YET)])
 async def test_a_receipt_waits_for_the_checkpoint_that_is_due(tmp_path, unsigned, status):
     """Whoever asks within the second after somebody came in is not told that there is nothing."""
@@ -281,7 +294,12 @@ async def test_a_receipt_waits_for_the_checkpoint_that_is_due(tmp_path, unsigned
 
     turns = Turns(ticks)
     desk = ReceiptDesk(
-        ReceiptMaker(tmp_path, tmp_path / "key", make=make), tasks=tasks, turns=turns, ticks=ticks, until_signed=(0, 0)
+        ReceiptMaker(tmp_path, tmp_path / "key", make=make),
+        tasks=tasks,
+        making=IndexTurns(),
+        turns=turns,
+        ticks=ticks,
+        until_signed=(0, 0),
     )
     try:
         assert (status, b"") == await desk.fetch("acme", "as_1")
@@ -310,7 +328,12 @@ async def test_the_wait_for_a_checkpoint_is_nobodys_reading(tmp_path):
 
     turns = Turns(ticks)
     desk = ReceiptDesk(
-        ReceiptMaker(tmp_path, tmp_path / "key", make=make), tasks=tasks, turns=turns, ticks=ticks, until_signed=(0, 0)
+        ReceiptMaker(tmp_path, tmp_path / "key", make=make),
+        tasks=tasks,
+        making=IndexTurns(),
+        turns=turns,
+        ticks=ticks,
+        until_signed=(0, 0),
     )
     try:
         assert (Ending.NOT_SIGNED_YET, b"") == await desk.fetch("acme", "as_1")
@@ -330,7 +353,12 @@ async def test_whoever_waits_for_a_checkpoint_has_no_turn(tmp_path):
 
     turns = Turns(ticks)
     desk = ReceiptDesk(
-        ReceiptMaker(tmp_path, tmp_path / "key", make=make), tasks=tasks, turns=turns, ticks=ticks, until_signed=(3600,)
+        ReceiptMaker(tmp_path, tmp_path / "key", make=make),
+        tasks=tasks,
+        making=IndexTurns(),
+        turns=turns,
+        ticks=ticks,
+        until_signed=(3600,),
     )
     try:
         assert None is await desk.fetch("acme", "as_1", seconds=0)

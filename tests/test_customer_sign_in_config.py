@@ -74,7 +74,7 @@ def test_what_could_let_in_anybody_or_nobody_is_refused(what, tmp_path):
 
 def test_a_key_that_nobody_knows_is_refused(tmp_path):
     """A slip in a name must not leave out what it was to demand."""
-    with pytest.raises(ConfigError, match="unknown field `require_arm`"):
+    with pytest.raises(ConfigError, match="require_arm: there is no such key; did you mean `require_amr`"):
         configured(tmp_path, LEAST | {"require_arm": ["mfa"]})
 
 

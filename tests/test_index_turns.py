@@ -133,7 +133,7 @@ async def test_a_client_of_one_account_keeps_nobody_from_receipts(tmp_path):
         return Ending.NOTHING_TO_PROVE, b""
 
     maker = ReceiptMaker(tmp_path, tmp_path / "key", make=make)
-    api = lambda clients: ReceiptApi(clients, journal, maker)  # noqa: E731 - of this test alone
+    api = lambda clients: ReceiptApi(clients, journal, maker, making=IndexTurns())  # noqa: E731 - of this test alone
     async with _asking(api, {"greedy": "acme", "auditor": None}, "/.locum/log/receipts/as_nobody") as ask:
         asking = [asyncio.ensure_future(ask("greedy")) for _ in range(4)]
         await eventually(lambda: making)

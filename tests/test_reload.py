@@ -340,7 +340,7 @@ async def test_a_hang_up_renews_every_process(tmp_path, script, workers):
 
             world.configure(workers=workers, more="[limit]", profile=NO_DOWNLOADS)
             running.send(signal.SIGHUP)
-            assert "unknown field `limit`" in await running.says("the old one stays in force")
+            assert "limit: there is no such key" in await running.says("the old one stays in force")
             if workers > 1:
                 # Who is started now begins with what is in force, whatever the file says.
                 os.kill(running.workers()[0], signal.SIGKILL)

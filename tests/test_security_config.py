@@ -45,7 +45,7 @@ REFUSED = {
     "an issuer in the clear": (f"{SIGN_IN}.issuer", "http://idp.example", f"{SIGN_IN}.issuer: must be an https"),
     "a name that the ID token has to say": (f"{SIGN_IN}.userinfo_claims", ["sub"], "counts from the ID token alone"),
     "no age": (f"{SIGN_IN}.max_age_seconds", 0, f"{SIGN_IN}.max_age_seconds: must be above 0"),
-    "a way around it": ("console.security.trust_host", True, "unknown field `trust_host`"),
+    "a way around it": ("console.security.trust_host", True, "trust_host: there is no such key"),
 }
 
 

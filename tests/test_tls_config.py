@@ -155,7 +155,7 @@ REFUSED = {
     "no certificate": ("server.tls", {"key": "x"}, "server.tls: object missing required field `certificate`"),
     "no key": ("server.tls", {"certificate": "x"}, "server.tls: object missing required field `key`"),
     "an empty path": ("server.tls", SERVER | {"key": ""}, "server.tls.key: name its PEM file"),
-    "an old version": ("server.tls", SERVER | {"minimum_version": "1.1"}, "server.tls.minimum_version: invalid enum value"),
+    "an old version": ("server.tls", SERVER | {"minimum_version": "1.1"}, 'server.tls.minimum_version: must be "1.2" or "1.3"'),
     "a number": ("server.tls", SERVER | {"minimum_version": 1.2}, "server.tls.minimum_version: expected `str`"),
     "a key in place of its path": ("server.tls", SERVER | {"key": INLINE}, "server.tls.key: give the path of a PEM file"),
     "an upstream's key in place": (

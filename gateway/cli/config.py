@@ -18,7 +18,10 @@ def config() -> None:
 @config.command()
 @click.pass_obj
 def check(context: Context) -> None:
-    """Say whether it can be used as it stands; exits with 78 if not. Ports and the store are not looked at."""
+    """Say whether the file of `locum --config` can be used as it stands; exits with 78 if not.
+
+    Ports, the store and the data directory are not looked at.
+    """
     found = context.config
     profile = load_profile(found.upstream.profile)
     urls = [address.url for address in read_upstreams(found)]

@@ -110,6 +110,8 @@ def check(config: Config) -> None:
     """Raise ConfigError for what the types cannot say."""
     for where, listen in (("listen", config.server.listen), ("admin_listen", config.server.admin_listen)):
         parse_address(listen, f"server.{where}")
+    if config.server.listen == config.server.admin_listen and not config.server.listen.endswith(":0"):
+        raise ConfigError("server.admin_listen: is server.listen as well: give it a port of its own")
     for index, network in enumerate(config.server.trusted_proxies):
         if _is_everybody(parse_network(network, where := f"server.trusted_proxies[{index}]")):
             raise ConfigError(f"{where}: `{network}` is everybody, whose word would count: name the proxies in front")

@@ -7,10 +7,8 @@ Precedence: environment (`LOCUM__SECTION__KEY`), then the file, then the default
 import os
 import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -20,10 +18,9 @@ from gateway.config.check import check
 from gateway.config.model import Config, ConfigError, UpstreamTls
 from gateway.config.notices import resolve_notices
 from gateway.config.section import Secret, Section
+from gateway.config.words import explain, fields_of, section_of
 
 _PREFIX = "LOCUM__"
-# It resolves annotations each time.
-_fields_of = cache(msgspec.structs.fields)
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -33,7 +30,8 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"`{path}`: cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"`{path}`: not TOML: {exc}") from exc
+        said = str(exc).replace("Cannot overwrite a value", "a key stands there a second time")
+        raise ConfigError(f"`{path}`: not TOML: {said}") from exc
     return build(document, environment, base=path.parent)
 
 
@@ -46,8 +44,7 @@ def build(document: dict[str, Any], environment: Mapping[str, str], *, base: Pat
     try:
         config = msgspec.convert(document, Config, dec_hook=_decode)
     except msgspec.ValidationError as exc:
-        message, _, where = str(exc).partition(" - at `$.")
-        raise ConfigError(f"{where.rstrip('`') or 'config'}: {message[:1].lower()}{message[1:]}") from exc
+        raise ConfigError(explain(exc, Config)) from exc
     check(config)
     return _resolve(config, base)
 
@@ -58,7 +55,7 @@ def _override(document: dict[str, Any], name: str, environment: Mapping[str, str
     table: Any = document
     struct: type[Section] = Config
     for section in path[:-1]:
-        found = next((_section(f.type) for f in msgspec.structs.fields(struct) if f.name == section), None)
+        found = next((section_of(f.type) for f in msgspec.structs.fields(struct) if f.name == section), None)
         if found is None:
             raise ConfigError(f"{'.'.join(path)}: unknown section, set by the environment variable `{name}`")
         table, struct = table.setdefault(section, {}), found
@@ -95,8 +92,8 @@ def _scalar(text: str, kind: Any) -> Any:
 
 
 def _read_secrets(document: dict[str, Any], struct: type[Section], base: Path, where: str = "") -> None:
-    for field in _fields_of(struct):
-        section = _section(field.type)
+    for field in fields_of(struct):
+        section = section_of(field.type)
         for place, table in _tables(document.get(field.name), f"{where}{field.name}"):
             if section is not None:
                 _read_secrets(table, section, base, f"{place}.")
@@ -127,12 +124,6 @@ def _tables(value: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
         return [(where, value)]
     rows = value if isinstance(value, list) else []
     return [(f"{where}[{number}]", row) for number, row in enumerate(rows) if isinstance(row, dict)]
-
-
-def _section(kind: Any) -> type[Section] | None:
-    """Return which table a key holds, also one that may be left out, or an array of which; None for any other key."""
-    kinds = (kind, *(get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is tuple else ()))
-    return next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)
 
 
 def _is_secret(kind: Any) -> bool:
