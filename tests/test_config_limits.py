@@ -274,6 +274,18 @@ class _Ignored(list):
         pass
 
 
+@pytest.mark.parametrize(("size", "status"), [(999, 200), (1000, 200), (1001, 502)])
+async def test_the_head_of_an_answer_has_only_so_many_bytes(tmp_path, size, status):
+    """header_bytes: one more, and nothing of it goes to the client; the connection to the app is closed."""
+    fixed = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Long: \r\n\r\n"
+    raw = fixed.replace(b"X-Long: ", b"X-Long: " + b"x" * (size - len(fixed))) + b"ok"
+    async with open_limited(tmp_path, script=lambda _: raw, upstream={"header_bytes": 1000}) as world:
+        got, _, body = await world.get(target="/")
+        assert (status, 200 == status) == (got, body == b"ok")
+        if status != 200:
+            await world.upstream.until(world.upstream.connections[0].ended.is_set)
+
+
 @unless_it_stalls
 async def test_an_app_that_does_not_answer_is_given_up(tmp_path):
     """response_timeout_seconds: the client is told."""
@@ -339,6 +351,14 @@ async def test_a_connection_is_not_kept_for_longer_than_that(tmp_path):
     async with open_limited(tmp_path, upstream={"max_idle_age_seconds": SOON}) as world:
         assert 200 == (await world.get(target="/"))[0]
         await world.upstream.until(world.upstream.connections[0].ended.is_set)
+
+
+@pytest.mark.parametrize(("seconds", "connections"), [(1e-6, 2), (PATIENCE_SECONDS, 1)])
+async def test_a_connection_that_is_too_old_is_not_used_again(tmp_path, seconds, connections):
+    """max_age_seconds: counted from its beginning, looked at when an exchange is over, and never in the middle of one."""
+    async with open_limited(tmp_path, upstream={"max_age_seconds": seconds}) as world:
+        assert [200, 200] == [(await world.get(target="/"))[0] for _ in range(2)]
+        assert connections == len(world.upstream.connections)
 
 
 @unless_it_stalls

@@ -2,9 +2,16 @@
 
 import pytest
 
-from gateway.proxy.response import MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES, MAX_TRAILERS, ResponseAnomaly, ResponseParser
+from gateway.proxy.response import (
+    MAX_FRAMING_BYTES,
+    MAX_INTERIM_RESPONSES,
+    MAX_TRAILERS,
+    ResponseAnomaly,
+    ResponseParser,
+)
 from tests.rawwire import chunked_response, cut_at, each_byte, response
 
+MAX_HEAD_BYTES = 64 * 1024
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -99,17 +106,17 @@ ANOMALIES = {
     "bare LF at the very end": CHUNKED + b"2\r\nok\r\n0\r\n\n",
     "bare LF in the trailers": CHUNKED + b"0\r\nX: y\n\r\n",
     "Content-Length in the trailers": CHUNKED + b"0\r\nContent-Length: 2\r\n\r\n",
-    "extensions without end": CHUNKED + b"2;" + b"a" * (2 * MAX_HEAD_BYTES),
+    "extensions without end": CHUNKED + b"2;" + b"a" * (2 * MAX_FRAMING_BYTES),
     "too many trailers": CHUNKED + b"2\r\nok\r\n0\r\n" + b"X:y\r\n" * (MAX_TRAILERS + 1) + b"\r\n",
     "a folded trailer": CHUNKED + b"0\r\nX: y\r\n z\r\n\r\n",
     "NUL in a trailer": CHUNKED + b"0\r\nX: y\0z\r\n\r\n",
     "space before the colon of a trailer": CHUNKED + b"0\r\nX : y\r\n\r\n",
-    "trailers without end": CHUNKED + b"0\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 3),
+    "trailers without end": CHUNKED + b"0\r\n" + b"X: y\r\n" * (MAX_FRAMING_BYTES // 3),
 }  # fmt: skip
 
 
 def read(pieces: list[bytes], *, to_head: bool = False, eof: bool = False) -> ResponseParser:
-    parser = ResponseParser(to_head=to_head)
+    parser = ResponseParser(to_head=to_head, max_bytes=MAX_HEAD_BYTES)
     for piece in pieces:
         if piece:
             parser.feed(piece)

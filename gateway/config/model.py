@@ -97,6 +97,7 @@ class Upstream(Section, frozen=True, kw_only=True):
     profile: str
     audience: str = "helpdesk"
     connect_timeout_seconds: float = _POOL.connect_timeout_seconds
+    header_bytes: int = _POOL.header_bytes
     response_timeout_seconds: float = _POOL.response_timeout_seconds
     idle_timeout_seconds: float = _POOL.idle_timeout_seconds
     request_stall_timeout_seconds: float = _POOL.request_stall_timeout_seconds
@@ -105,6 +106,7 @@ class Upstream(Section, frozen=True, kw_only=True):
     max_connections: int = _POOL.max_connections
     max_idle_connections: int = _POOL.max_idle
     max_idle_age_seconds: float = _POOL.max_idle_age_seconds
+    max_age_seconds: float = _POOL.max_age_seconds
     max_websockets: int = _POOL.max_websockets
     websocket_idle_timeout_seconds: float = 0.0
     bind_assertions: bool = False
@@ -116,6 +118,7 @@ class Upstream(Section, frozen=True, kw_only=True):
         """The limits as each pool of connections takes them; no time for a silent WebSocket is any time."""
         return PoolLimits(
             connect_timeout_seconds=self.connect_timeout_seconds,
+            header_bytes=self.header_bytes,
             response_timeout_seconds=self.response_timeout_seconds,
             idle_timeout_seconds=self.idle_timeout_seconds,
             request_stall_timeout_seconds=self.request_stall_timeout_seconds,
@@ -124,6 +127,7 @@ class Upstream(Section, frozen=True, kw_only=True):
             max_connections=self.max_connections,
             max_idle=self.max_idle_connections,
             max_idle_age_seconds=self.max_idle_age_seconds,
+            max_age_seconds=self.max_age_seconds,
             max_websockets=self.max_websockets,
             websocket_idle_timeout_seconds=self.websocket_idle_timeout_seconds or math.inf,
         )

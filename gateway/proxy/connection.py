@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._on_released = on_released
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
+        self._made_at = self._loop.time()
         self._transport: asyncio.Transport
         self._unread = select.poll()
         self._parser: ResponseParser | None = None
@@ -65,6 +66,11 @@ class Connection(asyncio.Protocol):
         """Done when the socket is closed."""
         self.switched = False
         """Whether it was given over to another protocol; it stays so."""
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago it was made."""
+        return self._loop.time() - self._made_at
 
     @property
     def is_idle(self) -> bool:
@@ -100,7 +106,9 @@ class Connection(asyncio.Protocol):
         try:
             request, length, signs_in = encode_request(head, has_body=body is not None)
             accept = expected_accept(head) if upgrade and body is None else None
-            self._parser = parser = ResponseParser(to_head=head.method == b"HEAD", accept=accept)
+            self._parser = parser = ResponseParser(
+                to_head=head.method == b"HEAD", accept=accept, max_bytes=self._limits.header_bytes
+            )
             self._answered = False
             self._request_sent = body is None
             # Whatever the answer to an upgrade: what came behind the request may have been sent on. And whoever signs

@@ -57,6 +57,8 @@ class ListenerLimits(PeerLimits):
 class ConnectionLimits:
     """How long each phase of a connection may take."""
 
+    header_bytes: int = 64 * 1024
+    """Of the head of a response, from its status line to its empty line, and of each interim one."""
     request_stall_timeout_seconds: float = 60
     """While the upstream takes nothing of the request body that waits for it."""
     response_timeout_seconds: float = 60
@@ -84,3 +86,6 @@ class PoolLimits(ConnectionLimits):
     max_websockets: int = 1024
     """No more upgrades are asked for while there are so many; what is being asked then may still come on top."""
     max_idle: int = 64
+    max_age_seconds: float = 3600
+    """From a connection's beginning: after the exchange in which it reaches that it is not used again, so that where
+    a name's addresses or a balancer's servers change, all connections have followed by then."""

@@ -238,7 +238,11 @@ class Pool:
         self._way.turns.give_back()
         if not connection.is_idle:
             return
-        if self._way.closed or len(self._idle) >= self._limits.max_idle:
+        if (
+            self._way.closed
+            or len(self._idle) >= self._limits.max_idle
+            or connection.age > self._limits.max_age_seconds
+        ):
             connection.abort()
         else:
             self._idle.append(connection)

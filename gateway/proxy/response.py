@@ -16,7 +16,8 @@ from gateway.proxy.names import LONGEST_REMEMBERED
 from gateway.proxy.remembered import Remembered
 from gateway.proxy.wire import Headers, ResponseHead
 
-MAX_HEAD_BYTES = 64 * 1024
+MAX_FRAMING_BYTES = 64 * 1024
+"""Between two pieces of a chunked body."""
 MAX_INTERIM_RESPONSES = 16
 MAX_TRAILERS = 256
 
@@ -46,6 +47,7 @@ class ResponseParser:
         "_accept",
         "_events",
         "_interim",
+        "_max_bytes",
         "_overhead",
         "_parser",
         "_pending",
@@ -61,9 +63,10 @@ class ResponseParser:
         "trailers",
     )
 
-    def __init__(self, *, to_head: bool, accept: bytes | None = None) -> None:
+    def __init__(self, *, to_head: bool, max_bytes: int, accept: bytes | None = None) -> None:
         """Start reading; `to_head` when the request was a HEAD, whose response never has a body.
 
+        A head, interim or final, may have `max_bytes`, from its status line to its empty line.
         A 101 is the final response if it has this `accept`; what follows is then read as it comes, to the end of the
         stream. Without `accept` there may be no 101.
         """
@@ -81,6 +84,7 @@ class ResponseParser:
         """What came behind a chunked body and may stand there; valid once complete."""
         self._to_head = to_head
         self._accept = accept
+        self._max_bytes = max_bytes
         self._pending = b""
         self._interim = 0
         self._remaining = 0
@@ -145,12 +149,12 @@ class ResponseParser:
         # A head with bare line ends never shows its CRLF CRLF: say so now, not when the time is up.
         if _BARE_LF.search(data, searched):
             raise ResponseAnomaly("ended a header line with a bare LF")
-        if len(data) > MAX_HEAD_BYTES:
+        if len(data) > self._max_bytes:
             raise ResponseAnomaly("sent too long a response head")
         return b""
 
     def _parse_head(self, raw: bytes) -> ResponseHead:
-        if len(raw) > MAX_HEAD_BYTES:
+        if len(raw) > self._max_bytes:
             raise ResponseAnomaly("sent too long a response head")
         if not raw.startswith(_VERSIONS):
             raise ResponseAnomaly("did not answer in HTTP/1.1")
@@ -221,7 +225,7 @@ class ResponseParser:
             self._keep(b"".join(events.body))
             events.body.clear()
         # Chunk extensions and trailers come without a length of their own.
-        if self._overhead > MAX_HEAD_BYTES or len(events.headers) > MAX_TRAILERS:
+        if self._overhead > MAX_FRAMING_BYTES or len(events.headers) > MAX_TRAILERS:
             raise ResponseAnomaly("sent too much chunk framing")
         if not events.complete:
             return
