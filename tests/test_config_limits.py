@@ -19,6 +19,7 @@ from tests.patience import PATIENCE_SECONDS, unless_it_stalls, within
 from tests.rawwire import RecordingUpstream, exchange, hold, response
 from tests.test_config import BASE, ROOT, document, refusal
 from tests.test_websockets import App, handshake
+from tests.upstream_client import eventually
 
 GET = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 CLOSING_GET = GET[:-2] + b"Connection: close\r\n\r\n"
@@ -356,8 +357,16 @@ async def test_a_connection_is_not_kept_for_longer_than_that(tmp_path):
 @pytest.mark.parametrize(("seconds", "connections"), [(1e-6, 2), (PATIENCE_SECONDS, 1)])
 async def test_a_connection_that_is_too_old_is_not_used_again(tmp_path, seconds, connections):
     """max_age_seconds: counted from its beginning, looked at when an exchange is over, and never in the middle of one."""
-    async with open_limited(tmp_path, upstream={"max_age_seconds": seconds}) as world:
-        assert [200, 200] == [(await world.get(target="/"))[0] for _ in range(2)]
+    go_on, loop = asyncio.Event(), asyncio.get_running_loop()
+    script = lambda _: hold(go_on, after=response())  # noqa: E731
+    async with open_limited(tmp_path, script=script, upstream={"max_age_seconds": seconds}) as world:
+        asked = asyncio.ensure_future(world.get(target="/"))
+        await world.upstream.until(lambda: world.upstream.requests)
+        begun = loop.time()
+        # The loop's clock goes by milliseconds.
+        await eventually(lambda: loop.time() > begun)
+        go_on.set()
+        assert [200, 200] == [(await asked)[0], (await world.get(target="/"))[0]]
         assert connections == len(world.upstream.connections)
 
 
