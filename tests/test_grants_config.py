@@ -135,7 +135,7 @@ REFUSED = {
     "a pointer that is a name": ({"http": {"fields": {"assumable": "assumable"}}}, "grants.http.fields.assumable: must be"),
     "no way to say no": ({"http": {"fields": {"assumable": "", "duration": ""}}}, "grants.http.fields: one of"),
     "an unknown field": ({"http": {"fields": {"until": "/x"}}}, "grants.http.fields.until: there is no such key"),
-    "an unknown duration": ({"http": {"words": {"duration": {"x": "decade"}}}}, "grants.http.words.duration[...]: invalid"),
+    "an unknown duration": ({"http": {"words": {"duration": {"x": "decade"}}}}, 'grants.http.words.duration[...]: must be "off" or '),
     "no word at all": ({"http": {"words": {"duration": {}}}}, "grants.http.words.duration: without a word"),
     "TLS in the clear": (
         {"http": {"url": "http://127.0.0.1/{account}", "tls": {"ca": "a.pem"}}},

@@ -13,7 +13,7 @@ from tests.test_config import BASE, document, refusal
 TABLE = ("staff.sign_in", {"client_id": "locum"})
 HTTP = "goes with a server.issuer of https"
 REFUSED = {
-    "no client": ("staff.sign_in", {}, "missing required field `client_id`"),
+    "no client": ("staff.sign_in", {}, "staff.sign_in.client_id: is missing"),
     "an empty client": ("staff.sign_in.client_id", "", "staff.sign_in.client_id: must be printable"),
     "a client of two lines": ("staff.sign_in.client_id", "a\nb", "staff.sign_in.client_id: must be printable"),
     "secret and key": (
@@ -34,7 +34,7 @@ REFUSED = {
     "a user": ("server.issuer", "https://a@vendor.example", "server.issuer: must be an http(s) URL"),
     "no host": ("server.issuer", "https://:443", "server.issuer: must be an http(s) URL"),
     "no port": ("server.issuer", "https://vendor.example:x", "server.issuer: must be an http(s) URL"),
-    "a way around it": ("staff.sign_in.disable_pkce", True, "unknown field `disable_pkce`"),
+    "a way around it": ("staff.sign_in.disable_pkce", True, "staff.sign_in.disable_pkce: there is no such key"),
 }
 
 

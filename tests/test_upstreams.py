@@ -156,8 +156,8 @@ async def test_all_are_closed():
 
 REFUSED = {
     "no condition": ({}, "upstreams[0]: set `host`, `path` or both"),
-    "no url": ({"url": None, "path": "/x"}, "upstreams[0]: object missing required field `url`"),
-    "an unknown key": ({"path": "/x", "profile": "y"}, "upstreams[0]: object contains unknown field `profile`"),
+    "no url": ({"url": None, "path": "/x"}, "upstreams[0].url: is missing"),
+    "an unknown key": ({"path": "/x", "profile": "y"}, "upstreams[0].profile: there is no such key"),
     "a host with a port": ({"host": "a.example:80"}, "upstreams[0].host: `a.example:80` is not a host name"),
     "a host of two": ({"host": "a.example, b.example"}, "upstreams[0].host:"),
     "a host with a star": ({"host": "*.example"}, "upstreams[0].host:"),
