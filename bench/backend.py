@@ -12,12 +12,14 @@ import uvloop
 PAGE = "/tickets/1"
 ATTACHMENT = "/attachments/1"
 DOWNLOAD = "/attachments/2"
+UPLOAD = "/upload"
 SOCKET = "/live"
 """Where a WebSocket can be opened."""
-SIZES = {PAGE: 1_000, ATTACHMENT: 100_000, DOWNLOAD: 10_000_000}
+SIZES = {PAGE: 1_000, ATTACHMENT: 100_000, DOWNLOAD: 10_000_000, UPLOAD: 2}
 _END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\nUpgrade:[ \t]*websocket[ \t]*(\r|$)", re.IGNORECASE)
 _KEY = re.compile(rb"\r\nSec-WebSocket-Key:[ \t]*([A-Za-z0-9+/=]+)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\nContent-Length:[ \t]*([0-9]+)", re.IGNORECASE)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _CLOSE = 8
 _SOCKET = SOCKET.encode("ascii")
@@ -87,20 +89,34 @@ class Echo(asyncio.Protocol):
 
 
 class Backend(asyncio.Protocol):
-    """Answers GET requests in the order they come; whoever sends a body is not from this benchmark."""
+    """Answers GET requests in the order they come, and a POST of a known length once its body is here."""
 
     def __init__(self, answers: dict[bytes, bytes], other: bytes) -> None:
         self._answers = answers
         self._other = other
         self._read = b""
+        self._left = 0
+        """Bytes of a body that are still to come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own is none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request whose head is complete."""
-        heads = (self._read + data).split(_END)
+        """Answer each request that is complete."""
+        if self._left:
+            self._take(data)
+            return
+        data = self._read + data
+        if data.startswith(b"POST "):
+            self._read = data
+            head, end, body = data.partition(_END)
+            if end:
+                length = _LENGTH.search(head)
+                self._read, self._left = b"", int(length[1]) if length else 0
+                self._take(body)
+            return
+        heads = data.split(_END)
         self._read = heads.pop()
         for head in heads:
             target = head.split(b" ", 2)[1]
@@ -112,6 +128,13 @@ class Backend(asyncio.Protocol):
                 return
             else:
                 self._transport.write(self._other)
+
+    def _take(self, body: bytes) -> None:
+        """Pass over a piece of a body, behind which nothing comes before it is answered."""
+        self._left -= len(body)
+        if self._left <= 0:
+            self._left = 0
+            self._transport.write(self._other)
 
     def _switch(self, key: bytes) -> None:
         """Begin to echo. Nothing can be here yet, because a client waits for the answer."""

@@ -37,7 +37,7 @@ async def check(stage: Stage, rows: Sequence[Row], report: Report) -> None:
 async def _fault(contender: Contender, row: Row, requests: Path) -> str:
     """Return what is wrong with the answer to the first request of the row; nothing if it is right."""
     with requests.open("rb") as file:
-        first = file.read(16_384).partition(b"\0")[0]
+        first = file.read(16_384 + row.sent).partition(b"\0")[0]
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
             if row.kind is Kind.WEBSOCKET:

@@ -33,6 +33,8 @@ def nginx(port: int, backend: int, *, authoriser: int | None = None) -> str:
   {upstreams}
   proxy_http_version 1.1;
   proxy_max_temp_file_size 0;
+  client_max_body_size 0;
+  proxy_request_buffering off;
   server {{
     listen 127.0.0.1:{port};
     location = {SOCKET} {{

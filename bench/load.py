@@ -73,18 +73,26 @@ async def drive(load: Load) -> Answered:
 
 
 def write_requests(
-    path: Path, target: str, *, hosts_and_tokens: Iterable[tuple[str, str]], values: int = 0, more: Sequence[str] = ()
+    path: Path,
+    target: str,
+    *,
+    hosts_and_tokens: Iterable[tuple[str, str]],
+    values: int = 0,
+    sent: int = 0,
+    more: Sequence[str] = (),
 ) -> Path:
     """Write one GET of `target` for each host and token, an empty token meaning none, and return the file.
 
-    With `values` each is written as often, with another cookie of the same length each time. `more` are header lines.
+    With `values` each is written as often, with another cookie of the same length each time. With `sent` it is a POST
+    of so many bytes. `more` are header lines.
     """
+    method, length = ("POST", [f"Content-Length: {sent}"]) if sent else ("GET", [])
     with path.open("w", encoding="ascii", newline="") as file:
         for host, token in hosts_and_tokens:
             authorization = [f"Authorization: Bearer {token}"] if token else []
             for session in (f"{number:032x}" for number in range(values)) if values else (_SESSION,):
-                lines = [f"GET {target} HTTP/1.1", f"Host: {host}", *_LINES, _COOKIE.format(session)]
-                file.write("\r\n".join([*lines, *authorization, *more]) + "\r\n\r\n\0")
+                lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *_LINES, _COOKIE.format(session)]
+                file.write("\r\n".join([*lines, *authorization, *length, *more]) + "\r\n\r\n" + "x" * sent + "\0")
     return path
 
 

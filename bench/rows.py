@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 
-from bench.backend import ATTACHMENT, DOWNLOAD, PAGE, SIZES, SOCKET
+from bench.backend import ATTACHMENT, DOWNLOAD, PAGE, SIZES, SOCKET, UPLOAD
 
 LOCUM = "locum"
 PROXIES = ("nginx", "haproxy", "envoy", "caddy")
@@ -64,6 +64,8 @@ class Row:
     kind: Kind = Kind.HTTP
     target: str = PAGE
     """A path that the backend knows, unless it never gets there."""
+    sent: int = 0
+    """The bytes of a body that goes up; 0: a GET without one."""
     status: int = 200
     connections: int = 32
     tokens: int = 0
@@ -180,6 +182,24 @@ ROWS = (
         connections=8,
         peers=PROXIES,
         versus=(*_beside(*PROXIES), Versus(contender="nginx", figure="rps", at_least=0.5)),
+    ),
+    Row(
+        name="body-10m-up",
+        title="ordinary POST, 10 MB up",
+        target=UPLOAD,
+        sent=10_000_000,
+        connections=8,
+        peers=PROXIES,
+        versus=(*_beside(*PROXIES), Versus(contender="nginx", figure="rps", at_least=0.5)),
+    ),
+    Row(
+        name="assumed-10m",
+        title="assumed GET, 10 MB down",
+        target=DOWNLOAD,
+        tokens=1,
+        connections=8,
+        peers=ASKING,
+        versus=(*_beside(*ASKING), Versus(contender=LOCUM, row="body-10m")),
     ),
     Row(
         name="websocket",

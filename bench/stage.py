@@ -65,6 +65,7 @@ async def open_stage(
                 row.target,
                 hosts_and_tokens=callers,
                 values=row.values,
+                sent=row.sent,
                 more=HANDSHAKE if row.kind is Kind.WEBSOCKET else (),
             )
         yield Stage(contenders=contenders, requests=requests, skipped=skipped)
